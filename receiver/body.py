@@ -1,0 +1,123 @@
+"""
+The request body as raw bytes, whole or not at all.
+
+Flask and Werkzeug behind gunicorn accept a body cut short and answer 200, and silently truncate chunked bodies at
+``MAX_CONTENT_LENGTH``; so nothing in faxhook calls ``get_data``, ``form`` or ``json`` of a request. It all comes from
+here.
+"""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from gunicorn.http.errors import ParseException
+
+from receiver import errors
+from receiver.deadline import watchdog
+
+_STEP = 256 * 1024  # between two looks at the clock; gunicorn copies what it has read ahead once per step
+_DRAINED_AT_LEAST = 64 * 1024 * 1024
+_DRAINED_TIMES_MAX = 4
+
+
+def read(environ: Mapping[str, Any], max_body: int, *, deadline_seconds: float = 10.0) -> bytes:
+    """
+    The whole body, exactly as sent and as long as announced; empty where the request has none.
+
+    The body is read to its end before any answer, and one that is too long is read and thrown away up to four times
+    max_body (64 MiB at least): many clients send everything before they look at an answer, and one that is cut off
+    while sending sees a broken connection instead of our 413 or 401.
+
+    Raises BadFraming when the body is shorter than announced, its chunks are malformed or it took longer than
+    deadline_seconds; TooLarge above max_body bytes; UnsupportedEncoding for any coding but identity. The connection is
+    closed after the first two, because nobody knows where the next request begins.
+    """
+    announced = _announced_length(environ)
+    if announced == 0 or (announced is None and not environ.get("wsgi.input_terminated")):
+        body = b""
+    else:
+        deadline = time.monotonic() + deadline_seconds
+        sock = environ.get("gunicorn.socket")
+        if sock is not None:
+            watchdog.guard(sock, deadline)
+        try:
+            body = _read_to_end(environ["wsgi.input"], announced, max_body, deadline)
+        except errors.TooLarge:
+            _close_after_answer(environ)
+            raise
+        except (EOFError, OSError, ParseException):
+            # From None: gunicorn's exceptions quote the bytes they stumbled over.
+            _close_after_answer(environ)
+            if time.monotonic() >= deadline:
+                raise errors.BadFraming(f"The body was slower than {deadline_seconds:g} s.") from None
+            raise errors.BadFraming("The body is shorter than announced, or its chunks are malformed.") from None
+        finally:
+            watchdog.release()
+    _refuse_codings(environ)
+    return body
+
+
+def _announced_length(environ: Mapping[str, Any]) -> int | None:
+    """Content-Length; None without one, where the body is chunked or absent."""
+    text = environ.get("CONTENT_LENGTH")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        _close_after_answer(environ)
+        raise errors.BadFraming("Content-Length is not a number.")
+    return int(text)
+
+
+def _read_to_end(stream: Any, announced: int | None, max_body: int, deadline: float) -> bytes:
+    drained = max(_DRAINED_TIMES_MAX * max_body, _DRAINED_AT_LEAST)
+    if announced is not None and announced > drained:
+        raise _too_large(max_body)
+    parts: list[bytes] = []
+    size = 0
+    part = b""
+    while size != announced:
+        part = stream.read(_STEP if announced is None else min(_STEP, announced - size))
+        if not part:
+            break
+        size += len(part)
+        if size <= max_body:
+            parts.append(part)
+        elif size > drained:
+            break
+        # The watchdog ends reads that wait; a sender that never lets us wait is stopped here.
+        if size != announced and time.monotonic() >= deadline:
+            break
+    if size > max_body or (announced or 0) > max_body:
+        raise _too_large(max_body)
+    if size != announced and (part or announced is not None):
+        raise EOFError  # cut short, by the sender or by the deadline
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _too_large(max_body: int) -> errors.TooLarge:
+    return errors.TooLarge(f"The body is longer than {max_body} bytes.", headers=(("Connection", "close"),))
+
+
+def _close_after_answer(environ: Mapping[str, Any]) -> None:
+    """
+    What is still on the wire belongs to this body and must not be read as a request.
+
+    ``failed`` is gunicorn's own mark for that, but comes too late for the answer's Connection header; the request,
+    left there by ``receiver.worker``, can still change it.
+    """
+    stream = environ["wsgi.input"]
+    with suppress(AttributeError):  # another server's stream
+        stream.failed = True
+        request = stream.request()
+        if request is not None:
+            request.force_close()
+
+
+def _refuse_codings(environ: Mapping[str, Any]) -> None:
+    if environ.get("HTTP_CONTENT_ENCODING", "").strip().lower() not in ("", "identity"):
+        raise errors.UnsupportedEncoding("The body must be sent without Content-Encoding.")
+    # gunicorn takes "gzip, chunked" but undoes only the chunks.
+    for coding in environ.get("HTTP_TRANSFER_ENCODING", "").split(","):
+        if coding.strip().lower() not in ("", "identity", "chunked"):
+            raise errors.UnsupportedEncoding("The body must be sent without a transfer coding other than chunked.")

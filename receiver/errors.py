@@ -1,0 +1,151 @@
+"""
+Every refusal faxhook can answer, each with its HTTP status and its code.
+
+A station raises the class that means it; ``receiver.app`` turns it into the answer. The messages are read by the
+provider's staff and by operators, so they say what was expected and never carry a value from the request.
+"""
+
+from collections.abc import Mapping, Sequence
+
+
+class Refusal(Exception):
+    """
+    A request that is not accepted: base of all answers other than 2xx.
+
+    detail: one sentence for a person. fields: wire name -> what was expected. headers: sent with the answer.
+    """
+
+    status = 500
+    code = "internal_error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        fields: Mapping[str, str] | None = None,
+        headers: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.fields = dict(fields or {})
+        self.headers = tuple(headers)
+        self.receipt: str | None = None  # where the request was kept
+
+
+# --- station 1: the body -------------------------------------------------------------------------------------------
+
+
+class BadFraming(Refusal):
+    """The bytes on the wire do not add up: shorter than announced, a broken chunk, or too slow."""
+
+    status = 400
+    code = "bad_framing"
+
+
+class TooLarge(Refusal):
+    """The body is longer than ``[server] max_body``."""
+
+    status = 413
+    code = "too_large"
+
+
+class UnsupportedEncoding(Refusal):
+    """A Content-Encoding other than identity."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+
+# --- stations 2 and 3: who is calling ------------------------------------------------------------------------------
+
+
+class NotFound(Refusal):
+    """No endpoint at this path, or a wrong path token: the two are not told apart."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(Refusal):
+    status = 405
+    code = "method_not_allowed"
+
+
+class MalformedCredentials(Refusal):
+    """An Authorization header that cannot be read."""
+
+    status = 400
+    code = "malformed_credentials"
+
+
+class Unauthorized(Refusal):
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(Refusal):
+    status = 403
+    code = "forbidden"
+
+
+# --- stations 4 to 6: what was said --------------------------------------------------------------------------------
+
+
+class Undecodable(Refusal):
+    """The body cannot be read as what it claims to be: empty, broken, ambiguous, or with a DOCTYPE."""
+
+    status = 400
+    code = "undecodable"
+
+
+class TooComplex(Refusal):
+    """More nesting, elements, attributes or fields than any provider sends."""
+
+    status = 413
+    code = "too_complex"
+
+
+class UnsupportedBody(Refusal):
+    """A kind of body this provider never sends."""
+
+    status = 415
+    code = "unsupported_body"
+
+
+class Unprocessable(Refusal):
+    """Readable, but without what names the fax or its result."""
+
+    status = 422
+    code = "unprocessable"
+
+
+class AccountMismatch(Unprocessable):
+    code = "account_mismatch"
+
+
+# --- station 7 and our own trouble ---------------------------------------------------------------------------------
+
+
+class InternalError(Refusal):
+    """Our own bug. The body is kept."""
+
+
+class Unavailable(Refusal):
+    """Our store, key source or process cannot promise anything now; the sender should try again."""
+
+    status = 503
+    code = "unavailable"
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 5) -> None:
+        super().__init__(detail, headers=(("Retry-After", str(retry_after_seconds)),))
+
+
+# --- not answers ---------------------------------------------------------------------------------------------------
+
+
+class ConfigurationError(Exception):
+    """The configuration cannot be used; the message names the key, the file and what was expected. Exit code 2."""
+
+
+class StoreError(Exception):
+    """The store cannot be used as it is; the message says why and what to do. Exit code 1."""

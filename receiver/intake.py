@@ -1,0 +1,265 @@
+"""
+One callback, from the wire to the answer. Read this first.
+
+``receive`` owns the order of the stations; each takes a plain value and returns a plain value, and none calls back. A
+station that cannot let the request pass raises one of ``receiver.errors``, and its class is the answer.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import ValidationError
+
+from receiver import body as request_body
+from receiver import facts, metrics
+from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
+from receiver.logs import error_class, log, place
+from receiver.providers import Callback, RawCallback, Source, read
+from receiver.runtime import Endpoint, Runtime
+from receiver.store import new_id, now_ms
+from receiver.store.recording import Announcement, Recorded, Submission
+from schemas.event import FaxCompleted
+from schemas.fields import InvalidRow, flatten, noting_unreadable
+from schemas.identity import fax_id
+
+_PATH = re.compile(
+    r"/callbacks/(?P<endpoint>[a-z0-9][a-z0-9-]{0,62})"
+    r"(?:/(?P<token>[A-Za-z0-9._~-]{2,}))?"
+    r"(?:/r/(?P<reference>[A-Za-z0-9._~-]{1,128}))?"
+)
+_NO_STORE = ("Cache-Control", "no-store")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes = b""
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = (_NO_STORE,)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """An authenticated callback, about to be read. data: decoded already, where the credentials were inside."""
+
+    endpoint: Endpoint
+    raw: RawCallback
+    receipt: str
+    received_at_ms: int
+    data: Mapping[str, Any] | None = None
+    replay: bool = False
+
+
+def receive(environ: Mapping[str, Any], runtime: Runtime) -> Answer:
+    """Take one request through the stations; the answer is the provider's. Raises a Refusal for every other answer."""
+    started = time.perf_counter()
+    body = request_body.read(environ, runtime.settings.server.max_body)
+    endpoint, reference = find(environ, runtime.endpoints)
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return Answer(200)  # portals look whether the URL is there
+    check_caller(environ, endpoint)
+    arrival = arrive(environ, body, endpoint, reference)
+    recorded = process(arrival, runtime)
+    log.info(
+        "callback",
+        receipt=recorded.receipt,
+        endpoint=endpoint.name,
+        provider=endpoint.provider.name,
+        state=recorded.state,
+        events=len(recorded.events),
+        size=len(body),
+        duration_ms=round((time.perf_counter() - started) * 1000, 1),
+    )
+    return answer(endpoint, recorded)
+
+
+# --- station 2: which endpoint -------------------------------------------------------------------------------------
+
+
+def find(environ: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> tuple[Endpoint, str | None]:
+    """
+    The endpoint the path names, and the reference in it. NotFound for a wrong token too, MethodNotAllowed.
+
+    The path is taken as it was sent: one that needs decoding first is not one we gave out.
+    """
+    match = _PATH.fullmatch(_raw_path(environ))
+    endpoint = endpoints.get(match["endpoint"]) if match else None
+    if match is None or endpoint is None or not endpoint.gate.admits(match["token"]):
+        raise NotFound("there is no such endpoint")
+    methods = ("GET", "HEAD", "POST") if endpoint.provider.callback.query else ("HEAD", "POST")
+    if environ["REQUEST_METHOD"] not in methods:
+        raise MethodNotAllowed("expected " + " or ".join(methods), headers=[("Allow", ", ".join(methods))])
+    return endpoint, match["reference"]
+
+
+def _raw_path(environ: Mapping[str, Any]) -> str:
+    target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
+    if "://" in target.partition("/")[0] + "://" and not target.startswith("/"):
+        target = "/" + target.partition("://")[2].partition("/")[2]  # absolute-form
+    return target.partition("?")[0]
+
+
+# --- station 3: who is calling -------------------------------------------------------------------------------------
+
+
+def check_caller(environ: Mapping[str, Any], endpoint: Endpoint) -> None:
+    """Address, then credentials in the header; nothing is stored for those who fail."""
+    endpoint.gate.check_address(environ.get("REMOTE_ADDR") or "", environ.get("HTTP_X_FORWARDED_FOR"))
+    endpoint.gate.check_authorization(environ.get("HTTP_AUTHORIZATION"))
+
+
+def arrive(environ: Mapping[str, Any], body: bytes, endpoint: Endpoint, reference: str | None) -> Arrival:
+    """The request as a plain value. Where the credentials are inside the body, it is decoded and they are checked."""
+    callback = endpoint.provider.callback
+    query = environ.get("QUERY_STRING", "").encode("latin-1") if callback.query else b""
+    raw = RawCallback(body, environ.get("CONTENT_TYPE", ""), query, reference)
+    if environ["REQUEST_METHOD"] == "GET" and not query:
+        raise Undecodable("expected the fields in the query string")
+    data = None
+    if endpoint.gate.reads_payload:
+        data = read(raw, callback)
+        endpoint.gate.check_payload(callback.credentials(data) if callback.credentials else None)
+    at = now_ms()
+    return Arrival(endpoint, raw, new_id(at), at, data)
+
+
+# --- stations 4 to 7 -----------------------------------------------------------------------------------------------
+
+
+def process(arrival: Arrival, runtime: Runtime) -> Recorded:
+    """
+    Decode, check, normalise and store one genuine callback; also the way of a replay.
+
+    What is refused here is kept as a rejected receipt, whose id the Refusal then carries.
+    """
+    refusal: Refusal | None = None
+    entries: Sequence[FaxCompleted | InvalidRow] = ()
+    unreadable: list[str] = []
+    callback = arrival.endpoint.provider.callback
+    try:
+        message = callback.shape(arrival.data if arrival.data is not None else read(arrival.raw, callback))
+        if message:
+            data, unreadable = check(message, callback)
+            entries = callback.normalise(data, source_of(arrival))
+    except Refusal as error:
+        refusal = error
+    except Exception as error:  # noqa: BLE001 - our bug: the body is kept, and can be replayed once it is mended
+        log.error(
+            "callback_failed", receipt=arrival.receipt, error=error_class(error), where=place(error.__traceback__)
+        )
+        refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
+    submission = submit(arrival, runtime, entries, unreadable, refusal)
+    recorded = runtime.writer.submit(submission)
+    count(arrival.endpoint, submission, recorded, entries)
+    if refusal is not None:
+        refusal.receipt = arrival.receipt
+        raise refusal
+    return recorded
+
+
+def check(message: Mapping[str, Any], callback: Callback) -> tuple[Mapping[str, Any], list[str]]:
+    """Station 5: the message as the provider's schema loads it, and the names of optional fields nobody could read."""
+    with noting_unreadable() as unreadable:
+        try:
+            return callback.schema.load(message), unreadable
+        except ValidationError as error:
+            fields = flatten(error.messages)
+    raise Unprocessable("what names the fax or its result is missing or malformed", fields=fields)
+
+
+def source_of(arrival: Arrival) -> Source:
+    """The endpoint as normalising may know it, with the reference of this callback's URL."""
+    source = arrival.endpoint.source
+    reference = arrival.raw.reference
+    return source if reference is None else source.with_reference(reference)
+
+
+def submit(
+    arrival: Arrival,
+    runtime: Runtime,
+    entries: Sequence[FaxCompleted | InvalidRow],
+    unreadable: list[str],
+    refusal: Refusal | None,
+) -> Submission:
+    """What station 7 stores: the kept body, and each fax's identity and facts."""
+    endpoint = arrival.endpoint
+    invalid = [entry for entry in entries if isinstance(entry, InvalidRow)]
+    detail: dict[str, Any] = {}
+    if refusal is not None and refusal.fields:
+        detail["fields"] = dict(list(refusal.fields.items())[:20])
+    if invalid:
+        detail["invalid"] = {str(row.index): dict(row.expected) for row in invalid[:20]}
+        detail["invalid_count"] = len(invalid)
+    if unreadable:
+        detail["unreadable"] = sorted(set(unreadable))
+    return Submission(
+        receipt=arrival.receipt,
+        endpoint=endpoint.name,
+        provider=endpoint.provider.name,
+        received_at_ms=arrival.received_at_ms,
+        size=len(arrival.raw.body) or len(arrival.raw.query),
+        body=None if arrival.replay else runtime.keep(arrival.raw, endpoint),
+        observed_at=_milliseconds(arrival.received_at_ms),
+        announcements=tuple(
+            Announcement(
+                fax_id(endpoint.provider.name, entry.account, entry.key, runtime.identity_salt), facts.of(entry)
+            )
+            for entry in entries
+            if isinstance(entry, FaxCompleted)
+        ),
+        invalid=len(invalid),
+        refused=refusal.code if refusal else None,
+        detail=detail,
+        replay=arrival.replay,
+    )
+
+
+def count(
+    endpoint: Endpoint,
+    submission: Submission,
+    recorded: Recorded,
+    entries: Sequence[FaxCompleted | InvalidRow],
+) -> None:
+    """Tell the operator's counters, after the commit."""
+    provider = endpoint.provider
+    metrics.receipts.labels(endpoint.name, recorded.state, submission.refused or "").inc()
+    for told in recorded.told:
+        metrics.events.labels(endpoint.name, told.type, told.outcome).inc()
+    if submission.invalid:
+        metrics.partial_receipts.labels(endpoint.name).inc()
+    if recorded.conflicts:
+        metrics.conflicts.labels(endpoint.name).inc(recorded.conflicts)
+    if recorded.flips:
+        metrics.outcome_flips.labels(endpoint.name).inc(recorded.flips)
+        log.warning("outcome_flipped", receipt=recorded.receipt, endpoint=endpoint.name, count=recorded.flips)
+    for name in recorded.differing:
+        metrics.differing_facts.labels(name).inc()
+    if unreadable := submission.detail.get("unreadable"):
+        metrics.unreadable_fields.labels(provider.name).inc(len(unreadable))
+    for entry in entries:
+        if isinstance(entry, FaxCompleted) and not provider.codes.lists(entry.status_code):
+            metrics.unknown_codes.labels(provider.name).inc()
+
+
+# --- station 8: the answer -----------------------------------------------------------------------------------------
+
+
+def answer(endpoint: Endpoint, recorded: Recorded) -> Answer:
+    """The provider's success answer."""
+    success = endpoint.provider.callback.success
+    if success is not None:
+        return Answer(200, success.body, success.content_type)
+    if endpoint.answer == 204:
+        return Answer(204, content_type="")
+    body = {"status": recorded.state, "receipt": recorded.receipt, "events": recorded.events}
+    return Answer(endpoint.answer, json.dumps(body, separators=(",", ":")).encode())
+
+
+def _milliseconds(at_ms: int) -> str:
+    seconds = datetime.fromtimestamp(at_ms // 1000, UTC)
+    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"

@@ -1,0 +1,104 @@
+"""What several providers need to make a canonical event of their own words: numbers, times, code tables."""
+
+import re
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import phonenumbers
+
+from receiver.providers._contract import CodeTable
+from schemas.event import Confidence, Failure, FailureReason, Outcome, Retryable, TimeQuality, Verdict
+
+DELIVERED = Verdict(Outcome.DELIVERED)
+CANCELED = Verdict(Outcome.CANCELED)
+UNCONFIRMED = Verdict(Outcome.UNCONFIRMED)
+
+_NOT_A_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
+_INTERNATIONAL = re.compile(r"\+|00", re.ASCII)
+
+
+def failed(reason: FailureReason, retryable: Retryable, confidence: Confidence) -> Verdict:
+    return Verdict(Outcome.FAILED, Failure(reason, retryable, confidence))
+
+
+# A code nobody listed: the fax is final and did not arrive; why is in the provider's own words.
+UNLISTED = failed(FailureReason.UNKNOWN, Retryable.UNKNOWN, Confidence.LOW)
+
+
+def table(
+    field: str,
+    rows: Iterable[tuple[str, Verdict | None, str]],
+    *,
+    unknown: Verdict | None = UNLISTED,
+    spelling: Callable[[str], str] = str,
+) -> CodeTable:
+    """
+    A code table from rows of (codes that mean the same, what they mean, what the provider calls it).
+
+    The codes of a row are separated by blanks. A code listed twice is a mistake.
+    """
+    verdicts: dict[str, Verdict | None] = {}
+    texts: dict[str, str] = {}
+    for codes, verdict, text in rows:
+        for code in codes.split():
+            if code in verdicts:
+                raise ValueError(f"code {code} is listed twice")
+            verdicts[code], texts[code] = verdict, text
+    return CodeTable(field, verdicts, texts, unknown, spelling)
+
+
+def whole_number(code: str) -> str:
+    """The spelling of numeric codes: "0301" and "+301" are "301". Only for what ``StatusNumber`` let through."""
+    return str(int(code))
+
+
+def number_key(number: str | None) -> str:
+    """
+    A fax number as identity: its digits as sent, without ``(0)`` and one leading 00 or 011.
+
+    No region and no phone number library: an id must not change with their tables.
+    """
+    digits = _NOT_A_DIGIT.sub("", (number or "").replace("(0)", ""))
+    for prefix in ("00", "011"):
+        if digits.startswith(prefix):
+            return digits.removeprefix(prefix)
+    return digits
+
+
+@lru_cache(maxsize=4096)
+def e164(number: str | None, region: str | None) -> str | None:
+    """
+    The number in E.164, or None where it cannot be told: never a reason to refuse.
+
+    A leading + or 00 is international everywhere; 011 only where North America dials it (in Leeds it is an area code).
+    """
+    if number is None:
+        return None
+    written = number.replace("(0)", "").strip()
+    if match := _INTERNATIONAL.match(written):
+        written, region = "+" + _NOT_A_DIGIT.sub("", written[match.end() :]), None
+    try:
+        parsed = phonenumbers.parse(written, region)
+    except phonenumbers.NumberParseException:
+        return None
+    if not phonenumbers.is_possible_number(parsed):
+        return None
+    return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+
+def utc(time: datetime | None, zone: ZoneInfo | None) -> tuple[datetime | None, TimeQuality]:
+    """
+    A provider's time in UTC, and how good it is.
+
+    time: aware, or naive in ``zone`` (UTC where there is none). In the hour a clock change repeats, the first pass is
+    taken; in the hour it skips, the offset before the change.
+    """
+    if time is None:
+        return None, TimeQuality.NONE
+    if time.tzinfo is not None:
+        return time.astimezone(UTC), TimeQuality.PROVIDER
+    local = time.replace(tzinfo=zone or UTC)
+    in_fold_or_gap = local.utcoffset() != local.replace(fold=1).utcoffset()
+    return local.astimezone(UTC), TimeQuality.AMBIGUOUS if in_fold_or_gap else TimeQuality.ASSUMED_ZONE

@@ -1,0 +1,126 @@
+"""
+Openfax: a form post for every finished fax.
+
+The only description of it is a PHP example that reads eight names from ``$_REQUEST``: method and kind of body stay
+open, so query string, urlencoded and multipart are all read. Source: Openfax Cloud Fax API, apidocs.openfax.com.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from receiver.errors import AccountMismatch, Unprocessable
+from receiver.providers._contract import BodyKind, Callback, Provider, RawCallback, SimulatedJob, Source
+from receiver.providers._normalising import DELIVERED, failed, table, whole_number
+from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable, Sender
+from schemas.openfax import POSTBACK
+
+# Openfax has used up its own redials when it posts; retryable is about the sender trying later.
+CODES = table(
+    "LastStatus",
+    [
+        ("-1", None, "Received, in processing"),
+        ("0", DELIVERED, "Successful"),
+        ("1", failed(FailureReason.NO_ANSWER, Retryable.YES, Confidence.HIGH), "No Answer"),
+        ("2", failed(FailureReason.BUSY, Retryable.YES, Confidence.HIGH), "Busy"),
+        ("3", failed(FailureReason.NOT_A_FAX, Retryable.NO, Confidence.HIGH), "Not Fax"),
+        ("4", failed(FailureReason.CIRCUITS_BUSY, Retryable.YES, Confidence.HIGH), "All Circuits Busy"),
+        ("5", failed(FailureReason.BAD_NUMBER, Retryable.NO, Confidence.HIGH), "Bad Number"),
+        ("6", failed(FailureReason.DISCONNECTED, Retryable.YES, Confidence.HIGH), "Call Disconnected"),
+        ("7", failed(FailureReason.UNKNOWN, Retryable.YES, Confidence.HIGH), "Unknown / Other"),
+        ("8", failed(FailureReason.DOCUMENT_CONVERSION, Retryable.NO, Confidence.HIGH), "Doc Conversion Failed"),
+        ("9", failed(FailureReason.INSUFFICIENT_CREDIT, Retryable.NO, Confidence.HIGH), "Credit Check Failed"),
+    ],
+    spelling=whole_number,
+)
+
+
+def normalise(postback: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
+    """
+    One event for one postback, none while the fax is in processing.
+
+    No destination number and no time: Openfax sends neither, and its From and To are texts of the fax header.
+    Raises AccountMismatch or Unprocessable where the account cannot be told.
+    """
+    account = _account(postback["account"], source.account)
+    verdict = CODES.verdict(postback["status"])
+    if verdict is None:
+        return []
+    return [
+        FaxCompleted(
+            account=account,
+            key=(postback["job_id"],),
+            outcome=verdict.outcome,
+            failure=verdict.failure,
+            status_code=postback["status"],
+            provider_job_id=postback["job_id"],
+            recipient=Recipient(name=postback["recipient_name"]),
+            sender=Sender(name=postback["sender_name"]),
+            pages=Pages(sent=postback["pages_sent"]),
+            duration_seconds=postback["duration_seconds"],
+            cost=None if postback["cost"] is None else Cost(postback["cost"]),
+            reference=Reference(id=source.reference),
+        )
+    ]
+
+
+def _account(stated: str | None, configured: str | None) -> str:
+    """The account the fax belongs to: the postback's, and the endpoint's where that is set; they must agree."""
+    account = stated or configured
+    if account is None:
+        raise Unprocessable("the postback names no account", fields={"AccountID": "expected the account number"})
+    if configured is not None and account != configured:
+        raise AccountMismatch(
+            "the postback is about another account than this endpoint's",
+            fields={"AccountID": "expected the account of this endpoint"},
+        )
+    return account
+
+
+def simulate(job: SimulatedJob) -> Sequence[RawCallback]:
+    """One urlencoded post a fax; as an Openfax job is one fax, the following faxes have the following ids."""
+    return [_postback(str(int(job.job_id) + index), job.account, fax.status) for index, fax in enumerate(job.faxes)]
+
+
+def _postback(job_id: str, account: str, status: str) -> RawCallback:
+    delivered = CODES.verdict(status) is DELIVERED
+    fields = {
+        "OutTransID": job_id,
+        "AccountID": account,
+        "From": "Example Sender",
+        "To": "Example",
+        "PagesSent": "1" if delivered else "0",
+        "CallDuration": "31" if delivered else "0",
+        "LastStatus": status,
+        "RealCost": "0.0147" if delivered else "0",
+    }
+    return RawCallback(urlencode(fields).encode(), "application/x-www-form-urlencoded")
+
+
+SETUP = """\
+In the Openfax portal, once for the account:
+  1. Log in and open Settings.
+  2. Turn on "Enable Post Back for Outbound Faxes".
+  3. Enter this address and save:
+     {url}
+The address holds the endpoint's token, which is the only proof of origin Openfax can give: keep it secret.
+"""
+
+PROVIDER = Provider(
+    name="openfax",
+    title="Openfax",
+    callback=Callback(
+        kinds=frozenset({BodyKind.FORM}),
+        schema=POSTBACK,
+        normalise=normalise,
+        once=frozenset({"OutTransID", "AccountID", "LastStatus"}),
+        query=True,
+    ),
+    codes=CODES,
+    simulate=simulate,
+    setup=SETUP,
+    account_from_payload=True,
+    region="US",
+    notes="Sends no destination number and no time; documents no retry, so a missed postback must be fetched.",
+    sources=("https://apidocs.openfax.com",),
+)

@@ -1,0 +1,423 @@
+"""
+Retarus: one push for a whole job, XML or JSON, with all its recipients.
+
+Layouts differ between customers, who may order their own template: everything is found by local name, wherever in the
+document it stands. Sources: Retarus status push API (developers.retarus.com), HTTP status push, getFaxReports and
+transmission status codes (docs.retarus.com); code lists in public clients.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
+from typing import Any
+
+import xmltodict
+
+from receiver.errors import Undecodable
+from receiver.providers._contract import BodyKind, Callback, Provider, RawCallback, SimulatedFax, SimulatedJob, Source
+from receiver.providers._decoding import leaf, once
+from receiver.providers._normalising import (
+    CANCELED,
+    DELIVERED,
+    UNCONFIRMED,
+    e164,
+    failed,
+    number_key,
+    table,
+    utc,
+)
+from schemas.event import Confidence, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Reference, Retryable
+from schemas.fields import InvalidRow
+from schemas.retarus import STATUS_PUSH
+
+# The official list cannot be read to its end, so unlisted codes must be expected. Retrying after NOFAX* is what
+# Retarus itself advises.
+CODES = table(
+    "status",
+    [
+        ("OK", DELIVERED, "all pages delivered"),
+        ("EOD_FAILED", UNCONFIRMED, "all sent, end not confirmed; the fax has often arrived"),
+        ("BUSY", failed(FailureReason.BUSY, Retryable.YES, Confidence.HIGH), "busy"),
+        ("NOFAX", failed(FailureReason.NOT_A_FAX, Retryable.YES, Confidence.HIGH), "a person or machine answered"),
+        ("NOFAX_DIS", failed(FailureReason.NOT_A_FAX, Retryable.YES, Confidence.HIGH), "a person hung up"),
+        ("NOFAX_TO", failed(FailureReason.NOT_A_FAX, Retryable.YES, Confidence.HIGH), "answered, no fax signal"),
+        ("RING_TO", failed(FailureReason.NO_ANSWER, Retryable.YES, Confidence.HIGH), "nobody answered in time"),
+        ("WOUT_TO", failed(FailureReason.BAD_NUMBER, Retryable.UNKNOWN, Confidence.LOW), "no reaction to dialing"),
+        ("NO_TRAIN", failed(FailureReason.TRANSMISSION_ERROR, Retryable.YES, Confidence.MEDIUM), "training failed"),
+        (
+            "PAGE_SEND_ERROR PAGE_SEND_ERR",  # two spellings, both in use
+            failed(FailureReason.TRANSMISSION_ERROR, Retryable.YES, Confidence.MEDIUM),
+            "page not accepted",
+        ),
+        ("REM_DIS", failed(FailureReason.DISCONNECTED, Retryable.YES, Confidence.MEDIUM), "remote hung up"),
+        (
+            "NO_REMOTEINFO",
+            failed(FailureReason.DISCONNECTED, Retryable.YES, Confidence.MEDIUM),
+            "remote hung up before a mode was agreed",
+        ),
+        ("BAD_LINES", failed(FailureReason.TRANSMISSION_ERROR, Retryable.YES, Confidence.MEDIUM), "bad scan lines"),
+        ("FANS_GF", failed(FailureReason.TRANSMISSION_ERROR, Retryable.YES, Confidence.MEDIUM), "protocol error"),
+        ("DIAL_GF", failed(FailureReason.NETWORK_ERROR, Retryable.YES, Confidence.MEDIUM), "no connection set up"),
+        ("COMERROR", failed(FailureReason.TRANSMISSION_ERROR, Retryable.YES, Confidence.MEDIUM), "communication error"),
+        ("DIAL_NC", failed(FailureReason.BAD_NUMBER, Retryable.NO, Confidence.MEDIUM), "number invalid or incomplete"),
+        ("CHANGED_NO", failed(FailureReason.BAD_NUMBER, Retryable.NO, Confidence.MEDIUM), "number has changed"),
+        ("WRONG_NO", failed(FailureReason.BAD_NUMBER, Retryable.NO, Confidence.MEDIUM), "wrong or unassigned number"),
+        ("BLACKLIST", failed(FailureReason.BLOCKED, Retryable.NO, Confidence.MEDIUM), "on a public do-not-fax list"),
+        ("PBLACKLIST", failed(FailureReason.BLOCKED, Retryable.NO, Confidence.MEDIUM), "on the customer's block list"),
+        (
+            "MISSING_FAX_FILE UNKNOWN_FAX_FILE",
+            failed(FailureReason.DOCUMENT_MISSING, Retryable.NO, Confidence.MEDIUM),
+            "document missing or without a name",
+        ),
+        (
+            "TIFF_PAGE_ERR RENDERING_ERROR",
+            failed(FailureReason.DOCUMENT_CONVERSION, Retryable.NO, Confidence.MEDIUM),
+            "document cannot be converted",
+        ),
+        ("CANCELLED", CANCELED, "canceled in the portal"),
+        ("PENDING", None, "still in work"),
+    ],
+    spelling=str.upper,
+)
+
+# A recipient list by layout: XML push and SOAP, JSON push, REST, SOAP of 2012.
+_RECIPIENT_LISTS = ("faxRecipient", "faxRecipients", "recipientStatus", "faxNumbers")
+_OF_A_JOB = frozenset({"jobId", *_RECIPIENT_LISTS})
+_OF_A_RECIPIENT = frozenset({"number", "numId", "status", "reason", "sentToNumber"})
+_PARTS = ("reference", "options")
+# What may hold no job at all and be genuine.
+_WRAPPERS = frozenset({"ReportResponse", "getFaxReportsResponse", "reports"})
+
+
+# --- shape: every layout as {"faxJobReport": [{"jobId": ..., "faxRecipient": [...]}]} ------------------------------
+
+
+def shape(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The jobs of a push, whatever wraps them; ``{}`` for a reply that says it has none."""
+    jobs = [_job(job) for job in _jobs(document)]
+    if not jobs and _says_none(document):
+        return {}
+    return {"faxJobReport": jobs}
+
+
+def _jobs(node: Any) -> Iterator[Any]:
+    """What calls itself a job report or looks like one, in order. A job's own data is not searched."""
+    if isinstance(node, list):
+        for child in node:
+            yield from _jobs(child)
+    elif isinstance(node, dict) and node.keys() & _OF_A_JOB:
+        yield node
+    elif isinstance(node, dict):
+        for name, child in node.items():
+            if name == "faxJobReport":
+                yield from child if isinstance(child, list) else [child]
+            elif name == "reports" and isinstance(child, list):
+                yield from child
+            else:
+                yield from _jobs(child)
+
+
+def _says_none(node: Any) -> bool:
+    """Whether an empty wrapper stands somewhere; one with unknown content is no reason to answer 2xx."""
+    if not isinstance(node, dict):
+        return False
+    return any((name in _WRAPPERS and _is_empty(child)) or _says_none(child) for name, child in node.items())
+
+
+def _is_empty(element: Any) -> bool:
+    return not element or (isinstance(element, dict) and all(name.startswith("@") for name in element))
+
+
+def _job(job: Any) -> dict[str, Any]:
+    """One job, its recipients under one name and its parts' fields beside its own, by dotted names."""
+    if not isinstance(job, dict):
+        return {}
+    lists = [name for name in _RECIPIENT_LISTS if name in job]
+    if len(lists) > 1:
+        raise Undecodable("a job lists its recipients twice", fields=dict.fromkeys(lists, "expected one of these"))
+    fields = _leaves(job)
+    once(fields, ("jobId",))
+    for part in _PARTS:
+        if isinstance(job.get(part), dict):
+            fields.update({f"{part}.{name}": value for name, value in _leaves(job[part]).items()})
+    if lists:
+        fields["faxRecipient"] = [_recipient(recipient) for recipient in _recipients(job[lists[0]])]
+    return fields
+
+
+def _recipients(value: Any) -> list[Any]:
+    """The recipients of a list, of a single one (XML cannot tell), or of an element around them."""
+    if isinstance(value, dict) and not value.keys() & _OF_A_RECIPIENT:
+        rows = [child for child in value.values() if isinstance(child, dict | list)]
+        value = rows[0] if len(rows) == 1 else value
+    if isinstance(value, list):
+        return value
+    return [value] if isinstance(value, dict) else []
+
+
+def _recipient(recipient: Any) -> Any:
+    if not isinstance(recipient, dict):
+        return recipient
+    fields = _leaves(recipient)
+    once(fields, ("number", "status"))
+    return fields
+
+
+def _leaves(element: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of an element, each without the attributes that XML may hang on its text."""
+    return {name: leaf(value) for name, value in element.items()}
+
+
+# --- normalise -----------------------------------------------------------------------------------------------------
+
+
+def normalise(push: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted | InvalidRow]:
+    """
+    One entry a recipient, in order, for all jobs of the push; a job that cannot be trusted is one InvalidRow.
+
+    An InvalidRow's index counts all entries of the push, pending recipients too.
+    """
+    entries: list[FaxCompleted | InvalidRow] = []
+    index = 0
+    for job in push["jobs"]:
+        if isinstance(job, InvalidRow):
+            entries.append(InvalidRow(index, job.expected))
+            index += 1
+            continue
+        for row, occurrence in zip(job["recipients"], _occurrences(job["recipients"]), strict=True):
+            if isinstance(row, InvalidRow):
+                entries.append(InvalidRow(index, row.expected))
+            elif event := _event(row, occurrence, job, source):
+                entries.append(event)
+            index += 1
+    return entries
+
+
+def _event(row: Mapping[str, Any], occurrence: int, job: Mapping[str, Any], source: Source) -> FaxCompleted | None:
+    assert source.account is not None, "the settings require it"
+    verdict = CODES.verdict(row["status"])
+    if verdict is None:
+        return None
+    number = row["number"] or row["number_dialed"]
+    completed_at, time_quality = utc(row["sent_at"] or row["sent_at_rest"], source.timezone)
+    delivered = verdict.outcome is Outcome.DELIVERED
+    return FaxCompleted(
+        account=source.account,
+        key=(job["job_id"], _number_key(row), str(occurrence)),
+        outcome=verdict.outcome,
+        failure=verdict.failure,
+        status_code=row["status"],
+        status_text=row["status_text"],
+        provider_job_id=job["job_id"],
+        provider_fax_id=row["fax_id"],
+        recipient=Recipient(number=e164(number, source.region), number_raw=number, station_id=row["station_id"]),
+        pages=Pages(total=job["pages"], sent=job["pages"] if delivered else None),
+        duration_seconds=row["duration_seconds"],
+        completed_at=completed_at,
+        time_quality=time_quality,
+        reference=Reference(
+            id=job["customer_id"] or job["job_reference"] or source.reference,
+            billing_code=job["billing_code"],
+            billing_info=job["billing_info"],
+        ),
+        test=(row["status_text"] or "").strip().lower() == "simulated",  # test accounts say so in the reason
+    )
+
+
+def _occurrences(rows: Sequence[Mapping[str, Any] | InvalidRow]) -> Sequence[int]:
+    """
+    For each row, which one it is among those of its job with the same number: 0, 1, ...
+
+    Ranked by what push and report both have (time, status, duration), never by position, so that a report in another
+    order gives the same ids. ``numId`` only settles what all of these leave equal.
+    """
+    ranks = [0] * len(rows)
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for position, row in enumerate(rows):
+        if not isinstance(row, InvalidRow):
+            positions[_number_key(row)].append(position)
+    for same in positions.values():
+        if len(same) > 1:
+            for rank, position in enumerate(sorted(same, key=lambda position: _rank(rows[position]))):
+                ranks[position] = rank
+    return ranks
+
+
+def _rank(row: Any) -> tuple[Any, ...]:
+    time, _ = utc(row["sent_at"] or row["sent_at_rest"], None)
+    duration, fax_id = row["duration_seconds"], row["fax_id"]
+    return (
+        (time is None, time and time.timestamp()),
+        CODES.spelling(row["status"]),
+        (duration is None, duration),
+        (fax_id is None, fax_id),
+    )
+
+
+def _number_key(row: Mapping[str, Any]) -> str:
+    return number_key(row["number"]) or number_key(row["number_dialed"])
+
+
+# --- redact --------------------------------------------------------------------------------------------------------
+
+_XML_TAG = re.compile(r"<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)|<[^>]*(?:>|\Z)", re.DOTALL)
+_XML_NAME = re.compile(r"</?(?:[^\s/>:]*:)?([^\s/>]*)")
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[{}\[\]:,]', re.DOTALL)
+
+
+def redact(body: bytes) -> bytes:
+    """
+    The body with ``httpStatusPush.url`` blanked, every other byte as it was.
+
+    Retarus echoes the callback URL it was given, and that holds our token. Works on text rather than on a parsed
+    document, since a broken body is kept too.
+    """
+    encoding = _one_to_one(body)
+    whole = len(body) - len(body) % 2 if encoding != "latin-1" else len(body)  # half a UTF-16 unit may end a cut body
+    text = body[:whole].decode(encoding, "surrogatepass")
+    kept, end = [], 0
+    for start, stop in sorted([*_urls_in_xml(text), *_urls_in_json(text)]):
+        kept.append(text[end:start])
+        end = max(end, stop)
+    kept.append(text[end:])
+    return "".join(kept).encode(encoding, "surrogatepass") + body[whole:]
+
+
+def _one_to_one(body: bytes) -> str:
+    """An encoding that gives the body's ASCII as text and every byte back."""
+    start = body.lstrip(b"\xff\xfe")[:2]
+    if body[:2] == b"\xff\xfe" or (start[1:] == b"\x00" and start[:1] != b"\x00"):
+        return "utf-16-le"
+    if body[:2] == b"\xfe\xff" or (start[:1] == b"\x00" and start[1:] != b"\x00"):
+        return "utf-16-be"
+    return "latin-1"
+
+
+def _urls_in_xml(text: str) -> Iterator[tuple[int, int]]:
+    """Where the text of each ``url`` inside ``httpStatusPush`` starts and ends."""
+    in_push, start = False, None
+    for tag in _XML_TAG.finditer(text):
+        name = _XML_NAME.match(tag[0])
+        if name is None or tag[0].startswith("<!"):
+            continue
+        opening = not tag[0].startswith("</")
+        if start is not None and not opening and name[1] in ("url", "httpStatusPush"):
+            yield start, tag.start()
+            start = None
+        if name[1] == "httpStatusPush":
+            in_push = opening and not tag[0].endswith("/>")
+        elif in_push and start is None and name[1] == "url" and opening and not tag[0].endswith("/>"):
+            start = tag.end()
+    if start is not None:
+        yield start, len(text)
+
+
+def _urls_in_json(text: str) -> Iterator[tuple[int, int]]:
+    """The same for the inside of the strings under ``"url"`` in ``"httpStatusPush"``."""
+    open_under: list[str] = []  # for each bracket now open, the key whose value it is
+    in_push = 0
+    key = latest = ""
+    for token in _JSON_TOKEN.finditer(text):
+        match token[0][0]:
+            case '"':
+                if in_push and key == "url":
+                    yield token.start() + 1, token.end() - token[0].endswith('"', 1)
+                latest = _unquoted(token[0])
+            case ":":
+                key = latest
+            case ",":
+                key = open_under[-1] if open_under and open_under[-1] == "url" else ""
+            case "{" | "[":
+                open_under.append(key)
+                in_push += key == "httpStatusPush"
+                key = key if token[0] == "[" else ""
+            case _:
+                in_push -= bool(open_under) and open_under.pop() == "httpStatusPush"
+                key = ""
+    return
+
+
+def _unquoted(string: str) -> str:
+    try:
+        return str(json.loads(string))
+    except ValueError:
+        return string.strip('"')
+
+
+# --- simulate ------------------------------------------------------------------------------------------------------
+
+
+def simulate(job: SimulatedJob) -> Sequence[RawCallback]:
+    """One XML push with all recipients, as the default layout has it."""
+    delivered = any(CODES.verdict(fax.status) is DELIVERED for fax in job.faxes)
+    report = {
+        "@xmlns": "http://retarus.com/fax4ba/faxws/3/0",
+        "jobId": job.job_id,
+        "faxRecipient": [_simulated(fax, job) for fax in job.faxes],
+        "document": {"name": "document.pdf", "isText": "false"},
+        **({"pages": "1"} if delivered else {}),
+    }
+    return [RawCallback(xmltodict.unparse({"faxJobReport": report}).encode(), "text/xml; charset=utf-8")]
+
+
+def _simulated(fax: SimulatedFax, job: SimulatedJob) -> dict[str, str]:
+    verdict = CODES.verdict(fax.status)
+    return {
+        "number": fax.number,
+        "numId": fax.fax_id,
+        "status": fax.status,
+        "reason": CODES.texts.get(fax.status, fax.status),
+        "sentTS": f"{job.completed_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if verdict else "",
+        "durationInSecs": "31" if verdict is DELIVERED else "0",
+        "sentToNumber": "00" + fax.number.removeprefix("+"),
+        "remoteCsid": fax.number if verdict is DELIVERED else "",
+    }
+
+
+SETUP = """\
+Add this to every send request, or ask Retarus to set it for the account.
+REST:
+  "statusReportOptions": {
+    "httpStatusPush": {
+      "targetUrl": "{url}",
+      "principal": "{user}",
+      "credentials": "<the password of this endpoint>",
+      "authMethod": "{auth}"
+    }
+  }
+SOAP (compare the element names with the WSDL of your account):
+  <httpStatusPush>
+    <targetUrl>{url}</targetUrl>
+    <principal>{user}</principal>
+    <credentials>(the password of this endpoint)</credentials>
+    <authMethod>{auth}</authMethod>
+  </httpStatusPush>
+With authMethod NONE leave out principal and credentials. With OAUTH2 they are the client id and the client secret, and
+Retarus has to set the token server for your account.
+Keep the default layout of the push. A customerDefinedId or a jobReference comes back as the event's reference.
+"""
+
+PROVIDER = Provider(
+    name="retarus",
+    title="Retarus",
+    callback=Callback(
+        kinds=frozenset({BodyKind.XML, BodyKind.JSON}),
+        schema=STATUS_PUSH,
+        normalise=normalise,
+        shape=shape,
+        redact=redact,
+    ),
+    codes=CODES,
+    simulate=simulate,
+    setup=SETUP,
+    max_recipients=None,
+    auth_modes=("none", "basic", "digest", "oauth2"),
+    notes="One push names all recipients of a job; pages are counted per job. Documents no retry for fax.",
+    sources=(
+        "https://developers.retarus.com/fax/status-push-api/status-push",
+        "https://docs.retarus.com/fax/http-status-push",
+        "https://docs.retarus.com/fax/transmission-status-codes-outbound-fax",
+    ),
+)

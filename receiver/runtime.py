@@ -1,0 +1,43 @@
+"""What a process needs to serve callbacks: made once by ``receiver.bootstrap``, handed to whoever works with it."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+from receiver.auth import Gate
+from receiver.providers import Provider, RawCallback, Source
+from receiver.settings import Settings
+from receiver.store import Store
+from receiver.store.recording import KeptBody
+from receiver.store.writer import Writer
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One configured URL: a provider, whose account it is, who may call it, and how it is answered."""
+
+    name: str
+    provider: Provider
+    source: Source
+    gate: Gate
+    answer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    settings: Settings
+    endpoints: Mapping[str, Endpoint]
+    store: Store
+    writer: Writer
+    fingerprint_key: bytes
+    identity_salt: bytes | None
+
+    def keep(self, raw: RawCallback, endpoint: Endpoint) -> KeptBody:
+        """The callback as it may be stored: without its secrets. The hash is keyed, since a fax number is guessable."""
+        redact = endpoint.provider.callback.redact
+        body = redact(raw.body) if redact else raw.body
+        digest = hmac.new(self.fingerprint_key, digestmod=sha256)
+        for part in (body, raw.query, raw.content_type.encode(), (raw.reference or "").encode()):
+            digest.update(len(part).to_bytes(8) + part)
+        return KeptBody(digest.hexdigest(), body, raw.query, raw.content_type, raw.reference)

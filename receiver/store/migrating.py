@@ -1,0 +1,80 @@
+"""Bringing a database to this version's tables: one runner at a time, additive steps only."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection
+
+from receiver.errors import StoreError
+from receiver.store import Store
+from receiver.store.tables import SCHEMA
+
+# Raised only when older code could no longer work on the tables a migration leaves behind. The store keeps the
+# number, so that older code knows it is refused; newer tables as such are no reason, since migrations add.
+SERVES = 1
+
+_ONE_RUNNER = 0x666178686F6F6B  # the advisory lock's key: "faxhook"
+
+
+def migrate(store: Store) -> bool:
+    """Bring the database up to date; True if anything was done. Raises StoreError for a store we must not touch."""
+    with store.writing() as connection:
+        if store.dialect != "sqlite":
+            connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_RUNNER})
+            connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+        if _is_served(store, connection):
+            return False
+        config = _config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        meta = store.tables.meta
+        connection.execute(meta.delete().where(meta.c.name == "serves"))
+        connection.execute(meta.insert().values(name="serves", value=str(SERVES)))
+    return True
+
+
+def check_version(store: Store) -> None:
+    """Raise StoreError unless the database has all of this version's tables."""
+    if store.file is not None and not store.file.path.exists():
+        raise StoreError("the store does not exist yet; run: faxhook migrate")
+    with store.reading() as connection:
+        if not _is_served(store, connection):
+            raise StoreError("the store is not up to date; run: faxhook migrate")
+
+
+def _is_served(store: Store, connection: Connection) -> bool:
+    """True: as this code needs it, or newer but still good for it. False: migrations are due."""
+    revision = _revision(store, connection)
+    if revision is None:
+        return False
+    meta = store.tables.meta
+    serves = connection.execute(sa.select(meta.c.value).where(meta.c.name == "serves")).scalar_one_or_none()
+    if serves is not None and int(serves) > SERVES:
+        raise StoreError("the store was written by a newer faxhook that this version cannot work with; upgrade faxhook")
+    script = ScriptDirectory.from_config(_config())
+    known = {step.revision for step in script.walk_revisions()}
+    return revision not in known or revision == script.get_current_head()
+
+
+def _revision(store: Store, connection: Connection) -> str | None:
+    sqlite = store.dialect == "sqlite"
+    context = MigrationContext.configure(
+        connection,
+        opts={
+            "version_table": "faxhook_alembic_version" if sqlite else "alembic_version",
+            "version_table_schema": None if sqlite else SCHEMA,
+        },
+    )
+    return context.get_current_revision()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")).replace("%", "%%"))
+    return config

@@ -1,0 +1,368 @@
+"""
+Station 7: receipts, facts and events of a group of callbacks, in one transaction.
+
+A group is recorded in bulk: two reads for all its faxes, then one insert per table. The unique keys decide what is a
+duplicate, never a look-up before the transaction.
+"""
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver import facts as fax_facts
+from receiver.facts import Facts
+from receiver.store.tables import Tables, insert_or_keep
+from schemas.envelope import AMENDED, COMPLETED, envelope
+from schemas.identity import amended_id, completed_id
+
+_CHUNK = 1000  # parameters of one IN (...)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBody:
+    """A raw callback as it is kept: without secrets. hash: the same for byte-identical ones."""
+
+    hash: str
+    body: bytes
+    query: bytes
+    content_type: str
+    reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """One fax's end as one request states it."""
+
+    fax_id: uuid.UUID
+    facts: Facts
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """
+    One request, ready to be recorded.
+
+    refused: the code of the refusal, for a receipt that is ``rejected``. invalid: recipients that could not be used;
+    their fields are in ``detail``. replay: the receipt is there already and gets a new state.
+    """
+
+    receipt: str
+    endpoint: str
+    provider: str
+    received_at_ms: int
+    size: int
+    body: KeptBody | None
+    observed_at: str
+    observed_via: str = "callback"
+    announcements: tuple[Announcement, ...] = ()
+    invalid: int = 0
+    refused: str | None = None
+    detail: dict[str, Any] = field(default_factory=dict)
+    replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event this submission added to the outbox."""
+
+    event_id: str
+    type: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class Recorded:
+    """
+    What became of a submission.
+
+    state: accepted, partial, duplicate, ignored or rejected. events: the current event id of each of its faxes, in
+    order. told: the events that are new. conflicts, flips and differing: for the operator's counters.
+    """
+
+    receipt: str
+    state: str
+    events: list[str] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    conflicts: int = 0
+    flips: int = 0
+    differing: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Fax:
+    """A row of ``faxes`` while the group is worked on."""
+
+    provider: str
+    account: str
+    outcome: str
+    revision: int
+    event_id: str
+    facts: Facts | None
+    seen_at_ms: int
+    is_new: bool
+    digests: set[str]
+
+
+def record(connection: Connection, tables: Tables, submissions: Sequence[Submission]) -> list[Recorded]:
+    """Record a group in the given order, inside the caller's transaction. One result for each submission."""
+    work = _Work(connection, tables)
+    work.load(sorted({str(one.fax_id) for submission in submissions for one in submission.announcements}))
+    recorded = [work.submission(submission) for submission in submissions]
+    work.flush()
+    return recorded
+
+
+class _Work:
+    def __init__(self, connection: Connection, tables: Tables) -> None:
+        self.connection = connection
+        self.tables = tables
+        self.faxes: dict[str, _Fax] = {}
+        self.touched: set[str] = set()
+        self.receipts: list[dict[str, Any]] = []
+        self.replayed: list[dict[str, Any]] = []
+        self.bodies: dict[str, dict[str, Any]] = {}
+        self.announcements: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.payloads: list[dict[str, Any]] = []
+
+    def load(self, fax_ids: list[str]) -> None:
+        """The known faxes, their rows locked in sorted order so that two writers never wait for each other."""
+        faxes, announcements = self.tables.faxes, self.tables.announcements
+        for chunk in _chunks(fax_ids):
+            known = sa.select(faxes).where(faxes.c.fax_id.in_(chunk)).order_by(faxes.c.fax_id).with_for_update()
+            for row in self.connection.execute(known):
+                self.faxes[row.fax_id] = _Fax(
+                    provider=row.provider,
+                    account=row.account,
+                    outcome=row.outcome,
+                    revision=row.revision,
+                    event_id=row.event_id,
+                    facts=json.loads(row.facts) if row.facts else None,
+                    seen_at_ms=row.seen_at_ms,
+                    is_new=False,
+                    digests=set(),
+                )
+        for chunk in _chunks(sorted(self.faxes)):
+            heard = sa.select(announcements.c.fax_id, announcements.c.digest).where(announcements.c.fax_id.in_(chunk))
+            for fax_id, digest in self.connection.execute(heard):
+                self.faxes[fax_id].digests.add(digest)
+
+    def submission(self, submission: Submission) -> Recorded:
+        recorded = Recorded(submission.receipt, state="")
+        for announcement in submission.announcements:
+            self._announce(submission, announcement, recorded)
+        recorded.state = _state(submission, recorded)
+        self._keep(submission, recorded.state)
+        return recorded
+
+    def _announce(self, submission: Submission, announcement: Announcement, recorded: Recorded) -> None:
+        fax_id = str(announcement.fax_id)
+        stated = announcement.facts
+        digest = fax_facts.digest(stated)
+        fax = self.faxes.get(fax_id)
+        if fax is None:
+            event_id = str(completed_id(announcement.fax_id, stated["outcome"]))
+            fax = _Fax(
+                provider=submission.provider,
+                account=stated["account"],
+                outcome=stated["outcome"],
+                revision=1,
+                event_id=event_id,
+                facts=stated,
+                seen_at_ms=submission.received_at_ms,
+                is_new=True,
+                digests=set(),
+            )
+            self.faxes[fax_id] = fax
+            self._tell(submission, fax_id, fax, recorded, COMPLETED)
+        elif digest not in fax.digests:
+            self._amend(submission, announcement, fax, recorded)
+        if digest not in fax.digests:
+            fax.digests.add(digest)
+            self.announcements.append(
+                {"fax_id": fax_id, "digest": digest, "seen_at_ms": submission.received_at_ms},
+            )
+        fax.seen_at_ms = max(fax.seen_at_ms, submission.received_at_ms)
+        self.touched.add(fax_id)
+        recorded.events.append(fax.event_id)
+
+    def _amend(self, submission: Submission, announcement: Announcement, fax: _Fax, recorded: Recorded) -> None:
+        stated, was = announcement.facts, fax.outcome
+        if fax.facts is None:
+            # The facts were purged and only the outcome is known: nothing to compare but that.
+            if stated["outcome"] == was:
+                return
+            merged = fax_facts.Merged(stated, ("outcome",), news=True, conflict=True, differing=())
+        else:
+            merged = fax_facts.merge(fax.facts, stated)
+        recorded.differing += merged.differing
+        recorded.conflicts += merged.conflict
+        recorded.flips += merged.conflict and {was, stated["outcome"]} == {"delivered", "failed"}
+        fax.facts = merged.facts
+        if not merged.news:
+            return
+        event_id = str(amended_id(announcement.fax_id, fax_facts.digest(merged.facts)))
+        if self._was_told(event_id):
+            if not merged.changed:
+                return  # the conflict has been told, and nothing else is new
+            event_id = str(amended_id(announcement.fax_id, fax_facts.digest(merged.facts), fax.revision + 1))
+        supersedes, fax.event_id = fax.event_id, event_id
+        fax.revision += 1
+        fax.outcome = merged.facts["outcome"]
+        self._tell(submission, str(announcement.fax_id), fax, recorded, AMENDED, supersedes, merged)
+
+    def _was_told(self, event_id: str) -> bool:
+        events = self.tables.events
+        if any(row["id"] == event_id for row in self.events):
+            return True
+        return self.connection.execute(sa.select(events.c.seq).where(events.c.id == event_id)).first() is not None
+
+    def _tell(
+        self,
+        submission: Submission,
+        fax_id: str,
+        fax: _Fax,
+        recorded: Recorded,
+        event_type: str,
+        supersedes: str | None = None,
+        merged: fax_facts.Merged | None = None,
+    ) -> None:
+        assert fax.facts is not None
+        body = envelope(
+            event_id=fax.event_id,
+            event_type=event_type,
+            fax_id=fax_id,
+            provider=fax.provider,
+            endpoint=submission.endpoint,
+            facts=fax.facts,
+            observed_at=submission.observed_at,
+            observed_via=submission.observed_via,
+            revision=fax.revision,
+            supersedes=supersedes,
+            changed=merged.changed if merged else (),
+            conflict=merged.conflict if merged else False,
+        )
+        at = submission.received_at_ms
+        self.events.append(
+            {
+                "id": fax.event_id,
+                "fax_id": fax_id,
+                "type": event_type,
+                "outcome": fax.outcome,
+                "receipt": submission.receipt,
+                "state": "pending",
+                "created_at_ms": at,
+            }
+        )
+        self.payloads.append(
+            {"event_id": fax.event_id, "body": body, "checksum": checksum(fax.event_id, body), "stored_at_ms": at}
+        )
+        recorded.told.append(Told(fax.event_id, event_type, fax.outcome))
+
+    def _keep(self, submission: Submission, state: str) -> None:
+        body = submission.body
+        detail = json.dumps(submission.detail, separators=(",", ":")) if submission.detail else None
+        if submission.replay:
+            self.replayed.append(
+                {"receipt": submission.receipt, "state": state, "reason": submission.refused, "detail": detail}
+            )
+            return
+        if body is not None and body.hash not in self.bodies:
+            self.bodies[body.hash] = {
+                "hash": body.hash,
+                "body": body.body,
+                "query": body.query,
+                "content_type": body.content_type,
+                "reference": body.reference,
+                "rejected": state in ("rejected", "partial"),
+                "stored_at_ms": submission.received_at_ms,
+            }
+        self.receipts.append(
+            {
+                "id": submission.receipt,
+                "endpoint": submission.endpoint,
+                "provider": submission.provider,
+                "state": state,
+                "reason": submission.refused,
+                "detail": detail,
+                "received_at_ms": submission.received_at_ms,
+                "size": submission.size,
+                "body_hash": body.hash if body else None,
+            }
+        )
+
+    def flush(self) -> None:
+        tables = self.tables
+        run = self.connection.execute
+        known = [fax_id for fax_id in sorted(self.touched) if not self.faxes[fax_id].is_new]
+        new = [fax_id for fax_id in sorted(self.touched) if self.faxes[fax_id].is_new]
+        if new:
+            run(tables.faxes.insert(), [self._row(fax_id) for fax_id in new])
+        if known:
+            changes = tables.faxes.update().where(tables.faxes.c.fax_id == sa.bindparam("known_fax"))
+            run(changes, [self._change(fax_id) for fax_id in known])
+        if self.announcements:
+            run(tables.announcements.insert(), self.announcements)
+        if self.events:
+            run(tables.events.insert(), self.events)
+            run(tables.payloads.insert(), self.payloads)
+        if self.bodies:
+            run(insert_or_keep(tables.bodies, self.connection.dialect.name), list(self.bodies.values()))
+        if self.receipts:
+            run(tables.receipts.insert(), self.receipts)
+        for change in self.replayed:
+            receipt = change.pop("receipt")
+            run(tables.receipts.update().where(tables.receipts.c.id == receipt).values(**change))
+
+    def _row(self, fax_id: str) -> dict[str, Any]:
+        fax = self.faxes[fax_id]
+        return {
+            "fax_id": fax_id,
+            "provider": fax.provider,
+            "account": fax.account,
+            "outcome": fax.outcome,
+            "revision": fax.revision,
+            "event_id": fax.event_id,
+            "facts": _dump(fax.facts),
+            "seen_at_ms": fax.seen_at_ms,
+        }
+
+    def _change(self, fax_id: str) -> dict[str, Any]:
+        fax = self.faxes[fax_id]
+        return {
+            "known_fax": fax_id,
+            "outcome": fax.outcome,
+            "revision": fax.revision,
+            "event_id": fax.event_id,
+            "facts": _dump(fax.facts),
+            "seen_at_ms": fax.seen_at_ms,
+        }
+
+
+def checksum(event_id: str, body: bytes) -> str:
+    """What a payload row is verified by before it is published: SQLite has no page checksums of its own."""
+    return sha256(event_id.encode() + b"\0" + body).hexdigest()
+
+
+def _state(submission: Submission, recorded: Recorded) -> str:
+    if submission.refused:
+        return "rejected"
+    if submission.invalid:
+        return "partial"
+    if recorded.told:
+        return "accepted"
+    return "duplicate" if recorded.events else "ignored"
+
+
+def _dump(facts: Facts | None) -> str | None:
+    return None if facts is None else json.dumps(facts, separators=(",", ":"))
+
+
+def _chunks(values: list[str]) -> Iterable[list[str]]:
+    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))

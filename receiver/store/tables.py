@@ -1,0 +1,159 @@
+"""
+The tables, as both databases see them: ``faxhook_receipts`` in SQLite, ``faxhook.receipts`` in PostgreSQL.
+
+Times are whole milliseconds since 1970 in UTC. Bodies and payloads stand apart from their rows, so that what is
+personal can be purged while the ids stay. ``migrations/`` creates them; a test keeps the two equal.
+"""
+
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import SchemaItem
+from sqlalchemy.types import TypeEngine
+
+PREFIX = "faxhook_"
+SCHEMA = "faxhook"
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """One database's tables."""
+
+    metadata: MetaData
+    meta: Table
+    endpoints: Table
+    receipts: Table
+    bodies: Table
+    faxes: Table
+    announcements: Table
+    events: Table
+    payloads: Table
+    audit: Table
+
+
+def define(dialect: str) -> Tables:
+    """The tables for ``sqlite`` or ``postgresql``."""
+    sqlite = dialect == "sqlite"
+    metadata = MetaData(schema=None if sqlite else SCHEMA)
+
+    def table(name: str, *columns: SchemaItem, without_rowid: bool = False) -> Table:
+        return Table(PREFIX + name if sqlite else name, metadata, *columns, sqlite_with_rowid=not without_rowid)
+
+    def index(name: str, *columns: str) -> Index:
+        return Index(f"{PREFIX}{name}" if sqlite else name, *columns)
+
+    row_id: TypeEngine[int] = Integer() if sqlite else BigInteger()  # SQLite counts only in a column typed INTEGER
+
+    return Tables(
+        metadata=metadata,
+        meta=table(
+            "meta",
+            Column("name", Text, primary_key=True),
+            Column("value", Text, nullable=False),
+            without_rowid=True,
+        ),
+        endpoints=table(
+            "endpoints",
+            Column("name", Text, primary_key=True),
+            Column("provider", Text, nullable=False),
+            Column("account", Text),
+            without_rowid=True,
+        ),
+        receipts=table(
+            "receipts",
+            Column("id", Text, primary_key=True),
+            Column("endpoint", Text, nullable=False),
+            Column("provider", Text, nullable=False),
+            Column("state", Text, nullable=False),  # accepted partial duplicate ignored rejected
+            Column("reason", Text),  # a refusal's code
+            Column("detail", Text),  # JSON: names of fields and what was expected, never a value
+            Column("received_at_ms", BigInteger, nullable=False),
+            Column("size", Integer, nullable=False),
+            Column("body_hash", Text),
+            index("receipts_received", "received_at_ms"),
+            index("receipts_state", "state", "received_at_ms"),
+            without_rowid=True,
+        ),
+        bodies=table(
+            "bodies",
+            Column("hash", Text, primary_key=True),
+            Column("body", LargeBinary, nullable=False),
+            Column("query", LargeBinary, nullable=False),
+            Column("content_type", Text, nullable=False),
+            Column("reference", Text),
+            Column("rejected", Boolean(create_constraint=False), nullable=False),  # kept longer
+            Column("stored_at_ms", BigInteger, nullable=False),
+            index("bodies_stored", "stored_at_ms"),
+        ),
+        faxes=table(
+            "faxes",
+            Column("fax_id", Text, primary_key=True),
+            Column("provider", Text, nullable=False),
+            Column("account", Text, nullable=False),
+            Column("outcome", Text, nullable=False),
+            Column("revision", Integer, nullable=False),
+            Column("event_id", Text, nullable=False),  # the current one
+            Column("facts", Text),  # JSON; null once purged
+            Column("seen_at_ms", BigInteger, nullable=False),  # last announcement
+            index("faxes_seen", "seen_at_ms"),
+            without_rowid=True,
+        ),
+        announcements=table(
+            "announcements",
+            Column("fax_id", Text, primary_key=True),
+            Column("digest", Text, primary_key=True),
+            Column("seen_at_ms", BigInteger, nullable=False),
+            index("announcements_seen", "seen_at_ms"),
+            without_rowid=True,
+        ),
+        events=table(
+            "events",
+            Column("seq", row_id, primary_key=True, autoincrement=True),  # row order
+            Column("id", Text, nullable=False, unique=True),
+            Column("fax_id", Text, nullable=False),
+            Column("type", Text, nullable=False),
+            Column("outcome", Text, nullable=False),
+            Column("receipt", Text),
+            Column("state", Text, nullable=False),  # pending leased published dead
+            Column("created_at_ms", BigInteger, nullable=False),
+            Column("published_at_ms", BigInteger),
+            Column("lease_owner", Text),
+            Column("lease_until_ms", BigInteger),
+            index("events_state", "state", "seq"),
+            index("events_fax", "fax_id", "seq"),
+            index("events_receipt", "receipt"),
+        ),
+        payloads=table(
+            "payloads",
+            Column("event_id", Text, primary_key=True),
+            Column("body", LargeBinary, nullable=False),
+            Column("checksum", Text, nullable=False),
+            Column("stored_at_ms", BigInteger, nullable=False),
+            index("payloads_stored", "stored_at_ms"),
+        ),
+        audit=table(
+            "audit",
+            Column("seq", row_id, primary_key=True, autoincrement=True),
+            Column("at_ms", BigInteger, nullable=False),
+            Column("actor", Text, nullable=False),
+            Column("action", Text, nullable=False),
+            Column("subject", Text, nullable=False),
+        ),
+    )
+
+
+def insert_or_keep(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """An insert that leaves a row alone whose key is there already."""
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    return insert.on_conflict_do_nothing()

@@ -1,0 +1,124 @@
+"""
+The group-committing writer: what many requests hand over at once is committed together, and an idle one never waits.
+
+A request that finds no other at work commits at once. Those that arrive meanwhile queue up; when the commit is done,
+the first of them takes the lead and commits all that are waiting. A commit is one sync of the disk, so a busy process
+shares it, at no cost to an idle one.
+"""
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import IntegrityError
+
+from receiver.errors import Unavailable
+from receiver.store import BUSY_SECONDS, Store, StoreUnavailable
+from receiver.store.recording import Recorded, Submission, record
+
+_TRIES = 3  # of one transaction that met another one
+_LARGEST_GROUP = 200
+
+
+@dataclass(slots=True)
+class _Ticket:
+    submission: Submission
+    deadline: float
+    wake: threading.Event = field(default_factory=threading.Event)
+    leads: bool = False
+    result: Recorded | None = None
+    error: Exception | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.result is not None or self.error is not None
+
+
+class Writer:
+    """Records submissions of this process' threads. One per process, made after the fork."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._mutex = threading.Lock()
+        self._waiting: list[_Ticket] = []
+        self._is_led = False
+
+    def submit(self, submission: Submission) -> Recorded:
+        """
+        Return when the transaction the submission is in has committed.
+
+        Raises Unavailable after at most 4 s when it has not: it may still commit, and a retry is then a duplicate.
+        """
+        ticket = _Ticket(submission, time.monotonic() + BUSY_SECONDS)
+        with self._mutex:
+            self._waiting.append(ticket)
+            leads = not self._is_led
+            self._is_led = True
+        if not leads:
+            ticket.wake.wait(ticket.deadline - time.monotonic())
+            leads = self._give_up_or_lead(ticket)
+        if leads:
+            self._lead()
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.result is not None
+        return ticket.result
+
+    def _give_up_or_lead(self, ticket: _Ticket) -> bool:
+        with self._mutex:
+            if ticket.leads or ticket.is_done:
+                return ticket.leads
+            if ticket in self._waiting:
+                self._waiting.remove(ticket)
+        raise StoreUnavailable("Timeout")
+
+    def _lead(self) -> None:
+        with self._mutex:
+            group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
+        try:
+            self._commit(group)
+        finally:
+            with self._mutex:
+                following = self._waiting[0] if self._waiting else None
+                if following is not None:
+                    following.leads = True
+                    following.wake.set()
+                else:
+                    self._is_led = False
+            for ticket in group:
+                ticket.wake.set()
+
+    def _commit(self, group: list[_Ticket]) -> None:
+        try:
+            results = self._record(group)
+        except Unavailable as error:
+            for ticket in group:
+                ticket.error = error
+        except Exception as error:  # noqa: BLE001 - told to whoever handed it over
+            if len(group) == 1:
+                group[0].error = StoreUnavailable("Conflict") if isinstance(error, IntegrityError) else error
+                return
+            # One member spoils the transaction; the others must not suffer for it.
+            for ticket in group:
+                self._commit([ticket])
+        else:
+            for ticket, result in zip(group, results, strict=True):
+                ticket.result = result
+
+    def _record(self, group: list[_Ticket]) -> list[Recorded]:
+        """One transaction, run again when it met another one: a deadlock, or the same new fax at two machines."""
+        submissions = [ticket.submission for ticket in group]
+        deadline = min(ticket.deadline for ticket in group)
+        for attempt in range(_TRIES):
+            is_last = attempt == _TRIES - 1
+            try:
+                with self._store.writing(deadline) as connection:
+                    return record(connection, self._store.tables, submissions)
+            except IntegrityError:
+                if is_last:
+                    raise
+            except StoreUnavailable as error:
+                if is_last or not error.retryable:
+                    raise
+            time.sleep(0.01 * (attempt + 1))
+        raise AssertionError  # the last try returns or raises

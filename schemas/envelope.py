@@ -1,0 +1,78 @@
+"""The published form: a CloudEvents 1.0 envelope around the facts of one fax, as bytes that never change again."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+CONTENT_TYPE = "application/cloudevents+json"
+SCHEMA_URN = "urn:faxhook:schema:fax-completed:v1"
+COMPLETED = "fax.completed.v1"
+AMENDED = "fax.amended.v1"
+MAPPING_VERSION = "1"  # of the code tables: higher when a code's meaning changes
+
+
+def envelope(
+    *,
+    event_id: str,
+    event_type: str,
+    fax_id: str,
+    provider: str,
+    endpoint: str,
+    facts: Mapping[str, Any],
+    observed_at: str,
+    observed_via: str,
+    revision: int = 1,
+    supersedes: str | None = None,
+    changed: Sequence[str] = (),
+    conflict: bool = False,
+) -> bytes:
+    """The event as UTF-8 JSON. facts: as ``receiver.facts.of`` gives them; times are RFC 3339 in UTC."""
+    event = {
+        "specversion": "1.0",
+        "id": event_id,
+        "type": event_type,
+        "source": f"/{quote(provider, safe='')}/{quote(facts['account'], safe='')}",
+        "subject": fax_id,
+        "time": facts["completed_at"] or observed_at,
+        "datacontenttype": "application/json",
+        "dataschema": SCHEMA_URN,
+        "partitionkey": fax_id,
+        "data": {
+            "fax_id": fax_id,
+            "provider": provider,
+            "endpoint": endpoint,
+            "account": facts["account"],
+            "direction": "outbound",
+            "provider_job_id": facts["provider_job_id"],
+            "provider_fax_id": facts["provider_fax_id"],
+            "outcome": facts["outcome"],
+            "failure": facts["failure"],
+            "provider_status": facts["provider_status"],
+            "recipient": facts["recipient"],
+            "sender": facts["sender"],
+            "pages": facts["pages"],
+            "partial": facts["partial"],
+            "duration_seconds": facts["duration_seconds"],
+            "attempts": facts["attempts"],
+            "cost": facts["cost"],
+            "submitted_at": facts["submitted_at"],
+            "completed_at": facts["completed_at"],
+            "time_quality": facts["time_quality"],
+            "observed_at": observed_at,
+            "observed_via": observed_via,
+            "reference": facts["reference"],
+            "revision": revision,
+            "supersedes": supersedes,
+            "changed": list(changed),
+            "conflict": conflict,
+            "test": facts["test"],
+            "mapping_version": MAPPING_VERSION,
+        },
+    }
+    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def routing_key(event_type: str, outcome: str) -> str:
+    """``fax.completed.delivered``: always three words, so that a binding never misses one."""
+    return f"{event_type.removesuffix('.v1')}.{outcome}"

@@ -1,0 +1,299 @@
+"""
+Marshmallow fields for what fax providers send.
+
+Strict about identity, generous about the rest: ``Identity``, ``StatusNumber`` and ``StatusWord`` refuse what they
+cannot trust; every other field turns an unreadable value into None and notes its name (``noting_unreadable``), because
+a strict check of an optional value once ate exactly the failures that mattered. Nothing quotes a value.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+
+MAX_IDENTITY_LENGTH = 255
+MAX_TEXT_LENGTH = 4096
+MAX_QUANTITY = 10**9  # pages, seconds, attempts: far beyond any fax
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # NUL and lone surrogates cannot be encoded or stored
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})", re.ASCII)
+_CLOCK = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9])", re.ASCII)
+_ZONELESS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+
+_YEARS = range(1970, 3000)  # .NET's "never" is the year 1
+
+_unreadable: ContextVar[list[str] | None] = ContextVar("unreadable", default=None)
+
+
+@contextmanager
+def noting_unreadable() -> Iterator[list[str]]:
+    """Collect the names of optional fields whose value could not be read while schemas load inside the block."""
+    names: list[str] = []
+    token = _unreadable.set(names)
+    try:
+        yield names
+    finally:
+        _unreadable.reset(token)
+
+
+@dataclass(frozen=True, slots=True)
+class InvalidRow:
+    """A recipient of a callback that cannot be trusted: its position, and what each wrong field should have been."""
+
+    index: int
+    expected: Mapping[str, str]
+
+
+class ProviderSchema(Schema):
+    """Base of the provider schemas. Unknown names are left out, never refused: providers add them without notice."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+
+class _Field(fields.Field[Any]):
+    """A field whose only error message says what is expected."""
+
+    expected = "a value"
+
+    def __init__(self, **kwargs: Any) -> None:
+        message = f"expected {self.expected}"
+        super().__init__(error_messages={"required": message, "null": message}, **kwargs)
+
+    def refuse(self) -> ValidationError:
+        return ValidationError(f"expected {self.expected}")
+
+
+class Identity(_Field):
+    """
+    What names the fax: non-empty text of at most 255 characters without control characters. A number is text.
+
+    With ``required=False`` it may be absent, null or blank, which is None; what is there is as strict.
+    """
+
+    expected = f"non-empty text of at most {MAX_IDENTITY_LENGTH} characters"
+
+    def __init__(self, *, required: bool = True, **kwargs: Any) -> None:
+        if not required:
+            kwargs.setdefault("load_default", None)
+        super().__init__(required=required, allow_none=not required, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | None:
+        text = _plain_text(value)
+        if text is not None and not (text := text.strip()) and not self.required:
+            return None
+        if not text or len(text) > MAX_IDENTITY_LENGTH or _CONTROL.search(text):
+            raise self.refuse()
+        return text
+
+
+class StatusNumber(Identity):
+    """A numeric result code, kept as it was written. Text instead of a number is a malformed status, never guessed."""
+
+    expected = "a whole number"
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | None:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text is None or not _INTEGER.fullmatch(text):
+            raise self.refuse()
+        return text
+
+
+class StatusWord(Identity):
+    """A result word. With ``words``, only those, in any letter case."""
+
+    def __init__(self, words: tuple[str, ...] = (), **kwargs: Any) -> None:
+        self.words = frozenset(words)
+        self.expected = f"one of {', '.join(words)}" if words else "a status word"
+        super().__init__(**kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | None:
+        text = super()._deserialize(value, attr, data, **kwargs)
+        if text is None or (self.words and text.lower() not in self.words):
+            raise self.refuse()
+        return text
+
+
+class _Generous(_Field):
+    """Base of the optional fields: absent, empty and null are None; what cannot be read is None and noted."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("load_default", None)
+        super().__init__(allow_none=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+        if isinstance(value, str) and not value.strip():
+            return None
+        try:
+            return self.read(value)
+        except (ValueError, ArithmeticError):
+            names = _unreadable.get()
+            if names is not None:
+                names.append(self.data_key or str(attr))
+            return None
+
+    def read(self, value: Any) -> Any:
+        """The value, or None where it says "nothing"; ValueError where it cannot be read."""
+        raise ValueError
+
+
+class Text(_Generous):
+    """Text as sent."""
+
+    def read(self, value: Any) -> str | None:
+        text = _plain_text(value)
+        if text is None or len(text) > MAX_TEXT_LENGTH or _UNSTORABLE.search(text):
+            raise ValueError
+        return text
+
+
+class Count(_Generous):
+    """A whole number that is not negative: pages, seconds, attempts."""
+
+    def read(self, value: Any) -> int | None:
+        number = _decimal(value)
+        if number is None:
+            return None
+        if number != number.to_integral_value() or not 0 <= number <= MAX_QUANTITY:
+            raise ValueError
+        return int(number)
+
+
+class Seconds(_Generous):
+    """A duration in units of ``unit_seconds``, as whole seconds, halves rounded up."""
+
+    def __init__(self, unit_seconds: int = 1, **kwargs: Any) -> None:
+        self.unit_seconds = unit_seconds
+        super().__init__(**kwargs)
+
+    def read(self, value: Any) -> int | None:
+        number = _decimal(value)
+        if number is None:
+            return None
+        if not 0 <= number <= MAX_QUANTITY:
+            raise ValueError
+        return int((number * self.unit_seconds).quantize(Decimal(1), rounding=ROUND_HALF_UP))
+
+
+class ClockSeconds(_Generous):
+    """A duration written HH:MM:SS, as whole seconds."""
+
+    def read(self, value: Any) -> int | None:
+        match = _CLOCK.fullmatch(_stripped(value))
+        if match is None:
+            raise ValueError
+        hours, minutes, seconds = map(int, match.groups())
+        return hours * 3600 + minutes * 60 + seconds
+
+
+class Amount(_Generous):
+    """Money as an exact decimal."""
+
+    def read(self, value: Any) -> Decimal | None:
+        return _decimal(value)
+
+
+class ZonelessTime(_Generous):
+    """``YYYY-MM-DD HH:MM:SS`` without a zone, as a naive datetime; all zeros (MySQL's "never") is None."""
+
+    def read(self, value: Any) -> datetime | None:
+        text = _stripped(value)
+        if text.startswith("0000-00-00"):
+            return None
+        if not _ZONELESS.fullmatch(text):
+            raise ValueError
+        return _plausible(datetime.fromisoformat(text))  # naive on purpose: the endpoint knows the zone
+
+
+class Timestamp(_Generous):
+    """ISO 8601; aware and in UTC where the text has a zone, naive where it has none. A day alone is not a time."""
+
+    def read(self, value: Any) -> datetime | None:
+        text = _stripped(value)
+        if ":" not in text:
+            raise ValueError
+        time = _plausible(datetime.fromisoformat(text))
+        return time.astimezone(UTC) if time.tzinfo else time
+
+
+class Rows(_Field):
+    """
+    A list of rows, each loaded by its own schema: the loaded row, or an ``InvalidRow`` in its place.
+
+    An absent or empty list is refused, and so is one without a single valid row.
+    """
+
+    expected = "a list with at least one entry"
+
+    def __init__(self, row: Schema, **kwargs: Any) -> None:
+        self.row = row
+        super().__init__(required=True, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list) or not value:
+            raise self.refuse()
+        rows: list[Any] = []
+        refused = {}
+        for index, row in enumerate(value):
+            try:
+                rows.append(self.row.load(row))
+            except ValidationError as error:
+                refused[index] = error.messages
+                rows.append(InvalidRow(index, flatten(error.messages)))
+        if len(refused) == len(rows):
+            raise ValidationError(refused)
+        return rows
+
+
+def flatten(messages: Any, prefix: str = "") -> dict[str, str]:
+    """Marshmallow's nested messages as ``{"recipients.3.status": "expected a status word"}``; at most 20 of them."""
+    if isinstance(messages, dict):
+        found: dict[str, str] = {}
+        for name, inner in messages.items():
+            if len(found) >= 20:
+                break
+            path = prefix if name == "_schema" else f"{prefix}.{name}" if prefix else str(name)
+            found.update(flatten(inner, path))
+        return found
+    text = messages[0] if isinstance(messages, list) and messages else messages
+    known = isinstance(text, str) and text.startswith("expected ")
+    # Marshmallow's own texts are fixed, but only ours are known never to quote a value.
+    return {prefix or "body": text if known else "expected an object"}
+
+
+def _plain_text(value: Any) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _stripped(value: Any) -> str:
+    text = _plain_text(value)
+    if text is None:
+        raise ValueError
+    return text.strip()
+
+
+def _plausible(time: datetime) -> datetime:
+    if time.year not in _YEARS:
+        raise ValueError
+    return time
+
+
+def _decimal(value: Any) -> Decimal | None:
+    if isinstance(value, Decimal):
+        value = f"{value:f}" if abs(value.adjusted()) <= 18 else ""
+    text = _stripped(value)
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError
+    return Decimal(text)

@@ -1,0 +1,60 @@
+"""The samples under ``tests/fixtures``, and the way from a raw callback to its events, authentication apart."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from receiver import providers
+from receiver.providers import Provider, RawCallback, Source, decode
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+ACCOUNTS = {"retarus": "99999TE", "efax": "me"}
+ZONES = {"efax": ZoneInfo("America/Los_Angeles")}
+
+
+def manifest() -> list[dict[str, str]]:
+    with (FIXTURES / "manifest.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def sample(path: str) -> RawCallback:
+    """A sample by "provider/file name", with the content type that the manifest gives it."""
+    provider, name = path.split("/")
+    row = next(row for row in manifest() if (row["provider"], row["file"]) == (provider, name))
+    body = (FIXTURES / path).read_bytes()
+    if row["content_type"].startswith("(query string"):
+        return RawCallback(b"", "", query=body.split(b"?", 1)[1].strip())
+    return RawCallback(body, row["content_type"])
+
+
+def multipart(**fields: str) -> RawCallback:
+    parts = (f'--x\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{fields[name]}\r\n' for name in fields)
+    return RawCallback("".join([*parts, "--x--\r\n"]).encode(), "multipart/form-data; boundary=x")
+
+
+def source(provider: Provider, **changes: Any) -> Source:
+    """An endpoint of the provider as the tests have it configured."""
+    settings = {
+        "account": None if provider.account_from_payload else ACCOUNTS.get(provider.name, "acme"),
+        "timezone": ZONES.get(provider.name, ZoneInfo("America/Denver")) if provider.zoneless else None,
+        "region": provider.region,
+        "reference": None,
+    }
+    return Source(**{**settings, **changes})
+
+
+def events(name: str, raw: RawCallback | bytes, **changes: Any) -> list[Any]:
+    """What a provider's callback comes to: decode, schema, normalise; [] where shape says it is to be ignored."""
+    provider = providers.load()[name]
+    message: Mapping[str, Any] = decode(raw if isinstance(raw, RawCallback) else RawCallback(raw), provider.callback)
+    if not message:
+        return []
+    return list(provider.callback.normalise(provider.callback.schema.load(message), source(provider, **changes)))
+
+
+def event(name: str, raw: RawCallback | bytes, **changes: Any) -> Any:
+    """The one event of a callback that must have exactly one."""
+    (only,) = events(name, raw, **changes)
+    return only

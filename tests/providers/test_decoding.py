@@ -1,0 +1,338 @@
+"""From bytes to data: what is refused and how fast, which encodings are understood, what is never guessed."""
+
+import gzip
+import json
+import time
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from marshmallow import ValidationError
+from samples import events
+
+from receiver import providers
+from receiver.errors import Refusal, TooComplex, Undecodable, UnsupportedBody
+from receiver.providers import RawCallback, decode
+from receiver.providers._contract import BodyKind, Callback
+from receiver.providers._decoding import form_pairs, json_object, kind_of, urlencoded, xml
+from schemas.fields import ProviderSchema
+
+ANY = Callback(frozenset(BodyKind), ProviderSchema(), lambda *_: [], once=frozenset({"id"}), query=True)
+
+
+def quickly(function, *arguments):
+    """The refusal a function raises, which must not take long."""
+    start = time.perf_counter()
+    with pytest.raises(Refusal) as caught:
+        function(*arguments)
+    assert time.perf_counter() - start < 2
+    return caught.value
+
+
+# --- which kind ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"", None),
+        (b" \r\n\t" * 200, None),
+        (b"\xef\xbb\xbf", None),
+        (b"a=1", BodyKind.FORM),
+        (b"--x\r\n", BodyKind.FORM),
+        (b" \r\n<a/>", BodyKind.XML),
+        (b" " * 1000 + b"<a/>", BodyKind.XML),
+        (b"\xef\xbb\xbf<a/>", BodyKind.XML),
+        ("<a/>".encode("utf-16"), BodyKind.XML),
+        ("<a/>".encode("utf-16-be"), BodyKind.XML),
+        (b'{"a":1}', BodyKind.JSON),
+        (b"[1]", BodyKind.JSON),
+        ('{"a":1}'.encode("utf-16"), BodyKind.JSON),
+    ],
+)
+def test_the_kind_is_told_by_the_first_byte_that_means_something(body, kind):
+    assert kind_of(body) is kind
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "data"),
+    [
+        (b"<a>1</a>", "application/json", {"a": "1"}),
+        (b'{"a": 1}', "text/xml", {"a": 1}),
+        (b"a=1", "multipart/form-data; boundary=x", {"a": "1"}),
+        (b"a=1", "application/json", {"a": "1"}),
+        (b"a=1", "", {"a": "1"}),
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--', "text/plain", {"a": "1"}),
+        (b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n--x--', "multipart/form-data", {"a": "1"}),
+    ],
+)
+def test_a_mislabelled_body_is_read_as_what_it_is(body, content_type, data):
+    assert decode(RawCallback(body, content_type), ANY) == data
+
+
+def test_an_empty_body_is_undecodable_unless_the_query_has_the_fields():
+    with pytest.raises(Undecodable):
+        decode(RawCallback(b" \n"), ANY)
+    assert decode(RawCallback(b"", query=b"a=1"), ANY) == {"a": "1"}
+
+
+def test_a_query_does_not_count_where_the_provider_has_none():
+    with pytest.raises(Undecodable):
+        decode(RawCallback(b"", query=b"jobid=1&shortstatus=success"), providers.load()["faxage"].callback)
+
+
+def test_a_kind_the_provider_never_sends_is_unsupported():
+    with pytest.raises(UnsupportedBody):
+        decode(RawCallback(b"a=1"), providers.load()["retarus"].callback)
+
+
+def test_a_compressed_body_is_no_form_of_anything():
+    with pytest.raises((Refusal, ValidationError)):
+        events("faxage", gzip.compress(b"jobid=1&shortstatus=success"))
+
+
+# --- forms ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"a=M%C3%BCller", "Müller"),
+        (b"a=M\xc3\xbcller", "Müller"),
+        (b"a=M%FCller", "Müller"),
+        (b"a=M\xfcller", "Müller"),
+        (b"a=%80+1", "€ 1"),  # Windows-1252, not ISO-8859-1
+        (b"a=%81", "\x81"),  # a hole of Windows-1252
+        (b"a=", ""),
+        (b"a", ""),
+        (b"\r\na=1\r\n", "1"),
+        (b"a=1%262", "1&2"),
+    ],
+)
+def test_an_urlencoded_value_is_read_whatever_its_charset(body, value):
+    assert urlencoded(body) == [("a", value)]
+
+
+def test_one_charset_holds_for_the_whole_form():
+    assert urlencoded(b"a=%C3%BC&b=%FC") == [("a", "Ã¼"), ("b", "ü")]
+
+
+@pytest.mark.parametrize("body", [b"a=%", b"a=%2", b"a=%G0", b"a=1&b=%4"])
+def test_a_cut_percent_escape_is_undecodable(body):
+    with pytest.raises(Undecodable):
+        urlencoded(body)
+
+
+def test_a_form_has_two_hundred_fields_at_most():
+    assert len(urlencoded(b"&".join(b"a%d=1" % number for number in range(200)))) == 200
+    assert isinstance(quickly(urlencoded, b"a=1&" * 400_000), TooComplex)
+    part = b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n'
+    assert len(form_pairs(part * 200 + b"--x--", "multipart/form-data; boundary=x")) == 200
+    assert isinstance(quickly(form_pairs, part * 20_000 + b"--x--", "multipart/form-data; boundary=x"), TooComplex)
+
+
+def test_a_name_that_may_occur_once_is_not_repeated():
+    assert decode(RawCallback(b"id=1&a=1&a=2"), ANY) == {"id": "1", "a": "1"}
+    with pytest.raises(Undecodable) as caught:
+        decode(RawCallback(b"id=1&id=1"), ANY)
+    assert caught.value.fields == {"id": "expected once"}
+    with pytest.raises(Undecodable):
+        decode(RawCallback(b"id=1", query=b"id=1"), ANY)
+
+
+MULTIPART = (
+    b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\nM\xc3\xbcller\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="b"; filename="b.txt"\r\nContent-Type: text/plain\r\n\r\n1\r\n2\r\n'
+    b"--x--\r\n"
+)
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data; boundary=x", 'multipart/form-data; boundary="x"', ""])
+def test_multipart_fields_and_files_are_fields(content_type):
+    assert form_pairs(MULTIPART, content_type) == [("a", "Müller"), ("b", "1\r\n2")]
+    assert form_pairs(MULTIPART.replace(b"\xc3\xbc", b"\xfc"), content_type)[0] == ("a", "Müller")
+    assert form_pairs(MULTIPART.replace(b"\r\n", b"\n"), content_type)[0] == ("a", "Müller")
+
+
+def test_every_cut_multipart_is_undecodable():
+    for cut in range(3, len(MULTIPART) - 4):
+        with pytest.raises(Refusal):
+            form_pairs(MULTIPART[:cut], "multipart/form-data; boundary=x")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"--x\r\n\r\n1\r\n--x--",
+        b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n",
+        b"--\r\n\r\n",
+        b"--x\r\n\xff: \xff\r\n\r\n1\r\n--x--",
+        b"--x--",
+    ],
+)
+def test_a_broken_multipart_is_refused(body):
+    with pytest.raises(Refusal):
+        decode(RawCallback(body, "multipart/form-data; boundary=x"), ANY)
+
+
+def test_a_part_without_a_name_is_a_field_without_a_name():
+    body = b"--x\r\nContent-Disposition: form-data\r\n\r\n1\r\n--x--"
+    assert form_pairs(body, "multipart/form-data; boundary=x") == [("", "1")]
+
+
+# --- XML -----------------------------------------------------------------------------------------------------------
+
+DOCTYPES = {
+    "billion laughs": '<!DOCTYPE a [<!ENTITY b "x"><!ENTITY c "' + "&b;" * 1000 + '">]><a>&c;</a>',
+    "external entity": '<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>',
+    "entity chain": '<!DOCTYPE a [<!ENTITY e0 "x">'
+    + "".join(f'<!ENTITY e{number + 1} "&e{number};">' for number in range(200_000))
+    + ']><a b="&e200000;"/>',
+    "parameter entity": '<!DOCTYPE a [<!ENTITY % p SYSTEM "http://example.com/x">%p;]><a/>',
+    "injected attribute": '<!DOCTYPE a [<!ATTLIST a status CDATA "OK">]><a/>',
+    "plain": "<!DOCTYPE a><a/>",
+    "external": '<!DOCTYPE a SYSTEM "http://example.com/a.dtd"><a>&undefined;</a>',
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("document", DOCTYPES.values(), ids=DOCTYPES)
+def test_any_doctype_is_refused_before_it_can_do_anything(document, encoding):
+    assert isinstance(quickly(xml, document.encode(encoding)), Undecodable)
+    if encoding == "utf-8":
+        assert isinstance(quickly(xml, document), Undecodable)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        "<a>" * 41 + "</a>" * 41,
+        "<a>" * 1_000_000,
+        "<a>" + "<b/>" * 200_000 + "</a>",
+        "<a " + " ".join(f'a{number}=""' for number in range(65)) + "/>",
+    ],
+)
+def test_more_than_any_provider_sends_is_too_complex(document):
+    assert isinstance(quickly(xml, document.encode()), TooComplex)
+
+
+def test_the_caps_themselves_are_allowed():
+    assert xml(b"<a>" * 40 + b"</a>" * 40)
+    assert xml(("<a " + " ".join(f'a{number}=""' for number in range(64)) + "/>").encode())
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        b"<a",
+        b"<a>",
+        b"<a></b>",
+        b"<a/><b/>",
+        b"<a>&x;</a>",
+        b"<a>\x00</a>",
+        b"<a b=1/>",
+        b"<a b='1' b='2'/>",
+        b"<a>\xff</a>",
+    ],
+)
+def test_xml_that_is_not_well_formed_is_undecodable(document):
+    with pytest.raises(Undecodable):
+        xml(document)
+
+
+@pytest.mark.parametrize(
+    ("document", "charset"),
+    [
+        ("<a>Büro €</a>".encode(), ""),
+        ("<a>Büro €</a>".encode("utf-8-sig"), ""),
+        ("<a>Büro €</a>".encode("utf-16"), ""),
+        ('<?xml version="1.0" encoding="UTF-16"?><a>Büro €</a>'.encode("utf-16"), "iso-8859-1"),
+        ('<?xml version="1.0" encoding="windows-1252"?><a>Büro €</a>'.encode("cp1252"), "utf-8"),
+        ("<a>Büro €</a>".encode("cp1252"), "windows-1252"),
+        ("<a>Büro €</a>".encode(), "nonsense"),
+        ("<?xml version='1.0' encoding='UTF-7'?><a>Büro €</a>", ""),
+        (" \n<a>Büro €</a>", "iso-8859-1"),
+    ],
+)
+def test_xml_is_read_in_the_encoding_it_is_in(document, charset):
+    assert xml(document, charset=charset) == {"a": "Büro €"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-7", "shift_jis", "x-unknown", "utf-32", "cp500", "utf8"])
+def test_an_encoding_no_provider_uses_is_undecodable(encoding):
+    with pytest.raises(Undecodable):
+        xml(f'<?xml version="1.0" encoding="{encoding}"?><a/>'.encode())
+
+
+def test_names_are_local_and_a_repeated_child_is_a_list():
+    assert xml(b'<n:a xmlns:n="x" b="1"><n:c>1</n:c><c>2</c></n:a>') == {
+        "a": {"@xmlns:n": "x", "@b": "1", "c": ["1", "2"]}
+    }
+
+
+# --- JSON ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"a":1,"a":1}',
+        '{"b":{"a":1,"\\u0061":2}}',
+        '{"a":NaN}',
+        '{"a":Infinity}',
+        '{"a":-Infinity}',
+        '{"a":1e99999999999999999999}',
+        '{"a":' + "1" * 5000 + "}",
+        "{",
+        '{"a":"',
+        '{"a":1}x',
+        "[1]",
+        '{"a":"\x01"}',
+    ],
+)
+def test_json_that_could_mean_two_things_or_none_is_undecodable(document):
+    with pytest.raises(Undecodable):
+        json_object(document.encode())
+
+
+@pytest.mark.parametrize("opening", ['{"a":', "[", '{"a":['])
+def test_deep_json_is_too_complex(opening):
+    assert isinstance(quickly(json_object, (opening * 1_000_000).encode()), TooComplex)
+
+
+def test_forty_levels_of_json_are_allowed_and_brackets_in_text_do_not_count():
+    assert json_object(('{"a":' * 39 + "{}" + "}" * 39).encode())
+    assert json_object(json.dumps({"a": "[" * 100 + '\\"{' * 100}).encode())
+
+
+@pytest.mark.parametrize(
+    "hostile", [b'{"' + b'\\"' * 500_000, b'{"a":"' + b"\\" * 999_999, b'"' * 1_000_001, b'{"a' + b'"\\' * 400_000]
+)
+def test_strings_that_never_end_take_linear_time(hostile):
+    assert isinstance(quickly(json_object, hostile), Undecodable)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
+def test_json_is_read_in_the_encoding_it_is_in(encoding):
+    assert json_object('{"a": "Büro €"}'.encode(encoding)) == {"a": "Büro €"}
+
+
+# --- everything ----------------------------------------------------------------------------------------------------
+
+PIECES = """
+    xml= jobid=1 shortstatus=success OutTransID=1&AccountID=2&LastStatus=0 & %3C < > / /> null [ { " --x\r\n
+    <faxJobReport> </faxJobReport> <jobId>1</jobId> <faxRecipient> </faxRecipient> <status>OK</status>
+    {"jobId":"1","faxRecipients":[ {"status":"OK"} ]} <OutboundDisposition DOCID="1" FaxStatus="0" \x00 \xff
+"""
+BODIES = st.binary() | st.lists(st.sampled_from(PIECES.split(" "))).map(lambda pieces: " ".join(pieces).encode())
+
+
+@given(
+    BODIES,
+    st.sampled_from(["", "text/xml", "multipart/form-data; boundary=x"]),
+    st.sampled_from(sorted(providers.load())),
+)
+def test_any_body_is_events_or_a_refusal(body, content_type, name):
+    with suppress(Refusal, ValidationError):
+        events(name, RawCallback(body, content_type, query=body[:50]))
