@@ -41,7 +41,7 @@ def open_store(settings: Settings) -> Store:
     """The configured store, not yet opened. Raises ConfigurationError for a database we do not know."""
     try:
         return Store(settings.store.url)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, KeyError):
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):
         expected = "sqlite:///path/to/file.db or postgresql+psycopg://user@host/database"
         raise ConfigurationError(f"store.url: expected {expected}") from None
 

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -163,6 +163,8 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     except tomllib.TOMLDecodeError as error:
         # Its message has the place; the exception itself would carry the whole text.
         raise ConfigurationError(f"{source.label}: expected TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{source.label}: expected TOML that nests less deeply") from None
     root = _Table(
         source, "", values, ("server", "store", "queue", "retention", "endpoints"), refused={"oauth2": _LATER}
     )
@@ -222,7 +224,7 @@ def _found(config_path: Path | None, environ: Mapping[str, str]) -> tuple[_Sourc
 
 # --- reading tables -------------------------------------------------------------------------------------------------
 
-_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}|\$\{")
+_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
 
 
 class _Table:
@@ -314,6 +316,8 @@ class _Table:
             raise self.error(key, 'expected a string or { file = "…" }')
         if not text and not empty_ok:
             raise self.error(key, "expected a string that is not empty")
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise self.error(key, "expected UTF-8")  # a variable holds bytes that are not
         return text
 
     def _substituted(self, key: str, text: str) -> str:
@@ -359,7 +363,7 @@ _TOKEN = f"at least {_SECRET_LENGTH} characters of [A-Za-z0-9._~-], or sha256: a
 _NETWORK = 'an address or network such as "203.0.113.0/24", without host bits'
 _WHEN = 'a date or time such as 2027-01-01 or "2027-01-01T12:00:00Z"'
 _STORE_URL = "sqlite:///<path> or postgresql+psycopg://<user>:<password>@<host>/<database>"
-_PASSWORD = (
+_CREDENTIAL_FORMS = (
     "a plain password, sha256:<64 hex digits>, scrypt:<n>:<r>:<p>$<salt>$<hash>"
     " or pbkdf2:<sha256>:<iterations>$<salt>$<hash>"
 )
@@ -380,7 +384,7 @@ def _matching(pattern: str) -> Callable[[str], str]:
     return convert
 
 
-def _one_of(choices: Sequence[str] | frozenset[str]) -> Callable[[str], str]:
+def _one_of(choices: Collection[str]) -> Callable[[str], str]:
     def convert(text: str) -> str:
         if text not in choices:
             raise ValueError
@@ -431,6 +435,15 @@ def _period(text: str) -> timedelta:
     return timedelta(seconds=seconds)
 
 
+def _period_or_zero(text: str) -> timedelta:
+    """Zero keeps nothing beyond what is not yet published."""
+    return timedelta() if text == "0" else _period(text)
+
+
+def _or(given: timedelta | None, default: timedelta) -> timedelta:
+    return default if given is None else given
+
+
 def _secret(text: str) -> str:
     if len(text) < _SECRET_LENGTH:
         raise ValueError
@@ -440,6 +453,8 @@ def _secret(text: str) -> str:
 def _token(text: str) -> Token:
     if text.startswith("sha256:"):
         (digest,) = _groups("sha256:([0-9A-Fa-f]{64})", text)
+        if bytes.fromhex(digest) == hashlib.sha256(b"").digest():
+            raise ValueError  # made of a variable that was not set
         return Token(bytes.fromhex(digest), None)
     plain = _matching(f"[A-Za-z0-9._~-]{{{_SECRET_LENGTH},}}")(text)
     return Token(hashlib.sha256(plain.encode()).digest(), plain)
@@ -462,6 +477,8 @@ _HASHED = {
 
 def _password(text: str) -> str:
     """Plain, or in one of the hashed forms; what begins like one of them must be one."""
+    if any(character < " " or character == "\x7f" for character in text):
+        raise ValueError  # no client can send it
     kind, colon, rest = text.partition(":")
     if colon and kind in _HASHED:
         _groups(_HASHED[kind], text)
@@ -498,7 +515,7 @@ def _store_url(folder: Path) -> Callable[[str], str]:
         # In memory nothing would be kept, and a question mark would end the path.
         if name.startswith(":memory:") or name.endswith("/") or "?" in path:
             raise ValueError
-        return f"sqlite:///{path}"
+        return f"sqlite:///{path.replace('%', '%25')}"  # SQLAlchemy unquotes it
 
     return convert
 
@@ -570,9 +587,9 @@ def _queue(root: _Table) -> Queue:
 def _retention(root: _Table) -> Retention:
     table = root.table("retention", ("bodies", "rejected", "ids"))
     retention = Retention(
-        bodies=table.one("bodies", _period, _PERIOD) or timedelta(days=7),
-        rejected=table.one("rejected", _period, _PERIOD) or timedelta(days=30),
-        ids=table.one("ids", _period, _PERIOD) or timedelta(days=90),
+        bodies=_or(table.one("bodies", _period_or_zero, _PERIOD + ' or "0"'), timedelta(days=7)),
+        rejected=_or(table.one("rejected", _period, _PERIOD), timedelta(days=30)),
+        ids=_or(table.one("ids", _period, _PERIOD), timedelta(days=90)),
     )
     if retention.ids < max(retention.bodies, retention.rejected):
         raise table.error("ids", "expected to be no shorter than bodies and rejected")
@@ -592,7 +609,7 @@ def _endpoints(root: _Table) -> Iterator[tuple[str, Endpoint]]:
         raise root.error("endpoints", "expected at least one, such as [endpoints.openfax]")
     for name in tables.values:
         if not re.fullmatch("[a-z0-9][a-z0-9-]{0,62}", name):
-            raise tables.error(name, "expected a name of 1 to 63 characters of [a-z0-9-] that begins with none of -")
+            raise tables.error(name, "expected a name of 1 to 63 characters of [a-z0-9-], the first not a hyphen")
         yield name, _endpoint(name, tables.table(name, _ENDPOINT_KEYS))
 
 
@@ -658,9 +675,9 @@ def _credential(table: _Table, mode: str) -> Credential:
     user = _required(table, "user", "a user's name")
     if mode == "basic" and ":" in user:
         raise table.error("user", "expected no colon: Basic cannot send one")
-    password = table.one("password", _password, _PASSWORD)
+    password = table.one("password", _password, _CREDENTIAL_FORMS)
     if password is None:
-        raise table.error("password", f"missing; expected {_PASSWORD}")
+        raise table.error("password", f"missing; expected {_CREDENTIAL_FORMS}")
     not_before, not_after = _when(table, "not_before"), _when(table, "not_after")
     if not_before is not None and not_after is not None and not_before >= not_after:
         raise table.error("not_after", "expected to be later than not_before")
@@ -762,7 +779,7 @@ def _endpoint_doubts(endpoint: Endpoint, now: datetime) -> Iterator[str]:
         yield "allow is the only protection: whoever sends from these addresses is believed"
     for index, token in enumerate(endpoint.tokens):
         if token.plain is not None and len(token.plain) < _GOOD_TOKEN_LENGTH:
-            yield f"tokens[{index}]: shorter than {_GOOD_TOKEN_LENGTH} characters; `faxhook secrets new` makes better ones"
+            yield f"tokens[{index}]: shorter than {_GOOD_TOKEN_LENGTH} characters; see `faxhook secrets new`"
     for index, credential in enumerate(endpoint.auth.credentials):
         if credential.not_after is not None and credential.not_after <= now:
             yield f"auth.credentials[{index}]: expired at {credential.not_after:%Y-%m-%d %H:%M} UTC"

@@ -43,6 +43,10 @@ def computed(monkeypatch):
     return calls
 
 
+# Salts are random, so the stored texts themselves would be other test names in every xdist worker.
+FORMS = ["plain", "sha256", "SHA256", "pbkdf2", "scrypt"]
+
+
 def stored_forms(password: str) -> list[str]:
     return [
         password,
@@ -53,7 +57,7 @@ def stored_forms(password: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("stored", stored_forms("größe: 1"))
+@pytest.mark.parametrize("stored", stored_forms("größe: 1"), ids=FORMS)
 def test_every_form_of_a_password_accepts_only_that_user_and_that_password(stored):
     known = credentials(credential(stored, user="jürg"))
 
@@ -68,7 +72,7 @@ def test_every_form_of_a_password_accepts_only_that_user_and_that_password(store
     assert not known.match("jürg", "größe: 1 ")
 
 
-@pytest.mark.parametrize("stored", stored_forms("secret")[1:])
+@pytest.mark.parametrize("stored", stored_forms("secret")[1:], ids=FORMS[1:])
 def test_the_stored_hash_is_not_the_password(stored):
     known = credentials(credential(stored))
 
@@ -76,12 +80,12 @@ def test_the_stored_hash_is_not_the_password(stored):
     assert not known.match("me", stored.partition(":")[2])
 
 
-@pytest.mark.parametrize("stored", stored_forms("größe"))
+@pytest.mark.parametrize("stored", stored_forms("größe"), ids=FORMS)
 def test_another_normal_form_is_another_password(stored):
     assert not credentials(credential(stored)).match("me", unicodedata.normalize("NFD", "größe"))
 
 
-@pytest.mark.parametrize("stored", stored_forms("secret"))
+@pytest.mark.parametrize("stored", stored_forms("secret"), ids=FORMS)
 @pytest.mark.parametrize(("user", "password"), [("me", "\ud800"), ("\udfff", "secret")])
 def test_a_lone_surrogate_is_wrong_and_no_crash(stored, user, password):
     assert not credentials(credential(stored)).match(user, password)
@@ -91,7 +95,7 @@ def test_no_credentials_accept_nobody():
     assert not credentials().match("", "")
 
 
-@pytest.mark.parametrize("form", range(5))
+@pytest.mark.parametrize("form", range(5), ids=FORMS)
 def test_while_rotating_the_old_and_the_new_password_are_right(form):
     old = credential(stored_forms("old")[form], not_after=NOON + SECOND)
     new = credential(stored_forms("new")[form], not_before=NOON)
@@ -341,7 +345,7 @@ def test_a_password_that_nobody_could_ever_match_stops_the_start_and_is_not_show
     assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
-@pytest.mark.parametrize("stored", stored_forms("secret"))
+@pytest.mark.parametrize("stored", stored_forms("secret"), ids=FORMS)
 def test_no_secret_is_in_any_text_form(stored):
     known = credentials(credential(stored))
     known.match("me", "secret")
