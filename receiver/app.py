@@ -56,7 +56,7 @@ def create_app(runtime: Runtime) -> Flask:
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
         _count(runtime, refusal.status, None)
-        if refusal.status >= 500 or refusal.receipt:
+        if refusal.status in (401, 403) or refusal.status >= 500 or refusal.receipt:
             log.warning(
                 "callback_refused",
                 status=refusal.status,
@@ -71,7 +71,8 @@ def create_app(runtime: Runtime) -> Flask:
     def not_routed(error: HTTPException) -> Response:
         body.read(request.environ, runtime.settings.server.max_body)
         if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
-            return refused(MethodNotAllowed("expected GET", headers=[("Allow", "GET, HEAD")]))
+            allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ["GET"]))
+            return refused(MethodNotAllowed(f"expected {allowed}", headers=[("Allow", allowed)]))
         return refused(NotFound("there is nothing here"))
 
     @app.errorhandler(Exception)

@@ -264,6 +264,8 @@ def _number_key(row: Mapping[str, Any]) -> str:
 
 _XML_TAG = re.compile(r"<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)|<[^>]*(?:>|\Z)", re.DOTALL)
 _XML_NAME = re.compile(r"</?(?:[^\s/>:]*:)?([^\s/>]*)")
+# The name in any of the encodings, or an escape that may spell it.
+_MAY_ECHO = re.compile(rb"httpStatusPush|h\x00?t\x00?t\x00?p\x00?S|\\\x00?u")
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[{}\[\]:,]', re.DOTALL)
 
 
@@ -274,11 +276,14 @@ def redact(body: bytes) -> bytes:
     Retarus echoes the callback URL it was given, and that holds our token. Works on text rather than on a parsed
     document, since a broken body is kept too.
     """
+    if not _MAY_ECHO.search(body):
+        return body
     encoding = _one_to_one(body)
     whole = len(body) - len(body) % 2 if encoding != "latin-1" else len(body)  # half a UTF-16 unit may end a cut body
     text = body[:whole].decode(encoding, "surrogatepass")
     kept, end = [], 0
-    for start, stop in sorted([*_urls_in_xml(text), *_urls_in_json(text)]):
+    urls = [*_urls_in_xml(text)] if text.lstrip("\xef\xbb\xbf\ufeff \t\r\n").startswith("<") else [*_urls_in_json(text)]
+    for start, stop in urls:
         kept.append(text[end:start])
         end = max(end, stop)
     kept.append(text[end:])
@@ -296,9 +301,16 @@ def _one_to_one(body: bytes) -> str:
 
 
 def _urls_in_xml(text: str) -> Iterator[tuple[int, int]]:
-    """Where the text of each ``url`` inside ``httpStatusPush`` starts and ends."""
+    """
+    Where the text of each ``url`` inside ``httpStatusPush`` starts and ends.
+
+    Only from the first to the last tag of that name: the recipients, nearly all of a large push, stand elsewhere.
+    """
     in_push, start = False, None
-    for tag in _XML_TAG.finditer(text):
+    first, last = text.find("httpStatusPush"), text.rfind("httpStatusPush")
+    for tag in _XML_TAG.finditer(text, max(text.rfind("<", 0, first), 0)) if first >= 0 else ():
+        if tag.start() > last and not in_push:
+            break
         name = _XML_NAME.match(tag[0])
         if name is None or tag[0].startswith("<!"):
             continue
