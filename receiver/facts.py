@@ -92,7 +92,7 @@ def timestamp(time: datetime | None) -> str | None:
     """RFC 3339 in UTC with ``Z``; milliseconds where the time has a fraction."""
     if time is None:
         return None
-    return time.isoformat(timespec="milliseconds" if time.microsecond else "seconds").replace("+00:00", "Z")
+    return time.isoformat(timespec="milliseconds" if time.microsecond >= 1000 else "seconds").replace("+00:00", "Z")
 
 
 def digest(facts: Facts) -> str:
@@ -107,9 +107,9 @@ class Merged:
     """
     What is known after a further announcement.
 
-    changed: dotted names of the facts that differ from before. news: whether consumers must hear of it. conflict: the
-    announcement contradicts the outcome, whichever of the two is now current. differing: other facts it states
-    otherwise than known; the first is kept.
+    changed: dotted names of the facts that differ from before. news: whether consumers must hear of those. conflict:
+    the announcement contradicts the outcome, whichever of the two is now current; consumers hear of each such outcome
+    once, even when no fact changes by it. differing: other facts it states otherwise than known; the first is kept.
     """
 
     facts: Facts
@@ -147,21 +147,19 @@ def merge(known: Facts, announced: Facts) -> Merged:
         old, new = _get(known, path), _get(announced, path)
         if new is None or _comparable(old) == _comparable(new):
             continue
-        if path in _OF_THE_CALL and contradicted:
-            take = later  # the other call's facts never fill the gaps of this one
-        else:
-            take = old is None or (path == "recipient.number" and later)
+        of_another_call = contradicted and path in _OF_THE_CALL  # never fills the gaps of the one that holds
+        take = later if of_another_call else old is None or (path == "recipient.number" and later)
         if take:
             changed.append(path)
             for name in (path, *_COMPANION.get(path, ())):
                 _set(facts, name, copy.deepcopy(_get(announced, name)))
-        elif old is not None and not contradicted:
+        elif old is not None and not of_another_call:
             differing.append(path)
 
     if facts["recipient"]["number_raw"] is None:
         facts["recipient"]["number_raw"] = announced["recipient"]["number_raw"]
     facts["partial"] = _is_partial(facts)
-    news = conflict or any(path in _NEWS or path in ("outcome", "failure.reason") for path in changed)
+    news = any(path in _NEWS or path in ("outcome", "failure.reason") for path in changed)
     return Merged(facts, tuple(changed), news, conflict, tuple(differing))
 
 

@@ -10,9 +10,10 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -47,7 +48,7 @@ class Store:
             if not self.url.database or self.url.database == ":memory:":
                 raise StoreError("a SQLite store needs a file: sqlite:///path/to/faxhook.db")
             self.file = _File(Path(self.url.database))
-            self.engine = _sqlite_engine(self.url)
+            self.engine = _sqlite_engine(self.url, self.file)
         else:
             self.engine = _postgresql_engine(self.url)
 
@@ -64,9 +65,14 @@ class Store:
                 with self.engine.begin() as connection:
                     yield connection
                 return
-            with self.file.locked(deadline), self.engine.begin() as connection:
-                yield connection
-            self.verify_file()
+            with self.file.locked(deadline), self.engine.connect() as connection:
+                connection.info["deadline"] = deadline
+                with connection.begin():
+                    yield connection
+                is_replaced = connection.info["file"] != self.file.identity()
+        if is_replaced:  # commits into a deleted file succeed
+            self.close()
+            raise StoreUnavailable("FileReplaced")
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -74,12 +80,27 @@ class Store:
         with _our_trouble(), self.engine.connect() as connection:
             yield connection.execution_options(faxhook_reading=True)
 
-    def verify_file(self) -> None:
-        """Raise Unavailable if the SQLite file is no longer the one we wrote: commits into a deleted file succeed."""
-        if self.file is not None and self.file.was_replaced():
-            self.engine.dispose()
-            self.file.forget()
-            raise Unavailable("the store's file was moved or deleted")
+    def create_file(self) -> None:
+        """Make the SQLite file if there is none. Nothing else does: a file that vanished is not begun anew."""
+        with _our_trouble():
+            if self.file is not None:
+                self.file.create()
+
+    def empty_log(self) -> bool:
+        """
+        Write SQLite's log back into its file and cut it off, so that what was deleted is in neither; whether it could.
+
+        It cannot while somebody reads: try again later.
+        """
+        if self.file is None:
+            return True
+        deadline = time.monotonic() + BUSY_SECONDS
+        with _our_trouble(), self.file.locked(deadline), self.engine.connect() as connection:
+            cursor = connection.connection.cursor()  # not through SQLAlchemy, which would begin a transaction
+            cursor.execute("PRAGMA busy_timeout=0")  # waiting for readers, it would hold all writers
+            is_busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            cursor.close()
+        return not is_busy
 
     def close(self) -> None:
         self.engine.dispose()
@@ -125,12 +146,13 @@ def _our_trouble() -> Iterator[None]:
         raise  # two writers met, or a value of ours is wrong: not the database's trouble
     except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
         # from None: the error holds the statement's parameters
-        kind = type(getattr(error, "orig", None) or error).__name__
+        cause = getattr(error, "orig", None) or error
+        kind = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
         raise StoreUnavailable(kind, retryable=_is_retryable(error)) from None
 
 
 class StoreUnavailable(Unavailable):
-    """The database did not take or give what was asked. error: the driver's class of error, for logs."""
+    """The database did not take or give what was asked. error: the driver's name of it, for logs."""
 
     def __init__(self, error: str, *, retryable: bool = False) -> None:
         super().__init__("the store is unavailable")
@@ -157,15 +179,21 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     return version >= (3, 51, 3) and version[:2] != (3, 52)
 
 
-def _sqlite_engine(url: URL) -> Engine:
-    engine = sa.create_engine(url, module=sqlite, connect_args={"timeout": BUSY_SECONDS})
+def _sqlite_engine(url: URL, file: "_File") -> Engine:
+    existing = url.set(database="file:" + quote(file.path.as_posix())).update_query_dict({"mode": "rw", "uri": "true"})
+    engine = sa.create_engine(existing, module=sqlite, connect_args={"timeout": BUSY_SECONDS})
     wal = has_wal_fix(sqlite.sqlite_version_info)
+
+    @event.listens_for(engine, "do_connect")
+    def note(_dialect: Any, record: Any, _args: Any, _options: Any) -> None:
+        record.info["file"] = file.identity()  # before it is opened: in doubt, a false alarm
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions at its own times
         cursor = connection.cursor()
-        cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # holds for a database without tables only
+        if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
+            cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # later it has no effect, but writes all the same
         cursor.execute("PRAGMA secure_delete=ON")
         # Never NORMAL: measured, it loses acknowledged rows at a power cut.
         cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
@@ -174,6 +202,9 @@ def _sqlite_engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        deadline = connection.info.pop("deadline", None)
+        seconds = BUSY_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+        connection.connection.cursor().execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
         # A transaction that reads first and then writes fails at once, whatever the busy timeout, unless it says so.
         reading = connection.get_execution_options().get("faxhook_reading")
         connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
@@ -190,7 +221,6 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity: tuple[int, int] | None = None
         self._lock: int | None = None
         self._mutex = threading.Lock()
 
@@ -212,25 +242,28 @@ class _File:
         finally:
             self._mutex.release()
 
-    def was_replaced(self) -> bool:
+    def create(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Never opened where it exists: closing it again would end the locks SQLite holds on it in this process.
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def identity(self) -> tuple[int, int] | None:
+        """Which file is there now; None if none."""
         try:
             found = self.path.stat()
         except OSError:
-            return True
-        return self._identity != (found.st_dev, found.st_ino)
+            return None
+        return found.st_dev, found.st_ino
 
     def forget(self) -> None:
         with self._mutex:
             if self._lock is not None:
                 os.close(self._lock)
-            self._lock = self._identity = None
+            self._lock = None
 
     def _open(self) -> int:
         if self._lock is None:
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-            found = self.path.stat()
-            self._identity = (found.st_dev, found.st_ino)
             lock = self.path.with_name(self.path.name + ".lock")
             self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return self._lock
@@ -254,5 +287,14 @@ def _postgresql_engine(url: URL) -> Engine:
         url,
         pool_pre_ping=True,
         pool_timeout=BUSY_SECONDS,
-        connect_args={"connect_timeout": seconds, "options": limits, "application_name": "faxhook"},
+        connect_args={
+            "connect_timeout": seconds,
+            "options": limits,
+            "application_name": "faxhook",
+            # a server that vanished without a word must not hold the writer for the kernel's two hours
+            "keepalives_idle": seconds,
+            "keepalives_interval": 1,
+            "keepalives_count": 3,
+            "tcp_user_timeout": seconds * 1000,
+        },
     )

@@ -1,5 +1,6 @@
 """Bringing a database to this version's tables: one runner at a time, additive steps only."""
 
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -17,15 +18,18 @@ from receiver.store.tables import SCHEMA
 # number, so that older code knows it is refused; newer tables as such are no reason, since migrations add.
 SERVES = 1
 
+_WAIT_SECONDS = 300.0  # for another runner to finish
 _ONE_RUNNER = 0x666178686F6F6B  # the advisory lock's key: "faxhook"
 
 
 def migrate(store: Store) -> bool:
     """Bring the database up to date; True if anything was done. Raises StoreError for a store we must not touch."""
-    with store.writing() as connection:
+    store.create_file()
+    with store.writing(time.monotonic() + _WAIT_SECONDS) as connection:
         if store.dialect != "sqlite":
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+            connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_RUNNER})
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
         if _is_served(store, connection):

@@ -32,7 +32,7 @@ class Leased:
 
 def owner() -> str:
     """This process as the holder of leases: host, pid, and when the pid was given, since pids come round again."""
-    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
+    return f"{_host()}/{os.getpid()}/{_started(os.getpid())}"
 
 
 def lease(
@@ -99,20 +99,29 @@ def release(connection: Connection, tables: Tables, holder: str) -> int:
 def reclaim(connection: Connection, tables: Tables, now_ms: int) -> int:
     """Give back the rows of consumers that died: at once where they ran on this host, else when the lease ends."""
     events = tables.events
-    holders = connection.execute(
-        sa.select(events.c.lease_owner, sa.func.min(events.c.lease_until_ms))
-        .where(events.c.state == "leased")
-        .group_by(events.c.lease_owner)
-    ).all()
-    return sum(
-        release(connection, tables, holder) for holder, until_ms in holders if until_ms <= now_ms or _is_dead(holder)
+    held = events.c.state == "leased"
+    holders = connection.scalars(sa.select(events.c.lease_owner).where(held).distinct()).all()
+    dead = [holder for holder in holders if _is_dead(holder)]
+    ended = sa.or_(events.c.lease_until_ms <= now_ms, events.c.lease_owner.in_(dead))
+    given_back = connection.execute(
+        events.update().where(held, ended).values(state="pending", lease_owner=None, lease_until_ms=None)
     )
+    return int(given_back.rowcount)
 
 
 def _is_dead(holder: str) -> bool:
     host, _, process = holder.partition("/")
     pid, _, started = process.partition("/")
-    return host == socket.gethostname() and _started(int(pid)) != started
+    return host == _host() and _started(int(pid)) != started
+
+
+def _host() -> str:
+    """Where pids mean the same: this host, and in it this container, since containers may share a host name."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return f"{socket.gethostname()}:{space}"
 
 
 def _started(pid: int) -> str:

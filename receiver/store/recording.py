@@ -7,8 +7,9 @@ duplicate, never a look-up before the transaction.
 
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from hashlib import sha256
 from typing import Any
 
@@ -21,7 +22,10 @@ from receiver.store.tables import Tables, insert_or_keep
 from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.identity import amended_id, completed_id
 
-_CHUNK = 1000  # parameters of one IN (...)
+_CHUNK = 900  # parameters of one IN (...): old SQLites take 999
+_Query = sa.Select[*tuple[Any, ...]]
+
+_compact = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,9 @@ class _Fax:
     facts: Facts | None
     seen_at_ms: int
     is_new: bool
-    digests: set[str]
+    digests: set[str] = field(default_factory=set)
+    outcomes: set[str] = field(default_factory=set)  # announced ones, current or not
+    told: set[str] = field(default_factory=set)  # ids of its amendments
 
 
 def record(connection: Connection, tables: Tables, submissions: Sequence[Submission]) -> list[Recorded]:
@@ -118,10 +124,48 @@ def record(connection: Connection, tables: Tables, submissions: Sequence[Submiss
     return recorded
 
 
+@dataclass(frozen=True, slots=True)
+class _Statements:
+    """Built once: for a single fax, building them took longer than running them."""
+
+    faxes: _Query
+    announcements: _Query
+    amendments: _Query
+    add_faxes: sa.Insert
+    change_faxes: sa.Update
+    add_announcements: sa.Insert
+    add_events: sa.Insert
+    add_payloads: sa.Insert
+    add_bodies: sa.Insert
+    add_receipts: sa.Insert
+    change_receipts: sa.Update
+
+
+@cache
+def _statements(tables: Tables, dialect: str) -> _Statements:
+    faxes, announcements, events, receipts = tables.faxes, tables.announcements, tables.events, tables.receipts
+    wanted: sa.BindParameter[list[str]] = sa.bindparam("wanted", expanding=True)
+    known: sa.BindParameter[str] = sa.bindparam("known")
+    heard = (announcements.c.fax_id, announcements.c.digest, announcements.c.outcome)
+    return _Statements(
+        faxes=sa.select(faxes).where(faxes.c.fax_id.in_(wanted)).order_by(faxes.c.fax_id).with_for_update(),
+        announcements=sa.select(*heard).where(announcements.c.fax_id.in_(wanted)),
+        amendments=sa.select(events.c.fax_id, events.c.id).where(events.c.fax_id.in_(wanted)),
+        add_faxes=faxes.insert(),
+        change_faxes=faxes.update().where(faxes.c.fax_id == known),
+        add_announcements=announcements.insert(),
+        add_events=events.insert(),
+        add_payloads=tables.payloads.insert(),
+        add_bodies=insert_or_keep(tables.bodies, dialect),
+        add_receipts=receipts.insert(),
+        change_receipts=receipts.update().where(receipts.c.id == known),
+    )
+
+
 class _Work:
     def __init__(self, connection: Connection, tables: Tables) -> None:
         self.connection = connection
-        self.tables = tables
+        self.statements = _statements(tables, connection.dialect.name)
         self.faxes: dict[str, _Fax] = {}
         self.touched: set[str] = set()
         self.receipts: list[dict[str, Any]] = []
@@ -133,30 +177,34 @@ class _Work:
 
     def load(self, fax_ids: list[str]) -> None:
         """The known faxes, their rows locked in sorted order so that two writers never wait for each other."""
-        faxes, announcements = self.tables.faxes, self.tables.announcements
-        for chunk in _chunks(fax_ids):
-            known = sa.select(faxes).where(faxes.c.fax_id.in_(chunk)).order_by(faxes.c.fax_id).with_for_update()
-            for row in self.connection.execute(known):
-                self.faxes[row.fax_id] = _Fax(
-                    provider=row.provider,
-                    account=row.account,
-                    outcome=row.outcome,
-                    revision=row.revision,
-                    event_id=row.event_id,
-                    facts=json.loads(row.facts) if row.facts else None,
-                    seen_at_ms=row.seen_at_ms,
-                    is_new=False,
-                    digests=set(),
-                )
-        for chunk in _chunks(sorted(self.faxes)):
-            heard = sa.select(announcements.c.fax_id, announcements.c.digest).where(announcements.c.fax_id.in_(chunk))
-            for fax_id, digest in self.connection.execute(heard):
-                self.faxes[fax_id].digests.add(digest)
+        for row in self._rows(self.statements.faxes, fax_ids):
+            self.faxes[row.fax_id] = _Fax(
+                provider=row.provider,
+                account=row.account,
+                outcome=row.outcome,
+                revision=row.revision,
+                event_id=row.event_id,
+                facts=json.loads(row.facts) if row.facts else None,
+                seen_at_ms=row.seen_at_ms,
+                is_new=False,
+            )
+        for fax_id, digest, outcome in self._rows(self.statements.announcements, list(self.faxes)):
+            self.faxes[fax_id].digests.add(digest)
+            self.faxes[fax_id].outcomes.add(outcome)
+        amended = [fax_id for fax_id, fax in self.faxes.items() if fax.revision > 1]
+        for fax_id, event_id in self._rows(self.statements.amendments, amended):
+            self.faxes[fax_id].told.add(event_id)
+
+    def _rows(self, query: _Query, fax_ids: list[str]) -> Iterator[sa.Row[*tuple[Any, ...]]]:
+        for start in range(0, len(fax_ids), _CHUNK):
+            yield from self.connection.execute(query, {"wanted": fax_ids[start : start + _CHUNK]})
 
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
         for announcement in submission.announcements:
             self._announce(submission, announcement, recorded)
+        ids = dict.fromkeys(str(announcement.fax_id) for announcement in submission.announcements)
+        recorded.events = [self.faxes[fax_id].event_id for fax_id in ids]
         recorded.state = _state(submission, recorded)
         self._keep(submission, recorded.state)
         return recorded
@@ -177,7 +225,6 @@ class _Work:
                 facts=stated,
                 seen_at_ms=submission.received_at_ms,
                 is_new=True,
-                digests=set(),
             )
             self.faxes[fax_id] = fax
             self._tell(submission, fax_id, fax, recorded, COMPLETED)
@@ -185,12 +232,17 @@ class _Work:
             self._amend(submission, announcement, fax, recorded)
         if digest not in fax.digests:
             fax.digests.add(digest)
+            fax.outcomes.add(stated["outcome"])
             self.announcements.append(
-                {"fax_id": fax_id, "digest": digest, "seen_at_ms": submission.received_at_ms},
+                {
+                    "fax_id": fax_id,
+                    "digest": digest,
+                    "outcome": stated["outcome"],
+                    "seen_at_ms": submission.received_at_ms,
+                }
             )
         fax.seen_at_ms = max(fax.seen_at_ms, submission.received_at_ms)
         self.touched.add(fax_id)
-        recorded.events.append(fax.event_id)
 
     def _amend(self, submission: Submission, announcement: Announcement, fax: _Fax, recorded: Recorded) -> None:
         stated, was = announcement.facts, fax.outcome
@@ -205,23 +257,16 @@ class _Work:
         recorded.conflicts += merged.conflict
         recorded.flips += merged.conflict and {was, stated["outcome"]} == {"delivered", "failed"}
         fax.facts = merged.facts
-        if not merged.news:
+        if not merged.news and not (merged.conflict and stated["outcome"] not in fax.outcomes):
             return
-        event_id = str(amended_id(announcement.fax_id, fax_facts.digest(merged.facts)))
-        if self._was_told(event_id):
-            if not merged.changed:
-                return  # the conflict has been told, and nothing else is new
-            event_id = str(amended_id(announcement.fax_id, fax_facts.digest(merged.facts), fax.revision + 1))
+        facts_digest = fax_facts.digest(merged.facts)
+        event_id = str(amended_id(announcement.fax_id, facts_digest))
+        if event_id in fax.told:
+            event_id = str(amended_id(announcement.fax_id, facts_digest, fax.revision + 1))
         supersedes, fax.event_id = fax.event_id, event_id
         fax.revision += 1
         fax.outcome = merged.facts["outcome"]
         self._tell(submission, str(announcement.fax_id), fax, recorded, AMENDED, supersedes, merged)
-
-    def _was_told(self, event_id: str) -> bool:
-        events = self.tables.events
-        if any(row["id"] == event_id for row in self.events):
-            return True
-        return self.connection.execute(sa.select(events.c.seq).where(events.c.id == event_id)).first() is not None
 
     def _tell(
         self,
@@ -249,6 +294,7 @@ class _Work:
             conflict=merged.conflict if merged else False,
         )
         at = submission.received_at_ms
+        fax.told.add(fax.event_id)
         self.events.append(
             {
                 "id": fax.event_id,
@@ -267,10 +313,10 @@ class _Work:
 
     def _keep(self, submission: Submission, state: str) -> None:
         body = submission.body
-        detail = json.dumps(submission.detail, separators=(",", ":")) if submission.detail else None
+        detail = _compact(submission.detail) if submission.detail else None
         if submission.replay:
             self.replayed.append(
-                {"receipt": submission.receipt, "state": state, "reason": submission.refused, "detail": detail}
+                {"known": submission.receipt, "state": state, "reason": submission.refused, "detail": detail}
             )
             return
         if body is not None and body.hash not in self.bodies:
@@ -298,27 +344,21 @@ class _Work:
         )
 
     def flush(self) -> None:
-        tables = self.tables
-        run = self.connection.execute
-        known = [fax_id for fax_id in sorted(self.touched) if not self.faxes[fax_id].is_new]
-        new = [fax_id for fax_id in sorted(self.touched) if self.faxes[fax_id].is_new]
-        if new:
-            run(tables.faxes.insert(), [self._row(fax_id) for fax_id in new])
-        if known:
-            changes = tables.faxes.update().where(tables.faxes.c.fax_id == sa.bindparam("known_fax"))
-            run(changes, [self._change(fax_id) for fax_id in known])
-        if self.announcements:
-            run(tables.announcements.insert(), self.announcements)
-        if self.events:
-            run(tables.events.insert(), self.events)
-            run(tables.payloads.insert(), self.payloads)
-        if self.bodies:
-            run(insert_or_keep(tables.bodies, self.connection.dialect.name), list(self.bodies.values()))
-        if self.receipts:
-            run(tables.receipts.insert(), self.receipts)
-        for change in self.replayed:
-            receipt = change.pop("receipt")
-            run(tables.receipts.update().where(tables.receipts.c.id == receipt).values(**change))
+        statements = self.statements
+        touched = sorted(self.touched)
+        bodies = [self.bodies[body_hash] for body_hash in sorted(self.bodies)]  # in one order, as the faxes
+        for statement, rows in (
+            (statements.add_faxes, [self._row(fax_id) for fax_id in touched if self.faxes[fax_id].is_new]),
+            (statements.change_faxes, [self._change(fax_id) for fax_id in touched if not self.faxes[fax_id].is_new]),
+            (statements.add_announcements, self.announcements),
+            (statements.add_events, self.events),
+            (statements.add_payloads, self.payloads),
+            (statements.add_bodies, bodies),
+            (statements.add_receipts, self.receipts),
+            (statements.change_receipts, self.replayed),
+        ):
+            if rows:
+                self.connection.execute(statement, rows)
 
     def _row(self, fax_id: str) -> dict[str, Any]:
         fax = self.faxes[fax_id]
@@ -336,7 +376,7 @@ class _Work:
     def _change(self, fax_id: str) -> dict[str, Any]:
         fax = self.faxes[fax_id]
         return {
-            "known_fax": fax_id,
+            "known": fax_id,
             "outcome": fax.outcome,
             "revision": fax.revision,
             "event_id": fax.event_id,
@@ -361,8 +401,4 @@ def _state(submission: Submission, recorded: Recorded) -> str:
 
 
 def _dump(facts: Facts | None) -> str | None:
-    return None if facts is None else json.dumps(facts, separators=(",", ":"))
-
-
-def _chunks(values: list[str]) -> Iterable[list[str]]:
-    return (values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK))
+    return None if facts is None else _compact(facts)

@@ -13,6 +13,8 @@ from sqlalchemy.engine import Connection
 
 from receiver.store.tables import Tables
 
+_VACUUMED_PAGES = 200  # in one transaction: callbacks wait for it
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -30,52 +32,46 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
     body_age, rejected_age, id_age = (
         now_ms - round(limit.total_seconds() * 1000) for limit in (limits.bodies, limits.rejected, limits.ids)
     )
-    waiting = ("pending", "leased")
-    unpublished_event = sa.exists().where(events.c.id == payloads.c.event_id, events.c.state.in_(waiting))
-    unpublished_fax = sa.exists().where(events.c.fax_id == faxes.c.fax_id, events.c.state.in_(waiting))
+    # One that was parked is not published either: its payload stays until an operator has dealt with it.
+    unpublished = events.c.state != "published"
+    unpublished_event = sa.exists().where(events.c.id == payloads.c.event_id, unpublished)
+    unpublished_fax = sa.exists().where(events.c.fax_id == faxes.c.fax_id, unpublished)
+    any_event = sa.exists().where(events.c.fax_id == faxes.c.fax_id)
 
     def delete(table: sa.Table, key: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> int:
         some = sa.select(key).where(*conditions).limit(batch).scalar_subquery()
         return int(connection.execute(table.delete().where(key.in_(some))).rowcount)
 
-    changed = delete(
-        bodies,
-        bodies.c.hash,
-        bodies.c.stored_at_ms < sa.case((bodies.c.rejected, rejected_age), else_=body_age),
-        bodies.c.stored_at_ms < max(body_age, rejected_age),
-    )
+    def some_faxes(*conditions: sa.ColumnElement[bool]) -> list[str]:
+        """Locked, and without those a callback is at work on."""
+        some = sa.select(faxes.c.fax_id).where(*conditions).limit(batch).with_for_update(skip_locked=True)
+        return list(connection.scalars(some))
+
+    changed = delete(bodies, bodies.c.hash, bodies.c.rejected.is_(False), bodies.c.stored_at_ms < body_age)
+    changed += delete(bodies, bodies.c.hash, bodies.c.rejected.is_(True), bodies.c.stored_at_ms < rejected_age)
     changed += delete(payloads, payloads.c.event_id, payloads.c.stored_at_ms < body_age, ~unpublished_event)
-    old_facts = (
-        sa.select(faxes.c.fax_id)
-        .where(faxes.c.facts.is_not(None), faxes.c.seen_at_ms < body_age, ~unpublished_fax)
-        .limit(batch)
-        .scalar_subquery()
-    )
-    changed += connection.execute(faxes.update().where(faxes.c.fax_id.in_(old_facts)).values(facts=None)).rowcount
-    changed += delete(events, events.c.seq, events.c.created_at_ms < id_age, events.c.state.not_in(waiting))
+    if blank := some_faxes(faxes.c.facts.is_not(None), faxes.c.seen_at_ms < body_age, ~unpublished_fax):
+        connection.execute(faxes.update().where(faxes.c.fax_id.in_(blank)).values(facts=None))
+    changed += len(blank)
+    changed += delete(events, events.c.seq, events.c.created_at_ms < id_age, ~unpublished)
     changed += delete(receipts, receipts.c.id, receipts.c.received_at_ms < id_age)
-    changed += delete(faxes, faxes.c.fax_id, faxes.c.seen_at_ms < id_age, ~unpublished_fax)
-    changed += _delete_announcements(connection, announcements, faxes, id_age, batch)
-    return int(changed)
+    # A fax goes last and takes with it what was said of it: heard again, it is new, and nothing of it may be left.
+    if gone := some_faxes(faxes.c.seen_at_ms < id_age, ~any_event):
+        connection.execute(announcements.delete().where(announcements.c.fax_id.in_(gone)))
+        connection.execute(faxes.delete().where(faxes.c.fax_id.in_(gone)))
+    changed += len(gone)
+    return changed
 
 
-def _delete_announcements(
-    connection: Connection, announcements: sa.Table, faxes: sa.Table, id_age: int, batch: int
-) -> int:
-    """Those of faxes that are gone: as long as a fax is known, everything said of it stays a duplicate."""
-    gone = (
-        sa.select(announcements.c.fax_id)
-        .where(
-            announcements.c.seen_at_ms < id_age,
-            ~sa.exists().where(faxes.c.fax_id == announcements.c.fax_id),
-        )
-        .limit(batch)
-        .scalar_subquery()
-    )
-    return int(connection.execute(announcements.delete().where(announcements.c.fax_id.in_(gone))).rowcount)
-
-
-def give_back_space(connection: Connection) -> None:
-    """Return freed pages of a SQLite file to the disk, a few at a time. Nothing to do elsewhere."""
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("PRAGMA incremental_vacuum(200)").fetchall()
+def give_back_space(connection: Connection) -> bool:
+    """Return some freed pages of a SQLite file to the disk; whether there are more. Nothing to do elsewhere."""
+    if connection.dialect.name != "sqlite":
+        return False
+    # One page a statement: the pragma answers with rows that have no columns, and the standard library's driver stops
+    # at the first of them.
+    for _ in range(_VACUUMED_PAGES):
+        connection.exec_driver_sql("PRAGMA incremental_vacuum(1)")
+    # A database made before auto_vacuum was set keeps its pages.
+    vacuums = connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one()
+    free = connection.exec_driver_sql("PRAGMA freelist_count").scalar_one()
+    return bool(vacuums == 2 and free > 0)

@@ -6,6 +6,7 @@ personal can be purged while the ids stay. ``migrations/`` creates them; a test 
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import SchemaItem
@@ -42,6 +44,7 @@ class Tables:
     audit: Table
 
 
+@cache
 def define(dialect: str) -> Tables:
     """The tables for ``sqlite`` or ``postgresql``."""
     sqlite = dialect == "sqlite"
@@ -50,8 +53,9 @@ def define(dialect: str) -> Tables:
     def table(name: str, *columns: SchemaItem, without_rowid: bool = False) -> Table:
         return Table(PREFIX + name if sqlite else name, metadata, *columns, sqlite_with_rowid=not without_rowid)
 
-    def index(name: str, *columns: str) -> Index:
-        return Index(f"{PREFIX}{name}" if sqlite else name, *columns)
+    def index(name: str, *columns: str, where: str | None = None) -> Index:
+        some = text(where) if where else None
+        return Index(f"{PREFIX}{name}" if sqlite else name, *columns, sqlite_where=some, postgresql_where=some)
 
     row_id: TypeEngine[int] = Integer() if sqlite else BigInteger()  # SQLite counts only in a column typed INTEGER
 
@@ -94,7 +98,7 @@ def define(dialect: str) -> Tables:
             Column("reference", Text),
             Column("rejected", Boolean(create_constraint=False), nullable=False),  # kept longer
             Column("stored_at_ms", BigInteger, nullable=False),
-            index("bodies_stored", "stored_at_ms"),
+            index("bodies_stored", "rejected", "stored_at_ms"),
         ),
         faxes=table(
             "faxes",
@@ -107,14 +111,15 @@ def define(dialect: str) -> Tables:
             Column("facts", Text),  # JSON; null once purged
             Column("seen_at_ms", BigInteger, nullable=False),  # last announcement
             index("faxes_seen", "seen_at_ms"),
+            index("faxes_with_facts", "seen_at_ms", where="facts IS NOT NULL"),
             without_rowid=True,
         ),
         announcements=table(
             "announcements",
             Column("fax_id", Text, primary_key=True),
             Column("digest", Text, primary_key=True),
+            Column("outcome", Text, nullable=False),
             Column("seen_at_ms", BigInteger, nullable=False),
-            index("announcements_seen", "seen_at_ms"),
             without_rowid=True,
         ),
         events=table(
@@ -133,6 +138,7 @@ def define(dialect: str) -> Tables:
             index("events_state", "state", "seq"),
             index("events_fax", "fax_id", "seq"),
             index("events_receipt", "receipt"),
+            index("events_created", "created_at_ms"),
         ),
         payloads=table(
             "payloads",

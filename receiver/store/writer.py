@@ -2,8 +2,8 @@
 The group-committing writer: what many requests hand over at once is committed together, and an idle one never waits.
 
 A request that finds no other at work commits at once. Those that arrive meanwhile queue up; when the commit is done,
-the first of them takes the lead and commits all that are waiting. A commit is one sync of the disk, so a busy process
-shares it, at no cost to an idle one.
+the first of them takes the lead and commits all that are waiting by the time the database is its own. A commit is one
+sync of the disk, so a busy process shares it, at no cost to an idle one.
 """
 
 import threading
@@ -17,7 +17,8 @@ from receiver.store import BUSY_SECONDS, Store, StoreUnavailable
 from receiver.store.recording import Recorded, Submission, record
 
 _TRIES = 3  # of one transaction that met another one
-_LARGEST_GROUP = 200
+_LARGEST_GROUP = 200  # submissions
+_MOST_FAXES = 2000  # in a group, so that it takes well below a second
 
 
 @dataclass(slots=True)
@@ -40,7 +41,7 @@ class Writer:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._mutex = threading.Lock()
-        self._waiting: list[_Ticket] = []
+        self._waiting: list[_Ticket] = []  # without the one that leads
         self._is_led = False
 
     def submit(self, submission: Submission) -> Recorded:
@@ -51,14 +52,15 @@ class Writer:
         """
         ticket = _Ticket(submission, time.monotonic() + BUSY_SECONDS)
         with self._mutex:
-            self._waiting.append(ticket)
             leads = not self._is_led
             self._is_led = True
+            if not leads:
+                self._waiting.append(ticket)
         if not leads:
             ticket.wake.wait(ticket.deadline - time.monotonic())
             leads = self._give_up_or_lead(ticket)
         if leads:
-            self._lead()
+            self._lead(ticket)
         if ticket.error is not None:
             raise ticket.error
         assert ticket.result is not None
@@ -72,48 +74,50 @@ class Writer:
                 self._waiting.remove(ticket)
         raise StoreUnavailable("Timeout")
 
-    def _lead(self) -> None:
-        with self._mutex:
-            group, self._waiting = self._waiting[:_LARGEST_GROUP], self._waiting[_LARGEST_GROUP:]
+    def _lead(self, ticket: _Ticket) -> None:
+        group = [ticket]
         try:
-            self._commit(group)
+            self._commit(group, ticket.deadline, others_may_join=True)
         finally:
             with self._mutex:
-                following = self._waiting[0] if self._waiting else None
-                if following is not None:
+                if self._waiting:
+                    following = self._waiting.pop(0)
                     following.leads = True
                     following.wake.set()
                 else:
                     self._is_led = False
-            for ticket in group:
-                ticket.wake.set()
+            for member in group:
+                member.wake.set()
 
-    def _commit(self, group: list[_Ticket]) -> None:
+    def _commit(self, group: list[_Ticket], deadline: float, *, others_may_join: bool = False) -> None:
         try:
-            results = self._record(group)
+            results = self._record(group, deadline, others_may_join)
         except Unavailable as error:
+            kind = error.error if isinstance(error, StoreUnavailable) else type(error).__name__
             for ticket in group:
-                ticket.error = error
+                ticket.error = StoreUnavailable(kind)  # each its own: they are raised in several threads
         except Exception as error:  # noqa: BLE001 - told to whoever handed it over
             if len(group) == 1:
                 group[0].error = StoreUnavailable("Conflict") if isinstance(error, IntegrityError) else error
                 return
             # One member spoils the transaction; the others must not suffer for it.
-            for ticket in group:
-                self._commit([ticket])
+            middle = len(group) // 2
+            self._commit(group[:middle], deadline)
+            self._commit(group[middle:], deadline)
         else:
             for ticket, result in zip(group, results, strict=True):
                 ticket.result = result
 
-    def _record(self, group: list[_Ticket]) -> list[Recorded]:
+    def _record(self, group: list[_Ticket], deadline: float, others_may_join: bool) -> list[Recorded]:
         """One transaction, run again when it met another one: a deadlock, or the same new fax at two machines."""
-        submissions = [ticket.submission for ticket in group]
-        deadline = min(ticket.deadline for ticket in group)
         for attempt in range(_TRIES):
-            is_last = attempt == _TRIES - 1
+            is_last = attempt == _TRIES - 1 or time.monotonic() >= deadline
             try:
                 with self._store.writing(deadline) as connection:
-                    return record(connection, self._store.tables, submissions)
+                    # Not before the store is ours: until then everybody waits in the queue, each by its own deadline.
+                    if others_may_join:
+                        self._join(group)
+                    return record(connection, self._store.tables, [ticket.submission for ticket in group])
             except IntegrityError:
                 if is_last:
                     raise
@@ -122,3 +126,13 @@ class Writer:
                     raise
             time.sleep(0.01 * (attempt + 1))
         raise AssertionError  # the last try returns or raises
+
+    def _join(self, group: list[_Ticket]) -> None:
+        """Move those that wait into the group, in their order."""
+        with self._mutex:
+            faxes = sum(len(ticket.submission.announcements) for ticket in group)
+            while self._waiting and len(group) < _LARGEST_GROUP:
+                faxes += len(self._waiting[0].submission.announcements)
+                if faxes > _MOST_FAXES:
+                    break
+                group.append(self._waiting.pop(0))

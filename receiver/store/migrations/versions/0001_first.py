@@ -20,11 +20,12 @@ def upgrade() -> None:
         else:
             op.create_table(name, *columns, schema="faxhook")
 
-    def index(name: str, on: str, *columns: str) -> None:
+    def index(name: str, on: str, *columns: str, where: str | None = None) -> None:
+        some = sa.text(where) if where else None
         if sqlite:
-            op.create_index("faxhook_" + name, "faxhook_" + on, columns)
+            op.create_index("faxhook_" + name, "faxhook_" + on, columns, sqlite_where=some)
         else:
-            op.create_index(name, on, columns, schema="faxhook")
+            op.create_index(name, on, columns, schema="faxhook", postgresql_where=some)
 
     table(
         "meta",
@@ -64,7 +65,7 @@ def upgrade() -> None:
         sa.Column("rejected", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("stored_at_ms", milliseconds, nullable=False),
     )
-    index("bodies_stored", "bodies", "stored_at_ms")
+    index("bodies_stored", "bodies", "rejected", "stored_at_ms")
     table(
         "faxes",
         sa.Column("fax_id", sa.Text, primary_key=True),
@@ -78,14 +79,15 @@ def upgrade() -> None:
         rowid=False,
     )
     index("faxes_seen", "faxes", "seen_at_ms")
+    index("faxes_with_facts", "faxes", "seen_at_ms", where="facts IS NOT NULL")
     table(
         "announcements",
         sa.Column("fax_id", sa.Text, primary_key=True),
         sa.Column("digest", sa.Text, primary_key=True),
+        sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("seen_at_ms", milliseconds, nullable=False),
         rowid=False,
     )
-    index("announcements_seen", "announcements", "seen_at_ms")
     table(
         "events",
         sa.Column("seq", row_id, primary_key=True, autoincrement=True),
@@ -103,6 +105,7 @@ def upgrade() -> None:
     index("events_state", "events", "state", "seq")
     index("events_fax", "events", "fax_id", "seq")
     index("events_receipt", "events", "receipt")
+    index("events_created", "events", "created_at_ms")
     table(
         "payloads",
         sa.Column("event_id", sa.Text, primary_key=True),

@@ -1,0 +1,65 @@
+"""Stores to test on, and servers that may not be there: their tests are skipped, counted and named in the summary."""
+
+import os
+import secrets
+import socket
+from collections import Counter
+from functools import cache
+
+import psycopg
+import pytest
+
+SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
+POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
+_ABSENT = "no server for: "
+
+
+@cache
+def is_there(service):
+    try:
+        socket.create_connection(("127.0.0.1", SERVICES[service]), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("service"):
+        if not is_there(mark.args[0]):
+            # .ci/run sets the variable: there, a test that cannot run has failed
+            (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)(_ABSENT + mark.args[0])
+
+
+def pytest_terminal_summary(terminalreporter):
+    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
+    absent = Counter(reason.partition(_ABSENT)[2] for reason in reasons if _ABSENT in reason)
+    for service, count in sorted(absent.items()):
+        terminalreporter.write_line(
+            f"{count} tests skipped: no {service} on 127.0.0.1:{SERVICES[service]}", yellow=True, bold=True
+        )
+
+
+@pytest.fixture
+def sqlite_url(tmp_path):
+    """A SQLite store that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'store' / 'faxhook.db'}"
+
+
+@pytest.fixture
+def postgresql_url():
+    """An empty database of this test's own. A test that asks for it by name is marked service("postgresql")."""
+    name = f"faxhook_test_{secrets.token_hex(6)}"
+    with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True, connect_timeout=5) as admin:
+        # template0: nobody can be connected to it, which would stop the copying
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+    try:
+        yield f"{POSTGRESQL.replace('postgresql:', 'postgresql+psycopg:')}/{name}"
+    finally:
+        with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True, connect_timeout=5) as admin:
+            admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))])
+def store_url(request):
+    """Each kind of store, empty and of this test's own."""
+    return request.getfixturevalue(f"{request.param}_url")

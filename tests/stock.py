@@ -1,0 +1,97 @@
+"""A configured folder with a migrated store, filled through the intake without HTTP, and faxhook run in it."""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import sqlalchemy as sa
+from house import CONFIGURATION, FORM
+
+import receiver
+from receiver import bootstrap, intake, settings
+from receiver.errors import Refusal
+from receiver.providers import RawCallback
+from receiver.runtime import Runtime
+from receiver.store import browsing, new_id, now_ms
+from receiver.store.migrating import migrate
+
+FAXHOOK = [sys.executable, "-m", "receiver"]
+
+
+def environment() -> dict[str, str]:
+    """Of a process that finds the package, and no configuration but the one it is told."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FAXHOOK", "PROMETHEUS"))}
+    return kept | {"PYTHONPATH": str(Path(receiver.__path__[0]).parent)}
+
+
+@dataclass(frozen=True)
+class Stock:
+    config: Path
+    runtime: Runtime
+
+    def take(self, endpoint: str, body: bytes, content_type: str = FORM, *, age_ms: int = 0) -> str:
+        """The receipt of one callback, whatever became of it."""
+        at = now_ms() - age_ms
+        arrival = intake.Arrival(self.runtime.endpoints[endpoint], RawCallback(body, content_type), new_id(at), at)
+        with suppress(Refusal):
+            intake.process(arrival, self.runtime)
+        return arrival.receipt
+
+    def fax(self, number: int, *, status: str = "0", **fields: str) -> str:
+        """One Openfax postback."""
+        known = {"OutTransID": str(number), "AccountID": "123456789", "LastStatus": status}
+        return self.take("openfax", urlencode(known | fields).encode())
+
+    def fill(self, count: int) -> set[str]:
+        """So many events; their ids."""
+        for number in range(count):
+            self.fax(1000 + number, From="Example Sender", RealCost=f"0.0{number}")
+        return {event["id"] for event in self.events()}
+
+    def events(self) -> list[dict[str, Any]]:
+        with self.runtime.store.reading() as connection:
+            return browsing.events(connection, self.runtime.store.tables, limit=10_000)
+
+    def states(self) -> dict[str, int]:
+        return Counter(event["state"] for event in self.events())
+
+    def payload(self, event_id: str) -> bytes:
+        with self.runtime.store.reading() as connection:
+            found = browsing.event(connection, self.runtime.store.tables, event_id)
+        assert found is not None
+        assert found[1] is not None
+        return found[1]
+
+    def audit(self) -> list[tuple[str, str]]:
+        table = self.runtime.store.tables.audit
+        with self.runtime.store.reading() as connection:
+            return [(row.action, row.subject) for row in connection.execute(sa.select(table).order_by(table.c.seq))]
+
+    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
+        """faxhook with these arguments and this configuration, its output piped."""
+        piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        command = [*FAXHOOK, *arguments, "--config", str(self.config)]
+        return subprocess.Popen(command, env=environment(), **(piped | options))
+
+
+@contextmanager
+def stock(folder: Path, store_url: str, configuration: str = CONFIGURATION) -> Iterator[Stock]:
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "faxhook.toml"
+    config.write_text(configuration.format(port=8000, store=store_url))
+    chosen = settings.load(config, {})
+    store = bootstrap.open_store(chosen)
+    migrate(store)
+    store.close()
+    runtime = bootstrap.build(chosen)
+    try:
+        yield Stock(config, runtime)
+    finally:
+        runtime.store.close()

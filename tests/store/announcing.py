@@ -1,0 +1,80 @@
+"""Announcements of faxes, as a request hands them to the store."""
+
+import itertools
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from hashlib import sha256
+
+import sqlalchemy as sa
+
+from receiver import facts
+from receiver.store import new_id, now_ms
+from receiver.store.recording import Announcement, KeptBody, Submission, record
+from schemas.event import Confidence, Failure, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Retryable
+from schemas.identity import fax_id
+
+_numbers = itertools.count(1)
+
+MORNING = datetime(2026, 7, 1, 9, 30, tzinfo=UTC)
+NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+
+
+def fax(key="1", **facts_stated):
+    """A delivered fax of account acme that states nothing else."""
+    stated = {"account": "acme", "outcome": Outcome.DELIVERED, "status_code": "OK", **facts_stated}
+    return FaxCompleted(key=(key,), **stated)
+
+
+def failed(key="1", reason=FailureReason.BUSY, **facts_stated):
+    failure = Failure(reason, Retryable.YES, Confidence.HIGH)
+    return fax(key, outcome=Outcome.FAILED, failure=failure, status_code=reason.value, **facts_stated)
+
+
+def identity(key="1"):
+    return fax_id("faxage", "acme", [key])
+
+
+def submission(*faxes, body=None, **other):
+    """A request that announces these."""
+    at = other.pop("received_at_ms", None) or now_ms()
+    body = b"body %d" % next(_numbers) if body is None else body
+    kept = KeptBody(sha256(body).hexdigest(), body, b"", "text/plain", None)
+    announcements = tuple(Announcement(identity(*fax.key), facts.of(fax)) for fax in faxes)
+    plain = Submission(new_id(at), "fax-age", "faxage", at, len(body), kept, "2026-07-01T13:00:00.000Z")
+    return replace(plain, announcements=announcements, **other)
+
+
+def tell(store, *faxes, **other):
+    """Record one request in a transaction of its own."""
+    with store.writing() as connection:
+        return record(connection, store.tables, [submission(*faxes, **other)])[0]
+
+
+def rows(store, table, *columns):
+    """All rows of a table; where one column is named, its values."""
+    table = getattr(store.tables, table)
+    query = sa.select(*[table.c[name] for name in columns]) if columns else sa.select(table)
+    if "seq" in table.c:
+        query = query.order_by(table.c.seq)
+    with store.reading() as connection:
+        found = connection.execute(query).all()
+    return [row[0] for row in found] if len(columns) == 1 else found
+
+
+def published(store, event_id):
+    """The envelope stored for an event."""
+    payloads = store.tables.payloads
+    with store.reading() as connection:
+        return json.loads(
+            connection.execute(sa.select(payloads.c.body).where(payloads.c.event_id == event_id)).scalar_one()
+        )
+
+
+def numbered(count, *, prefix="", **facts_stated):
+    """So many faxes with different keys."""
+    return [fax(f"{prefix}{number}", **facts_stated) for number in range(count)]
+
+
+PAGES = Pages(total=3, sent=3)
+NUMBER = Recipient(number="+13035550100", number_raw="3035550100")

@@ -1,0 +1,302 @@
+"""Bringing a database up to date, and refusing one that is not ours to touch."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from announcing import fax, rows, tell
+
+import receiver
+from receiver import settings as configuration
+from receiver.errors import ConfigurationError, StoreError
+from receiver.store import Store, has_wal_fix, migrating
+from receiver.store.identity import remember
+from receiver.store.migrating import check_version, migrate
+from receiver.store.tables import SCHEMA, define
+
+CONFIGURATION = """
+[endpoints.openfax]
+provider = "openfax"
+auth = { mode = "none" }
+tokens = ["uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"]
+
+[endpoints.retarus]
+provider = "retarus"
+account = "99999TE"
+auth = { mode = "none" }
+tokens = ["aX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"]
+"""
+
+
+@pytest.fixture
+def empty(store_url):
+    """Not yet migrated."""
+    store = Store(store_url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def store(empty):
+    """Migrated, and of this test's own down to its tables."""
+    migrate(empty)
+    return empty
+
+
+def set_serves(store, value):
+    meta = store.tables.meta
+    with store.writing() as connection:
+        connection.execute(meta.update().where(meta.c.name == "serves").values(value=value))
+
+
+def set_revision(store, value):
+    name = "faxhook_alembic_version" if store.dialect == "sqlite" else f"{SCHEMA}.alembic_version"
+    with store.writing() as connection:
+        connection.execute(sa.text(f"UPDATE {name} SET version_num = '{value}'"))
+
+
+def test_the_migrations_make_the_tables_the_code_works_with(store):
+    def ours(name, kind, _parents):
+        return kind != "schema" or name == (None if store.dialect == "sqlite" else SCHEMA)
+
+    with store.reading() as connection:
+        options = {
+            "include_schemas": True,
+            "include_name": ours,
+            "compare_type": True,
+            "version_table": "faxhook_alembic_version" if store.dialect == "sqlite" else "alembic_version",
+            "version_table_schema": None if store.dialect == "sqlite" else SCHEMA,
+        }
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, store.tables.metadata) == []
+        inspector = sa.inspect(connection)
+        schema = None if store.dialect == "sqlite" else SCHEMA
+        assert len(inspector.get_table_names(schema)) == len(store.tables.metadata.tables) + 1
+        for table in store.tables.metadata.tables.values():  # partial indexes are not compared above
+            made = {index["name"] for index in inspector.get_indexes(table.name, schema) if not index["unique"]}
+            assert made == {index.name for index in table.indexes}
+
+
+def test_migrating_twice_does_nothing(empty):
+    assert migrate(empty) is True
+    assert migrate(empty) is False
+    check_version(empty)
+
+
+def test_an_empty_database_is_not_up_to_date(empty):
+    with pytest.raises(StoreError, match="faxhook migrate"):
+        check_version(empty)
+    if empty.file:
+        assert not empty.file.path.exists()
+        empty.create_file()
+        with pytest.raises(StoreError, match="faxhook migrate"):
+            check_version(empty)
+
+
+def test_data_survive_another_migration(store):
+    tell(store, fax())
+    migrate(store)
+    assert len(rows(store, "events")) == 1
+
+
+def test_a_newer_store_that_still_serves_us_is_used(store):
+    set_revision(store, "9999")
+    assert migrate(store) is False
+    check_version(store)
+    assert tell(store, fax()).state == "accepted"
+
+
+def test_a_newer_store_that_does_not_serve_us_is_refused_and_left_untouched(store):
+    set_revision(store, "9999")
+    set_serves(store, str(migrating.SERVES + 1))
+    store.close()
+
+    def content():
+        return store.file and {path.name: path.read_bytes() for path in store.file.path.parent.glob("faxhook.db*")}
+
+    before = content()
+    for refused in (migrate, check_version):
+        with pytest.raises(StoreError, match="newer faxhook"):
+            refused(store)
+    store.close()
+    assert content() == before
+
+
+def test_several_runners_at_once_migrate_once(empty):
+    url = empty.url.render_as_string(hide_password=False)
+
+    def run(_number):
+        store = Store(url)
+        try:
+            return migrate(store)
+        finally:
+            store.close()
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(run, range(4))) == [False, False, False, True]
+
+
+def test_several_processes_at_once_migrate_once(empty):
+    program = (
+        "import sys; from receiver.store import Store; from receiver.store.migrating import migrate;"
+        "print(migrate(Store(sys.argv[1])))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(receiver.__path__[0]).parent)}
+    url = empty.url.render_as_string(hide_password=False)
+    command = [sys.executable, "-c", program, url]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
+    said = [run.communicate(timeout=30)[0].strip() for run in runs]
+    assert sorted(said) == ["False", "False", "True"]
+
+
+def test_a_migration_that_fails_leaves_nothing_behind(empty, monkeypatch):
+    monkeypatch.setattr(migrating, "SERVES", object())
+    monkeypatch.setattr(migrating, "str", lambda _value: 1 / 0, raising=False)
+    with pytest.raises(ZeroDivisionError):
+        migrate(empty)
+    monkeypatch.undo()
+    assert migrate(empty) is True
+
+
+# --- the SQLite file -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "fixed"),
+    [
+        ((3, 40, 1), False),
+        ((3, 44, 5), False),
+        ((3, 44, 6), True),
+        ((3, 45, 0), False),
+        ((3, 49, 2), False),
+        ((3, 50, 6), False),
+        ((3, 50, 7), True),
+        ((3, 51, 0), False),
+        ((3, 51, 2), False),
+        ((3, 51, 3), True),
+        ((3, 52, 0), False),
+        ((3, 53, 0), True),
+        ((3, 60, 0), True),
+        ((4, 0, 0), True),
+    ],
+)
+def test_wal_is_chosen_where_it_cannot_corrupt(version, fixed):
+    assert has_wal_fix(version) is fixed
+
+
+@pytest.mark.parametrize(
+    ("version", "mode", "synchronous"), [((3, 53, 0), "wal", "full"), ((3, 40, 1), "delete", "extra")]
+)
+def test_each_journal_mode_has_its_safe_level(sqlite_url, monkeypatch, version, mode, synchronous):
+    monkeypatch.setattr("receiver.store.sqlite.sqlite_version_info", version)
+    store = Store(sqlite_url)
+    migrate(store)
+    tell(store, fax())
+    durability = store.durability()
+    assert (durability["journal_mode"], durability["synchronous"]) == (mode, synchronous)
+    assert store.empty_log()
+    store.close()
+
+
+def test_a_new_file_is_its_owners_and_forgets_what_is_deleted(sqlite):
+    tell(sqlite, fax())
+    folder = sqlite.file.path.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()} == dict.fromkeys(
+        ["faxhook.db", "faxhook.db-wal", "faxhook.db-shm", "faxhook.db.lock"], 0o600
+    )
+    with sqlite.reading() as connection:
+        assert connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == 2
+        assert connection.exec_driver_sql("PRAGMA secure_delete").scalar_one() == 1
+
+
+def test_connecting_writes_nothing_and_waits_for_no_writer(sqlite):
+    tell(sqlite, fax())
+    another = Store(str(sqlite.url))
+    with sqlite.writing() as connection:
+        connection.exec_driver_sql("DELETE FROM faxhook_faxes")
+        started = time.monotonic()
+        assert len(rows(another, "faxes")) == 1
+        assert time.monotonic() - started < 1
+    another.close()
+
+
+def test_a_path_may_hold_any_character(tmp_path):
+    store = Store("sqlite:///" + str(tmp_path / "50% of a #1 folder" / "fäx hook.db"))
+    migrate(store)
+    assert tell(store, fax()).state == "accepted"
+    assert [path.name for path in tmp_path.iterdir()] == ["50% of a #1 folder"]
+    assert store.file.path.exists()
+    store.close()
+
+
+def test_a_relative_path_is_of_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("sqlite:///var/faxhook.db")
+    migrate(store)
+    assert tell(store, fax()).state == "accepted"
+    assert (tmp_path / "var" / "faxhook.db").exists()
+    store.close()
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:"])
+def test_a_store_in_memory_is_refused(url):
+    with pytest.raises(StoreError, match="file"):
+        Store(url)
+
+
+def test_tables_are_defined_once():
+    assert define("sqlite") is define("sqlite")
+
+
+# --- what may never change -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start(store, tmp_path):
+    """Start on the store with these changes to an endpoint, or with a salt."""
+    (tmp_path / "faxhook.toml").write_text(CONFIGURATION)
+    endpoints = configuration.load(tmp_path / "faxhook.toml", {}).endpoints
+
+    def start(salt=None, **changes):
+        changed = [*endpoints.values()]
+        changed = [replace(one, **changes) if one.name == "retarus" else one for one in changed]
+        with store.writing() as connection:
+            remember(connection, store.tables, changed, salt)
+
+    return start
+
+
+def test_the_same_endpoints_start_again(start):
+    start()
+    start()
+
+
+def test_a_new_endpoint_is_noted(start, store):
+    start(name="another")
+    start()
+    assert sorted(rows(store, "endpoints", "name")) == ["another", "openfax", "retarus"]
+
+
+@pytest.mark.parametrize("change", [{"account": "other"}, {"provider": "faxage"}])
+def test_another_account_or_provider_stops_the_start(start, change):
+    start()
+    with pytest.raises(ConfigurationError, match=r"endpoints\.retarus"):
+        start(**change)
+    start()
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, "salt"), ("salt", None), ("salt", "other")])
+def test_another_salt_stops_the_start(start, store, first, then):
+    start(salt=first)
+    with pytest.raises(ConfigurationError, match="identity_salt"):
+        start(salt=then)
+    assert "salt" not in rows(store, "meta", "value"), "only its digest is kept"
