@@ -79,10 +79,10 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 @contextmanager
-def gunicorn(folder: Path, application: str) -> Iterator[Server]:
+def gunicorn(folder: Path, application: str, configuration: str = CONFIGURATION) -> Iterator[Server]:
     """application: the source of a module with ``app``."""
     (folder / "application.py").write_text(application)
-    (folder / "faxhook.toml").write_text(CONFIGURATION)
+    (folder / "faxhook.toml").write_text(configuration)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FAXHOOK", "PROMETHEUS"))}
     environment["FAXHOOK_CONFIG"] = str(folder / "faxhook.toml")
     environment["PYTHONPATH"] = str(Path(receiver.__path__[0]).parent)

@@ -1,0 +1,51 @@
+"""endpoints."""
+
+from pathlib import Path
+
+import click
+
+from receiver import bootstrap
+from receiver.cli import opening, printing
+from receiver.errors import StoreError
+from receiver.settings import Settings
+from receiver.store import browsing
+from receiver.store.migrating import check_version
+
+_COLUMNS = ("endpoint", "provider", "account", "auth", "url")
+
+
+@click.command()
+@opening.config_option
+@click.option("--reveal", is_flag=True, help="Show the tokens, also where standard output is not a terminal.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
+    """The configured endpoints and the URLs to enter at the providers. Tokens are masked unless on a terminal."""
+    settings = opening.load(config)
+    bootstrap.resolve(settings)
+    if reveal:
+        audit_reveal(settings, "endpoints.reveal", "tokens")
+    rows = [
+        {
+            "endpoint": endpoint.name,
+            "provider": endpoint.provider,
+            "account": endpoint.account,
+            "auth": endpoint.auth.mode,
+            "url": url,
+        }
+        for endpoint in settings.endpoints.values()
+        for url in printing.callback_urls(endpoint, settings.server, reveal=reveal or printing.is_terminal())
+    ]
+    printing.listing(_COLUMNS, rows, is_json=is_json)
+
+
+def audit_reveal(settings: Settings, action: str, subject: str) -> None:
+    """Note who saw secrets of the configuration. Before the first start there is no store to note it in."""
+    store = bootstrap.open_store(settings)
+    try:
+        check_version(store)
+        with store.writing() as connection:
+            browsing.audit(connection, store.tables, action, subject)
+    except StoreError as error:
+        click.echo(f"faxhook: no audit row was written: {error}", err=True)
+    finally:
+        store.close()

@@ -1,0 +1,29 @@
+"""What may be shown of an event without --reveal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from receiver.cli.printing import MASK
+from receiver.logs import last_two
+
+_NUMBERS = ("number", "number_raw", "station_id")
+_PERSONAL = ("recipient", "sender", "reference")
+
+
+def masked(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """The event without names, references and header texts, and with the last two digits of numbers only."""
+    data = dict(envelope.get("data", {}))
+    for part in _PERSONAL:
+        if isinstance(data.get(part), dict):
+            data[part] = {name: _hidden(name, value) for name, value in data[part].items()}
+    status = data.get("provider_status")
+    if isinstance(status, dict):  # some providers write the number called into the text
+        data["provider_status"] = {**status, "text": _hidden("text", status.get("text"))}
+    return {**envelope, "data": data}
+
+
+def _hidden(name: str, value: object) -> str | None:
+    if value is None:
+        return None
+    digits = last_two(str(value)) if name in _NUMBERS else None
+    return f"{MASK}{digits}" if digits else MASK

@@ -1,0 +1,82 @@
+"""From the --config option to settings and an open store."""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from receiver import bootstrap, settings
+from receiver.cli import CONFIG
+from receiver.runtime import Runtime
+from receiver.settings import Settings
+from receiver.store import Store
+from receiver.store.migrating import check_version
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_option(command: F) -> F:
+    """``--config``, given to the function as ``config``; before the command's name it counts as well."""
+
+    def chosen(ctx: click.Context, _parameter: click.Parameter, value: Path | None) -> Path | None:
+        earlier = ctx.find_root().params.get("config")
+        return value or (earlier if isinstance(earlier, Path) else None)
+
+    help_text = "The configuration file. Default: FAXHOOK_CONFIG, FAXHOOK_CONFIG_TOML, ./faxhook.toml"
+    return click.option("--config", type=CONFIG, callback=chosen, help=help_text)(command)
+
+
+def load(config: Path | None) -> Settings:
+    return settings.load(config, os.environ)
+
+
+@contextmanager
+def open_store(config: Path | None) -> Iterator[Store]:
+    """The configured store. Raises StoreError unless it is migrated."""
+    store = bootstrap.open_store(load(config))
+    try:
+        check_version(store)
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def open_runtime(config: Path | None) -> Iterator[Runtime]:
+    """All that a web worker has: for commands that process callbacks."""
+    runtime = bootstrap.build(load(config))
+    try:
+        yield runtime
+    finally:
+        runtime.store.close()
+
+
+class _Since(click.ParamType[datetime]):
+    """``2026-11-21``, ``2026-11-21T10:00:00Z``, or how long ago: ``90m``, ``24h``, ``7d``. Without a zone: UTC."""
+
+    name = "time or period"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        period = re.fullmatch(r"([0-9]{1,6})([smhd])", value)
+        try:
+            if period:
+                return datetime.now(UTC) - timedelta(seconds=int(period[1]) * _SECONDS[period[2]])
+            time = datetime.fromisoformat(value)
+        except (ValueError, OverflowError):
+            self.fail("expected a time such as 2026-11-21T10:00:00Z, or a period such as 24h (s, m, h, d)", param, ctx)
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+SINCE = _Since()
+
+
+def milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1000)

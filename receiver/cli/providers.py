@@ -1,0 +1,160 @@
+"""providers list, providers show."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import click
+
+from receiver import errors
+from receiver import providers as known_providers
+from receiver.cli import opening, printing
+from receiver.cli.endpoints import audit_reveal
+from receiver.errors import ConfigurationError
+from receiver.providers import Provider
+from receiver.settings import AUTH_MODES, Endpoint, Settings
+
+_JSON = '{"status":"accepted|partial|duplicate|ignored","receipt":"…","events":["…"]}'
+
+# How a Retarus-like "which authentication" field spells our modes.
+_AUTH_METHODS = {"none": "NONE", "basic": "HTTP_BASIC", "digest": "HTTP_DIGEST", "oauth2": "OAUTH2"}
+
+# Situation -> the refusals it is answered with; design section 6.
+_REFUSALS: tuple[tuple[str, tuple[type[errors.Refusal], ...]], ...] = (
+    ("cut off, announced wrongly, or too slow", (errors.BadFraming,)),
+    ("undecodable, empty, DOCTYPE, duplicate keys", (errors.Undecodable,)),
+    ("an Authorization header that cannot be read", (errors.MalformedCredentials,)),
+    ("no or wrong credentials", (errors.Unauthorized,)),
+    ("address not allowed", (errors.Forbidden,)),
+    ("unknown endpoint or token", (errors.NotFound,)),
+    ("another method", (errors.MethodNotAllowed,)),
+    ("too large, too complex", (errors.TooLarge, errors.TooComplex)),
+    ("Content-Encoding, or a kind of body never sent", (errors.UnsupportedEncoding, errors.UnsupportedBody)),
+    ("no identity, no recipient, malformed status", (errors.Unprocessable,)),
+    ("account of another endpoint", (errors.AccountMismatch,)),
+    ("faxhook's own bug; the body is kept", (errors.InternalError,)),
+    ("store unavailable, or shutting down; with Retry-After", (errors.Unavailable,)),
+)
+
+
+@click.group()
+def providers() -> None:
+    """What each provider sends, what its codes mean, and what to enter there."""
+
+
+@providers.command("list")
+@opening.config_option
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+def list_(config: Path | None, is_json: bool) -> None:
+    """All providers this version knows."""
+    rows = [
+        {
+            "name": provider.name,
+            "title": provider.title,
+            "bodies": sorted(provider.callback.kinds),
+            "auth": list(_auth_modes(provider)),
+            "codes": len(provider.codes.verdicts),
+            "notes": provider.notes,
+        }
+        for provider in known_providers.load().values()
+    ]
+    printing.listing(("name", "title", "bodies", "auth", "codes", "notes"), rows, is_json=is_json)
+
+
+@providers.command()
+@click.argument("name")
+@opening.config_option
+@click.option("--endpoint", "endpoint_name", help="Fill in the URL and user of this endpoint.")
+@click.option("--reveal", is_flag=True, help="Show its token, also where standard output is not a terminal.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object.")
+def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool, is_json: bool) -> None:
+    """The code table, the answers, and exactly what to enter at the provider."""
+    provider = known_providers.load().get(name)
+    if provider is None:
+        raise click.UsageError(f"unknown provider; known are {', '.join(known_providers.load())}")
+    url, user, mode = f"https://<your host>/callbacks/{name}/<token>", "<user>", _auth_modes(provider)[-1]
+    answer = 200
+    if endpoint_name is not None:
+        configured = opening.load(config)
+        endpoint = _endpoint(configured, endpoint_name, provider)
+        if reveal:
+            audit_reveal(configured, "providers.reveal", endpoint_name)
+        url = printing.callback_urls(endpoint, configured.server, reveal=reveal or printing.is_terminal())[0]
+        user = endpoint.auth.credentials[0].user if endpoint.auth.credentials else user
+        mode, answer = endpoint.auth.mode, endpoint.answer
+    setup = provider.setup.replace("{url}", url).replace("{user}", user)
+    described = {
+        "name": provider.name,
+        "title": provider.title,
+        "notes": provider.notes,
+        "sources": list(provider.sources),
+        "bodies": sorted(provider.callback.kinds),
+        "auth": list(_auth_modes(provider)),
+        "account_from_payload": provider.account_from_payload,
+        "timezone_required": provider.zoneless,
+        "code_field": provider.codes.field,
+        "codes": list(_codes(provider)),
+        "answers": list(_answers(provider, answer)),
+        "setup": setup.replace("{auth}", _AUTH_METHODS.get(mode, mode)),
+    }
+    if is_json:
+        printing.as_json(described)
+    else:
+        _print(described)
+
+
+def _endpoint(configured: Settings, name: str, provider: Provider) -> Endpoint:
+    endpoint = configured.endpoints.get(name)
+    if endpoint is None:
+        raise ConfigurationError(f"endpoint {name} is not configured")
+    if endpoint.provider != provider.name:
+        raise ConfigurationError(f"endpoint {name} is for {endpoint.provider}, not for {provider.name}")
+    return endpoint
+
+
+def _auth_modes(provider: Provider) -> tuple[str, ...]:
+    """What both sides can do, best last."""
+    return tuple(mode for mode in provider.auth_modes if mode in AUTH_MODES)
+
+
+def _codes(provider: Provider) -> Iterator[dict[str, Any]]:
+    table = provider.codes
+    for code, verdict in table.verdicts.items():
+        yield _code(code, table.texts.get(code, ""), verdict)
+    if table.unknown is not None:
+        yield _code("any other", "not listed; counted, so that somebody looks it up", table.unknown)
+
+
+def _code(code: str, text: str, verdict: Any) -> dict[str, Any]:
+    failure = verdict.failure if verdict else None
+    return {
+        "code": code,
+        "text": text,
+        "outcome": verdict.outcome.value if verdict else "not final",
+        "reason": failure.reason.value if failure else None,
+        "retryable": failure.retryable.value if failure else None,
+        "confidence": failure.confidence.value if failure else None,
+    }
+
+
+def _answers(provider: Provider, answer: int) -> Iterator[dict[str, Any]]:
+    success = provider.callback.success
+    body = success.body.decode() if success is not None else _JSON
+    if answer == HTTPStatus.NO_CONTENT:
+        body = ""
+    yield {"situation": "accepted, partial, duplicate or ignored", "status": answer, "code": None, "body": body}
+    for situation, refusals in _REFUSALS:
+        for refusal in refusals:
+            yield {"situation": situation, "status": refusal.status, "code": refusal.code, "body": "problem JSON"}
+
+
+def _print(described: dict[str, Any]) -> None:
+    click.echo(f"{described['title']} ({described['name']})\n{described['notes']}\n")
+    click.echo(f"Codes, from {described['code_field']}:")
+    printing.table(("code", "outcome", "reason", "retryable", "confidence", "text"), described["codes"])
+    click.echo("\nAnswers:")
+    printing.table(("status", "code", "situation", "body"), described["answers"])
+    click.echo(f"\nWhat to enter at {described['title']}:\n{described['setup'].rstrip()}")
+    for source in described["sources"]:
+        click.echo(f"Source: {source}")

@@ -1,0 +1,109 @@
+"""receipts list, receipts show, receipts replay."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from receiver.cli import Failure, opening, printing
+from receiver.errors import Refusal, StoreError, Unavailable
+from receiver.replay import replay as process_again
+from receiver.store import browsing
+from receiver.store.browsing import ReceiptRow
+
+_COLUMNS = ("id", "endpoint", "provider", "state", "reason", "received_at", "size", "events")
+_STATES = click.Choice(["accepted", "partial", "duplicate", "ignored", "rejected"])
+
+
+@click.group()
+def receipts() -> None:
+    """The callbacks that were kept."""
+
+
+@receipts.command("list")
+@opening.config_option
+@click.option("--state", type=_STATES, help="Only receipts in this state.")
+@click.option("--endpoint", help="Only receipts of this endpoint.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+def list_(config: Path | None, state: str | None, endpoint: str | None, limit: int, is_json: bool) -> None:
+    """The newest receipts."""
+    with opening.open_store(config) as store, store.reading() as connection:
+        rows = browsing.receipts(connection, store.tables, limit=limit, state=state, endpoint=endpoint)
+    printing.listing(_COLUMNS, rows, is_json=is_json)
+
+
+@receipts.command()
+@click.argument("receipt_id", metavar="ID")
+@opening.config_option
+@click.option("--reveal", is_flag=True, help="Show the body as well.")
+def show(receipt_id: str, config: Path | None, reveal: bool) -> None:
+    """One receipt as JSON: what became of it and why. The body is hidden without --reveal, which is audited."""
+    with opening.open_store(config) as store, store.writing() if reveal else store.reading() as connection:
+        receipt = browsing.receipt(connection, store.tables, receipt_id)
+        if receipt is not None and reveal:
+            browsing.audit(connection, store.tables, "receipts.reveal", receipt_id)
+    if receipt is None:
+        raise Failure(f"there is no receipt {receipt_id}")
+    printing.as_json(_described(receipt, reveal=reveal))
+
+
+def _described(receipt: ReceiptRow, *, reveal: bool) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "id": receipt.id,
+        "endpoint": receipt.endpoint,
+        "provider": receipt.provider,
+        "state": receipt.state,
+        "reason": receipt.reason,
+        "received_at": browsing.iso(receipt.received_at_ms),
+        "size": receipt.size,
+        "events": list(receipt.events),
+        "detail": dict(receipt.detail),
+        "kept": receipt.body is not None,
+    }
+    if reveal and receipt.body is not None:
+        kept = receipt.body
+        described |= {
+            "content_type": kept.content_type,
+            "reference": kept.reference,
+            "query": _readable(kept.query),
+            "body": _readable(kept.body),
+        }
+    return described
+
+
+def _readable(content: bytes) -> str:
+    """As text; bytes that are none, and what a terminal might obey, as \\x1b."""
+    text = content.decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+@receipts.command()
+@click.argument("receipt_ids", metavar="ID...", nargs=-1, required=True)
+@opening.config_option
+@click.option("--as", "as_endpoint", metavar="ENDPOINT", help="Process it as this endpoint, of the same provider.")
+@click.pass_context
+def replay(ctx: click.Context, receipt_ids: tuple[str, ...], config: Path | None, as_endpoint: str | None) -> None:
+    """
+    Process kept callbacks again, for instance after the configuration was mended.
+
+    Their events are observed when the callback came. Exit code 1 when one is refused again or cannot be replayed.
+    """
+    is_trouble = False
+    with opening.open_runtime(config) as runtime:
+        for receipt_id in receipt_ids:
+            try:
+                recorded = process_again(runtime, receipt_id, as_endpoint)
+            except Unavailable:
+                raise
+            except Refusal as refusal:
+                is_trouble = True
+                click.echo(f"{receipt_id}: rejected: {refusal.code}: {refusal.detail}")
+            except StoreError as error:
+                is_trouble = True
+                click.echo(f"{receipt_id}: {error}", err=True)
+            else:
+                told = ", ".join(event.event_id for event in recorded.told)
+                click.echo(f"{receipt_id}: {recorded.state}{': ' if told else ''}{told}")
+    ctx.exit(1 if is_trouble else 0)

@@ -1,0 +1,108 @@
+"""serve, relay, migrate, init, check."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from receiver import bootstrap, serving
+from receiver import init as initialising
+from receiver import relay as relaying
+from receiver import settings as configuration
+from receiver.cli import opening, printing
+from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
+from receiver.store.migrating import migrate as bring_up_to_date
+
+
+@click.command()
+@opening.config_option
+@click.option("--relay/--no-relay", default=True, help="Whether the relay runs as well.", show_default=True)
+@click.pass_context
+def serve(ctx: click.Context, config: Path | None, relay: bool) -> None:
+    """
+    Take callbacks until SIGTERM.
+
+    Without any configuration it writes ./faxhook.toml first, as `faxhook init` does. A SQLite store is migrated; a
+    PostgreSQL one is expected to be: run `faxhook migrate` before.
+    """
+    settings = _settings_or_first(config)
+    _prepare(settings)
+    ctx.exit(serving.serve(settings, settings.path, relay=relay))
+
+
+def _settings_or_first(config: Path | None) -> Settings:
+    try:
+        return opening.load(config)
+    except NoConfiguration:
+        initialising.write(DEFAULT_FILE)
+    settings = opening.load(DEFAULT_FILE)
+    _welcome(settings)
+    return settings
+
+
+def _prepare(settings: Settings) -> None:
+    """Everything that a worker would fail on, before there are workers."""
+    bootstrap.resolve(settings)
+    with closing(bootstrap.open_store(settings)) as store:
+        if store.dialect == "sqlite":
+            bring_up_to_date(store)
+    bootstrap.build(settings).store.close()
+
+
+def _welcome(settings: Settings) -> None:
+    reveal = printing.is_terminal()
+    click.echo(f"Wrote {settings.path}, with an endpoint for each provider:")
+    for endpoint in settings.endpoints.values():
+        for url in printing.callback_urls(endpoint, settings.server, reveal=reveal):
+            click.echo(f"  {endpoint.name:10} {url}")
+    if not reveal:
+        click.echo("  (tokens: faxhook endpoints --reveal)")
+    click.echo(f"store  {bootstrap.open_store(settings).url.render_as_string()}")
+    click.echo(f"queue  {settings.queue.url}")
+    click.echo("Try it in another terminal:  faxhook simulate   and   faxhook consume")
+
+
+@click.command()
+@opening.config_option
+def relay(config: Path | None) -> None:
+    """Run the relay alone, until SIGTERM."""
+    settings = opening.load(config)
+    with closing(bootstrap.open_store(settings)) as store:
+        relaying.run(store, settings.retention)
+
+
+@click.command()
+@opening.config_option
+def migrate(config: Path | None) -> None:
+    """Bring the store to this version's tables. Safe to run at any time, also twice."""
+    with closing(bootstrap.open_store(opening.load(config))) as store:
+        done = bring_up_to_date(store)
+    click.echo("the store has been migrated" if done else "the store is up to date")
+
+
+@click.command()
+@opening.config_option
+def init(config: Path | None) -> None:
+    """Write a configuration with one endpoint per provider and fresh tokens; an existing file is never touched."""
+    path = config or DEFAULT_FILE
+    initialising.write(path)
+    _welcome(opening.load(path))
+    click.echo("Serve with:  faxhook serve")
+
+
+@click.command()
+@opening.config_option
+def check(config: Path | None) -> None:
+    """
+    Look at the configuration without starting anything.
+
+    Exit code 2 when it cannot be used. Doubtful settings are printed as warnings, with exit code 0.
+    """
+    settings = opening.load(config)
+    bootstrap.resolve(settings)
+    bootstrap.open_store(settings).close()
+    doubts = configuration.doubts(settings)
+    for doubt in doubts:
+        click.echo(f"warning: {doubt}")
+    found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""
+    click.echo(f"ok: {settings.path or 'FAXHOOK_CONFIG_TOML'}: {len(settings.endpoints)} endpoints{found}")

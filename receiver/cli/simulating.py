@@ -1,0 +1,137 @@
+"""``faxhook simulate``: what providers would send, at the server that runs."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from receiver import providers, simulator
+from receiver.cli import opening
+from receiver.settings import NoConfiguration
+from receiver.simulator import Plan, Reply, Report
+
+
+class _Repetitions(click.ParamType[float | int]):
+    """A share such as 0.1, or a number of callbacks."""
+
+    name = "share or number"
+
+    def convert(self, value: str | float, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
+        if not isinstance(value, str):
+            return value
+        try:
+            number = float(value) if "." in value else int(value)
+        except ValueError:
+            number = -1
+        if number < 0 or (isinstance(number, float) and number > 1):
+            self.fail("expected a share from 0.0 to 1.0, or a number of callbacks", param, ctx)
+        return number
+
+
+@click.command()
+@opening.config_option
+@click.argument("provider", required=False)
+@click.option("--endpoint", metavar="NAME", help="This endpoint only.")
+@click.option("--all", "every", is_flag=True, help="Success, every reason to fail, other outcomes, several recipients.")
+@click.option(
+    "--case", "case_", metavar="CASE", help="success, failed, mixed, pending, a reason, an outcome or a code."
+)
+@click.option("--to", metavar="URL", help="The whole address of one endpoint; may hold user:password@.")
+@click.option("--count", type=click.IntRange(1), default=1, help="Jobs of each case at each endpoint.  [1]")
+@click.option("--recipients", type=click.IntRange(1, 50_000), default=1, help="Recipients of each job.  [1]")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), help="Callbacks a second.")
+@click.option("--parallel", type=click.IntRange(1, 500), default=1, help="Callbacks at once.  [1]")
+@click.option("--duplicate", type=_Repetitions(), default=0, help="Send this share, or so many, twice.")
+@click.option("--seed", type=int, help="The same callbacks in each run, ids and times too.")
+def simulate(
+    config: Path | None,
+    provider: str | None,
+    endpoint: str | None,
+    every: bool,
+    case_: str | None,
+    to: str | None,
+    count: int,
+    recipients: int,
+    rate: float | None,
+    parallel: int,
+    duplicate: float | int,
+    seed: int | None,
+) -> None:
+    """
+    Send callbacks as PROVIDER would, with each endpoint's own credentials.
+
+    Without a provider or endpoint, one success goes to each configured endpoint. Exit code 1 unless every answer is a
+    2xx, and every repetition is recognised.
+    """
+    if every and case_:
+        raise click.UsageError("--all sends every case; leave out --case")
+    try:
+        settings = opening.load(config)
+    except NoConfiguration:
+        if provider is None or to is None:
+            raise
+        settings = None
+    plan = Plan(
+        targets=simulator.targets(settings, providers.load(), provider=provider, endpoint=endpoint, to=to),
+        cases=None if every else [case_ or simulator.SUCCESS],
+        count=count,
+        recipients=recipients,
+        repeated=duplicate,
+        seed=seed,
+    )
+    total = len(plan.jobs()) * count
+    report = _send(plan, total, rate, parallel)
+    for line in summary(report):
+        click.echo(line)
+    if report.is_cut or report.good < report.sent:
+        raise SystemExit(1)
+
+
+def _send(plan: Plan, total: int, rate: float | None, parallel: int) -> Report:
+    def send(told: Callable[[Reply], object]) -> Report:
+        return simulator.send(plan, rate=rate, parallel=parallel, told=told)
+
+    console = Console()
+    if not console.is_terminal:
+        return send(lambda reply: click.echo(line(reply)))
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("callbacks", total=total)
+
+        def told(reply: Reply) -> None:
+            # A job may be several callbacks, and then there are more of them than jobs.
+            known = progress.tasks[task]
+            progress.update(task, advance=1, total=max(known.total or 0, known.completed + 1))
+            if not reply.is_good:
+                progress.console.print(line(reply), markup=False, highlight=False)
+
+        return send(told)
+
+
+def line(reply: Reply) -> str:
+    """One callback: endpoint, case, answer, time. Never its address, which holds the token."""
+    again = " again" if reply.is_copy else ""
+    answer = f"{reply.status or 'no answer'} {reply.word}".rstrip()
+    missed = "  (not recognised as a repetition)" if 200 <= reply.status < 300 and not reply.is_good else ""
+    target, case = reply.delivery.target, reply.delivery.case
+    return f"{target.endpoint} {case}{again}: {answer}, {reply.milliseconds:.1f} ms{missed}"
+
+
+def summary(report: Report) -> list[str]:
+    """What was sent, the answers, and how long they took."""
+    accepted = report.accepted()
+    missed = accepted - report.good
+    rate = report.sent / report.seconds if report.seconds else 0.0
+    answers = [
+        f"{count} x {status or 'no answer'} {word}".rstrip() for (status, word), count in sorted(report.answers.items())
+    ]
+    counts = f"sent {report.sent}, 2xx {accepted}, others {report.sent - accepted}"
+    times = f"p50 {report.percentile(0.5):.1f} ms, p99 {report.percentile(0.99):.1f} ms"
+    return [
+        f"{counts} in {report.seconds:.1f} s ({rate:.0f}/s), {times}",
+        "answers: " + ", ".join(answers),
+        *([f"repetitions not recognised: {missed}"] if missed else []),
+        *(["stopped before the end"] if report.is_cut else []),
+    ]

@@ -1,0 +1,153 @@
+"""
+``faxhook consume``: the embedded queue. Events are leased, written out one a line, and acknowledged when flushed.
+
+At least once: what a consumer had not acknowledged when it died goes to the next one.
+"""
+
+import select
+import time
+from typing import Protocol
+
+from receiver.errors import Unavailable
+from receiver.logs import error_class, log
+from receiver.stopping import Interrupted, Stop, on_signals
+from receiver.store import Store, now_ms, outbox
+from receiver.store.migrating import check_version
+from receiver.store.outbox import Leased
+from receiver.store.watching import Changes
+
+_BATCH = 50
+_RECLAIM_SECONDS = 1.0
+_STUCK_SECONDS = 5.0  # after SIGTERM, for a reader that does not read; platforms kill us at 10
+_FIRST_DELAY_SECONDS = 0.25
+_LONGEST_DELAY_SECONDS = 5.0
+
+
+class Output(Protocol):
+    """An unbuffered binary file: what it has taken is out of this process."""
+
+    def write(self, data: memoryview, /) -> int | None: ...
+
+    def fileno(self) -> int: ...
+
+
+def consume(store: Store, out: Output, *, follow: bool, max_events: int | None, idle_seconds: float | None) -> None:
+    """
+    Write pending events to ``out``, each as its stored bytes and a newline.
+
+    Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished,
+    or when nobody reads ``out`` any more; without follow and idle_seconds also when nothing is pending. Raises
+    Unavailable when the store cannot be reached, unless following, StoreError, and OSError when ``out`` takes nothing.
+    """
+    with on_signals() as stop:
+        consumer = _Consumer(store, out, stop, max_events)
+        changes = Changes(store)
+        delay = _FIRST_DELAY_SECONDS
+        busy_at = time.monotonic()
+        while True:
+            try:
+                consumer.check()
+                changes.note()
+                if consumer.step():
+                    busy_at = time.monotonic()
+                    continue
+                if consumer.is_done or (not follow and idle_seconds is None):
+                    return
+                left = _RECLAIM_SECONDS if idle_seconds is None else busy_at + idle_seconds - time.monotonic()
+                if left <= 0:
+                    return
+                changes.wait(stop, min(left, _RECLAIM_SECONDS))
+                delay = _FIRST_DELAY_SECONDS
+            except (BrokenPipeError, Interrupted):
+                return
+            except Unavailable as error:
+                changes.close()
+                if not (follow or stop.asked or getattr(error, "retryable", False)):
+                    raise
+                log.warning("store_unavailable", error=getattr(error, "error", error.code), delay_seconds=delay)
+                if stop.wait(delay):
+                    return
+                delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
+
+
+class _Consumer:
+    def __init__(self, store: Store, out: Output, stop: Stop, max_events: int | None) -> None:
+        self._store = store
+        self._out = out
+        self._stop = stop
+        self._wanted = max_events
+        self._holder = outbox.owner()
+        self._written: list[int] = []  # flushed and not yet acknowledged
+        self._is_checked = False
+        self._is_unsure = False  # a transaction failed, and may have leased rows all the same
+        self._reclaim_due = 0.0
+
+    @property
+    def is_done(self) -> bool:
+        return self._stop.asked or self._wanted == 0
+
+    def check(self) -> None:
+        """Once: StoreError unless the store is this version's."""
+        if not self._is_checked:
+            check_version(self._store)
+            self._is_checked = True
+
+    def step(self) -> bool:
+        """Acknowledge what is written, then lease and write the next batch; whether there was one."""
+        leased, damaged = self._next()
+        for event_id in damaged:
+            log.error("event_damaged", event_id=event_id, state="dead")
+        if leased:
+            self._write(leased)
+        return bool(leased or damaged)
+
+    def _next(self) -> tuple[list[Leased], list[str]]:
+        """One transaction for both, since each costs a sync of the disk."""
+        tables, now = self._store.tables, now_ms()
+        limit = 0 if self._stop.asked else _BATCH if self._wanted is None else min(_BATCH, self._wanted)
+        was_unsure, self._is_unsure = self._is_unsure, True
+        lost = 0
+        with self._store.writing() as connection:
+            if self._written:
+                lost = len(self._written) - outbox.acknowledge(connection, tables, self._holder, self._written, now)
+            if was_unsure:
+                outbox.release(connection, tables, self._holder)
+            if time.monotonic() >= self._reclaim_due:
+                outbox.reclaim(connection, tables, now)
+            leased, damaged = outbox.lease(connection, tables, self._holder, limit, now) if limit else ([], [])
+        self._is_unsure = False
+        self._written = []
+        self._reclaim_due = max(self._reclaim_due, time.monotonic() + _RECLAIM_SECONDS)
+        if lost:
+            log.warning("leases_lost", count=lost)  # written too slowly: others get these events as well
+        return leased, damaged
+
+    def _write(self, leased: list[Leased]) -> None:
+        try:
+            with self._stop.interrupting(_STUCK_SECONDS):
+                _write_all(self._out, b"".join(event.body + b"\n" for event in leased))
+        except (OSError, Interrupted):
+            self._give_back()
+            raise
+        self._written = [event.seq for event in leased]
+        if self._wanted is not None:
+            self._wanted -= len(leased)
+
+    def _give_back(self) -> None:
+        """The next consumer gets them at once. Where that fails, it notices that this process is gone."""
+        try:
+            with self._store.writing() as connection:
+                outbox.release(connection, self._store.tables, self._holder)
+        except Unavailable as error:
+            log.warning("leases_not_released", error=error_class(error))
+
+
+def _write_all(out: Output, data: bytes) -> None:
+    """Every byte: a pipe may take a part of them, and none at all when somebody made it non-blocking."""
+    left = memoryview(data)
+    while left:
+        taken = out.write(left)
+        if taken is None:
+            select.select([], [out.fileno()], [])
+        else:
+            left = left[taken:]

@@ -1,0 +1,466 @@
+"""The commands as an operator meets them: output, exit codes, what is hidden and what is noted."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from house import CONFIGURATION, EFAX_PASSWORD, TOKEN
+from stock import FAXHOOK, Stock, environment, stock
+from werkzeug.security import check_password_hash
+
+from receiver import intake, settings
+from receiver.cli import main, printing
+from receiver.store import now_ms, outbox
+
+FIXTURES = Path(__file__).parent / "fixtures"
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("FAXHOOK_CONFIG", "FAXHOOK_CONFIG_TOML", "PORT", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def filled(tmp_path: Path, sqlite_url: str) -> Iterator[Stock]:
+    with stock(tmp_path, sqlite_url) as made:
+        yield made
+
+
+@pytest.fixture
+def anywhere(tmp_path: Path, store_url: str) -> Iterator[Stock]:
+    with stock(tmp_path, store_url) as made:
+        yield made
+
+
+def run(made: Stock | None, *arguments: str, stdin: str | None = None) -> Result:
+    options = ["--config", str(made.config)] if made else []
+    return CliRunner().invoke(main, [*arguments, *options], input=stdin, catch_exceptions=False)
+
+
+def loaded(made: Stock | None, *arguments: str) -> Any:
+    result = run(made, *arguments)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def publish_all(made: Stock) -> None:
+    store = made.runtime.store
+    with store.writing() as connection:
+        leased, _ = outbox.lease(connection, store.tables, "me/1/1", 1000, now_ms())
+        outbox.acknowledge(connection, store.tables, "me/1/1", [event.seq for event in leased], now_ms())
+
+
+# --- the whole --------------------------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_imports_none_of_them() -> None:
+    code = """
+import sys
+from receiver.cli import main
+main(["--help"], standalone_mode=False)
+print(sorted({"sqlalchemy", "flask", "alembic", "marshmallow"} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True, text=True)
+    for command in ("serve", "relay", "migrate", "init", "check", "consume", "simulate", "endpoints", "providers"):
+        assert f"\n  {command} " in done.stdout
+    assert done.stdout.endswith("\n[]\n")
+
+
+@pytest.mark.parametrize("command", main.list_commands(None))  # type: ignore[arg-type]
+def test_every_command_has_help_and_is_known_by_its_name(command: str) -> None:
+    result = CliRunner().invoke(main, [command, "--help"])
+    assert result.exit_code == 0
+    assert f"{command} [OPTIONS]" in result.output
+
+
+def test_version_and_unknown_commands() -> None:
+    assert run(None, "--version").output.startswith("faxhook, version ")
+    assert run(None, "frobnicate").exit_code == 2
+
+
+def test_a_configuration_that_cannot_be_used_is_exit_2_and_names_the_key(tmp_path: Path) -> None:
+    (tmp_path / "faxhook.toml").write_text("[server]\nbnid = 1\n")
+    for command in (["check"], ["serve"], ["consume"], ["events", "list"], ["endpoints"], ["migrate"]):
+        result = run(None, *command)
+        assert result.exit_code == 2
+        assert "server.bnid" in result.stderr
+        assert result.stdout == ""
+
+
+def test_no_configuration_is_exit_2_for_all_but_serve() -> None:
+    result = run(None, "consume")
+    assert result.exit_code == 2
+    assert "faxhook.toml" in result.stderr
+
+
+def test_config_is_also_taken_before_the_command(filled: Stock) -> None:
+    result = CliRunner().invoke(main, ["--config", str(filled.config), "check"])
+    assert result.exit_code == 0
+
+
+def test_a_store_that_is_not_migrated_is_exit_1_and_says_what_to_do(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/none.db"
+    (tmp_path / "faxhook.toml").write_text(CONFIGURATION.format(port=8000, store=url))
+    for command in (["consume"], ["events", "list"], ["receipts", "list"], ["receipts", "replay", "x"]):
+        result = run(None, *command)
+        assert result.exit_code == 1, command
+        assert "faxhook migrate" in result.stderr
+    assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.service("postgresql")
+def test_serve_does_not_migrate_postgresql(tmp_path: Path, postgresql_url: str) -> None:
+    (tmp_path / "faxhook.toml").write_text(CONFIGURATION.format(port=8000, store=postgresql_url))
+    result = run(None, "serve")
+    assert result.exit_code == 1
+    assert "faxhook migrate" in result.stderr
+    assert run(None, "migrate").exit_code == 0
+
+
+def test_a_database_that_is_away_is_exit_1(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://nobody:secret-word@127.0.0.1:1/none"
+    (tmp_path / "faxhook.toml").write_text(CONFIGURATION.format(port=8000, store=url))
+    for command in (["serve"], ["migrate"], ["consume"], ["events", "list"]):
+        result = run(None, *command)
+        assert result.exit_code == 1
+        assert "the store is unavailable" in result.stderr
+        assert "secret-word" not in result.output
+
+
+def test_migrate_can_be_run_twice(tmp_path: Path) -> None:
+    (tmp_path / "faxhook.toml").write_text(CONFIGURATION.format(port=8000, store=f"sqlite:///{tmp_path}/new.db"))
+    assert "migrated" in run(None, "migrate").output
+    assert "up to date" in run(None, "migrate").output
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_prints_doubts_as_warnings(filled: Stock) -> None:
+    good = run(filled, "check")
+    assert (good.exit_code, good.output.count("warning")) == (0, 0)
+    filled.config.write_text(filled.config.read_text() + '\n[retention]\nbodies = "1d"\nrejected = "1d"\nids = "2d"\n')
+    doubtful = run(filled, "check")
+    assert doubtful.exit_code == 0
+    assert "warning: retention.ids" in doubtful.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('provider = "faxage"', 'provider = "faxagge"', "endpoints.faxage.provider"),
+        ('account = "acme"', "", "endpoints.faxage.account"),
+        ('timezone = "America/Denver"', "", "endpoints.faxage.timezone"),
+    ],
+)
+def test_check_knows_what_providers_need(filled: Stock, old: str, new: str, key: str) -> None:
+    filled.config.write_text(filled.config.read_text().replace(old, new))
+    result = run(filled, "check")
+    assert result.exit_code == 2
+    assert key in result.stderr
+
+
+def test_a_changed_account_stops_serve(filled: Stock) -> None:
+    filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "emca"'))
+    result = run(filled, "serve")
+    assert result.exit_code == 2
+    assert "endpoints.faxage" in result.stderr
+
+
+# --- endpoints, providers ---------------------------------------------------------------------------------------------
+
+
+def test_tokens_are_masked_unless_revealed_and_that_is_noted(filled: Stock) -> None:
+    masked = loaded(filled, "endpoints", "--json")
+    assert [row["endpoint"] for row in masked] == ["openfax", "faxage", "retarus", "efax"]
+    assert masked[0]["url"] == "http://127.0.0.1:8000/callbacks/openfax/********"
+    assert TOKEN not in run(filled, "endpoints").output
+    assert filled.audit() == []
+    assert loaded(filled, "endpoints", "--json", "--reveal")[0]["url"].endswith(f"/callbacks/openfax/{TOKEN}")
+    assert filled.audit() == [("endpoints.reveal", "tokens")]
+    assert EFAX_PASSWORD not in run(filled, "endpoints", "--reveal").output
+
+
+def test_tokens_are_shown_on_a_terminal(filled: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(printing, "is_terminal", lambda: True)
+    assert TOKEN in run(filled, "endpoints", "--json").output
+
+
+def test_tokens_can_be_revealed_before_there_is_a_store(tmp_path: Path) -> None:
+    assert run(None, "init").exit_code == 0
+    result = run(None, "endpoints", "--reveal")
+    assert result.exit_code == 0
+    assert settings.load(None, {}).endpoints["openfax"].tokens[0].plain in result.stdout
+    assert "no audit row" in result.stderr
+
+
+def test_providers_list_knows_all_of_them() -> None:
+    rows = loaded(None, "providers", "list", "--json")
+    assert [row["name"] for row in rows] == ["efax", "faxage", "openfax", "retarus"]
+    assert run(None, "providers", "list").output.startswith("name\ttitle\tbodies\t")
+
+
+def test_providers_show_has_codes_answers_and_what_to_enter(filled: Stock) -> None:
+    shown = loaded(filled, "providers", "show", "retarus", "--endpoint", "retarus", "--json")
+    assert {code["code"]: code["outcome"] for code in shown["codes"]}["OK"] == "delivered"
+    assert {row["status"] for row in shown["answers"]} == {200, 400, 401, 403, 404, 405, 413, 415, 422, 500, 503}
+    assert '"targetUrl": "http://127.0.0.1:8000/callbacks/retarus/********"' in shown["setup"]
+    assert '"authMethod": "NONE"' in shown["setup"]
+    plain = run(filled, "providers", "show", "efax", "--endpoint", "efax", "--reveal").output
+    assert f"http://127.0.0.1:8000/callbacks/efax/{TOKEN}" in plain
+    assert "user exampleuser" in plain
+    assert "Post Successful" in plain
+    assert ("providers.reveal", "efax") in filled.audit()
+
+
+@pytest.mark.parametrize("name", ["efax", "faxage", "openfax", "retarus"])
+def test_providers_show_needs_no_configuration_and_leaves_nothing_unfilled(name: str) -> None:
+    setup = loaded(None, "providers", "show", name, "--json")["setup"]
+    assert f"https://<your host>/callbacks/{name}/<token>" in setup
+    assert not any(left in setup for left in ("{url}", "{user}", "{auth}"))
+
+
+def test_providers_show_refuses_what_does_not_fit(filled: Stock) -> None:
+    assert run(filled, "providers", "show", "nofax").exit_code == 2
+    assert run(filled, "providers", "show", "efax", "--endpoint", "none").exit_code == 2
+    assert run(filled, "providers", "show", "efax", "--endpoint", "openfax").exit_code == 2
+
+
+# --- events -----------------------------------------------------------------------------------------------------------
+
+
+def test_events_list_has_the_promised_fields_and_filters(anywhere: Stock) -> None:
+    anywhere.fill(3)
+    publish_all(anywhere)
+    receipt = anywhere.fax(7, status="2")
+    rows = loaded(anywhere, "events", "list", "--json")
+    fields = {"id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at"}
+    assert [set(row) for row in rows] == [fields] * 4
+    assert rows[0] | {"id": "", "fax_id": "", "created_at": ""} == {
+        "id": "",
+        "fax_id": "",
+        "type": "fax.completed.v1",
+        "outcome": "failed",
+        "state": "pending",
+        "receipt": receipt,
+        "created_at": "",
+        "published_at": None,
+    }
+    assert len(loaded(anywhere, "events", "list", "--json", "--state", "published")) == 3
+    assert len(loaded(anywhere, "events", "list", "--json", "--limit", "2")) == 2
+    assert len(loaded(anywhere, "events", "list", "--json", "--since", "1h")) == 4
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    assert loaded(anywhere, "events", "list", "--json", "--since", later) == []
+    assert len(loaded(anywhere, "events", "list", "--json", "--fax", rows[0]["fax_id"])) == 1
+    assert len(run(anywhere, "events", "list").output.splitlines()) == 5
+    assert run(anywhere, "events", "list", "--since", "soon").exit_code == 2
+
+
+def test_events_show_masks_personal_data_unless_revealed(filled: Stock) -> None:
+    body = (FIXTURES / "faxage" / "01_success.form").read_bytes()
+    filled.take("faxage", body)
+    event_id = filled.events()[0]["id"]
+    original = json.loads(filled.payload(event_id))
+    shown = loaded(filled, "events", "show", event_id)
+    recipient = shown["payload"]["data"]["recipient"]
+    assert recipient["number"] == "********" + original["data"]["recipient"]["number"][-2:]
+    for part in ("recipient", "sender", "reference"):
+        for value in original["data"][part].values():
+            assert value is None or f'"{value}"' not in json.dumps(shown)
+    assert shown["payload"]["id"] == shown["id"] == event_id
+    assert filled.audit() == []
+    assert loaded(filled, "events", "show", event_id, "--reveal")["payload"] == original
+    assert filled.audit() == [("events.reveal", event_id)]
+    assert run(filled, "events", "show", "none").exit_code == 1
+
+
+def test_republish_sends_the_same_bytes_again_and_is_noted(anywhere: Stock) -> None:
+    anywhere.fill(2)
+    anywhere.take("faxage", (FIXTURES / "faxage" / "01_success.form").read_bytes())
+    publish_all(anywhere)
+    newest, *older = (event["id"] for event in anywhere.events())
+    before = anywhere.payload(older[0])
+    assert run(anywhere, "events", "republish").exit_code == 2
+    assert run(anywhere, "events", "republish", "--id", older[0]).output == "1 event put into the queue again\n"
+    assert anywhere.states() == {"pending": 1, "published": 2}
+    assert anywhere.payload(older[0]) == before
+    assert "1 event " in run(anywhere, "events", "republish", "--endpoint", "faxage").output
+    assert {event["id"] for event in anywhere.events() if event["state"] == "pending"} == {newest, older[0]}
+    assert "1 event " in run(anywhere, "events", "republish", "--since", "1h").output
+    assert anywhere.states() == {"pending": 3}
+    assert run(anywhere, "events", "republish", "--id", older[0]).exit_code == 1  # it waits already
+    assert [action for action, _ in anywhere.audit()] == ["events.republish"] * 4
+    assert anywhere.audit()[0] == ("events.republish", f"id={older[0]}")
+
+
+# --- receipts ---------------------------------------------------------------------------------------------------------
+
+
+def test_receipts_list_has_the_promised_fields_and_filters(anywhere: Stock) -> None:
+    first = anywhere.fax(1)
+    refused = anywhere.take("openfax", b"AccountID=1&LastStatus=0")
+    rows = loaded(anywhere, "receipts", "list", "--json")
+    assert [row["id"] for row in rows] == [refused, first]
+    assert rows[0] | {"received_at": ""} == {
+        "id": refused,
+        "endpoint": "openfax",
+        "provider": "openfax",
+        "state": "rejected",
+        "reason": "unprocessable",
+        "received_at": "",
+        "size": 24,
+        "events": [],
+    }
+    assert rows[1]["events"] == [anywhere.events()[0]["id"]]
+    assert [row["id"] for row in loaded(anywhere, "receipts", "list", "--json", "--state", "rejected")] == [refused]
+    assert loaded(anywhere, "receipts", "list", "--json", "--endpoint", "faxage") == []
+
+
+def test_receipts_show_hides_the_body_unless_revealed(filled: Stock) -> None:
+    receipt = filled.take("openfax", b"OutTransID=1&AccountID=1&LastStatus=0&To=Erika\x1b[2J")
+    shown = run(filled, "receipts", "show", receipt)
+    assert "Erika" not in shown.output
+    assert json.loads(shown.output)["state"] == "accepted"
+    assert filled.audit() == []
+    revealed = loaded(filled, "receipts", "show", receipt, "--reveal")
+    assert revealed["body"] == "OutTransID=1&AccountID=1&LastStatus=0&To=Erika\\x1b[2J"
+    assert filled.audit() == [("receipts.reveal", receipt)]
+    assert run(filled, "receipts", "show", "none").exit_code == 1
+
+
+# A receipt is refused, the cause is mended, and the replay announces the fax as observed when its callback came.
+
+
+def observed(made: Stock) -> str:
+    return str(json.loads(made.payload(made.events()[0]["id"]))["data"]["observed_at"])
+
+
+def received(made: Stock, receipt: str) -> str:
+    rows = loaded(made, "receipts", "list", "--json")
+    return str(next(row["received_at"] for row in rows if row["id"] == receipt))
+
+
+def test_a_receipt_refused_for_the_configuration_is_replayed_after_it_is_mended(anywhere: Stock) -> None:
+    good = anywhere.config.read_text()
+    anywhere.config.write_text(good.replace('provider = "openfax"', 'provider = "openfax"\naccount = "42"'))
+    with stock_like(anywhere, good.replace("[endpoints.openfax]", '[endpoints.strict]\naccount = "42"')) as strict:
+        receipt = strict.take("strict", b"OutTransID=1&AccountID=43&LastStatus=0", age_ms=5 * HOUR_MS)
+    anywhere.config.write_text(good)
+    assert loaded(anywhere, "receipts", "list", "--json")[0]["reason"] == "account_mismatch"
+    refused = run(anywhere, "receipts", "replay", receipt)
+    assert (refused.exit_code, "--as" in refused.stderr) == (2, True)
+    assert run(anywhere, "receipts", "replay", receipt, "--as", "faxage").exit_code == 2  # another provider
+    replayed = run(anywhere, "receipts", "replay", receipt, "--as", "openfax")
+    assert replayed.exit_code == 0
+    (row,) = loaded(anywhere, "receipts", "list", "--json")
+    assert (row["state"], row["reason"], row["events"]) == ("accepted", None, [anywhere.events()[0]["id"]])
+    assert observed(anywhere) == received(anywhere, receipt)
+    assert anywhere.audit() == [("receipts.replay", f"{receipt} as openfax")]
+
+
+def stock_like(made: Stock, configuration: str) -> Any:
+    """The same store with another configuration."""
+    escaped = configuration.replace("{", "{{").replace("}", "}}")
+    return stock(made.config.parent / "other", "", escaped)
+
+
+def test_a_receipt_of_an_internal_error_is_replayed(anywhere: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(intake, "check", lambda *_: 1 / 0)
+        receipt = anywhere.take("openfax", b"OutTransID=1&AccountID=43&LastStatus=0", age_ms=HOUR_MS)
+        still = run(anywhere, "receipts", "replay", receipt)
+    assert still.exit_code == 1
+    assert "internal_error" in still.stdout
+    assert loaded(anywhere, "receipts", "list", "--json", "--state", "rejected")[0]["reason"] == "internal_error"
+    assert run(anywhere, "receipts", "replay", receipt).exit_code == 0
+    assert observed(anywhere) == received(anywhere, receipt)
+
+
+def test_a_replay_of_what_is_known_announces_nothing(filled: Stock) -> None:
+    receipt = filled.fax(1)
+    result = run(filled, "receipts", "replay", receipt)
+    assert result.exit_code == 0
+    assert len(filled.events()) == 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fixture"),
+    [("efax", "efax/01_success.form"), ("retarus", "retarus/01_success.xml"), ("retarus", "retarus/40_success.json")],
+)
+def test_what_was_kept_without_its_secrets_can_be_replayed(filled: Stock, endpoint: str, fixture: str) -> None:
+    kind = {"form": "application/x-www-form-urlencoded", "xml": "text/xml", "json": "application/json"}
+    with pytest.MonkeyPatch.context() as broken:
+        broken.setattr(intake, "check", lambda *_: 1 / 0)
+        receipt = filled.take(endpoint, (FIXTURES / fixture).read_bytes(), kind[fixture.rpartition(".")[2]])
+    assert run(filled, "receipts", "replay", receipt).exit_code == 0
+    assert len(filled.events()) == 1
+
+
+def test_a_purged_body_cannot_be_replayed_and_the_others_are(filled: Stock) -> None:
+    purged = filled.take("openfax", b"OutTransID=1&AccountID=1&LastStatus=0")
+    kept = filled.take("openfax", b"OutTransID=2&AccountID=1&LastStatus=0")
+    bodies, receipts = filled.runtime.store.tables.bodies, filled.runtime.store.tables.receipts
+    with filled.runtime.store.writing() as connection:
+        gone = receipts.select().where(receipts.c.id == purged)
+        connection.execute(bodies.delete().where(bodies.c.hash == connection.execute(gone).one().body_hash))
+    result = run(filled, "receipts", "replay", purged, "none", kept)
+    assert result.exit_code == 1
+    assert f"the body of receipt {purged} has been purged" in result.stderr
+    assert "there is no receipt none" in result.stderr
+    assert f"{kept}: duplicate" in result.stdout
+
+
+# --- secrets, schema --------------------------------------------------------------------------------------------------
+
+
+def test_a_new_secret_is_a_good_token_and_its_hash_is_of_it() -> None:
+    token, hashed = run(None, "secrets", "new").output.splitlines()
+    assert len(token) == 43
+    assert hashed == "sha256:" + hashlib.sha256(token.encode()).hexdigest()
+    assert run(None, "secrets", "new").output.splitlines()[0] != token
+
+
+def test_a_secret_is_hashed_from_standard_input() -> None:
+    assert run(None, "secrets", "hash", stdin="päss word\n").output == (
+        "sha256:" + hashlib.sha256("päss word".encode()).hexdigest() + "\n"
+    )
+    assert check_password_hash(run(None, "secrets", "hash", "--scrypt", stdin="word\n").output.strip(), "word")
+    assert run(None, "secrets", "hash", stdin="\n").exit_code == 2
+
+
+def test_the_event_schema_is_printed() -> None:
+    assert loaded(None, "schema", "event")["$id"] == "urn:faxhook:schema:fax-completed:v1"
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+def test_the_module_is_the_command(filled: Stock) -> None:
+    done = subprocess.run(
+        [*FAXHOOK, "check", "--config", str(filled.config)], env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ok: ")
+
+
+def test_an_uncaught_error_shows_its_class_only(filled: Stock) -> None:
+    code = """
+from receiver.cli import main, schema
+def files(_): raise RuntimeError("+4989123456")
+schema.files = files
+main(["schema", "event"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert json.loads(done.stderr)["error"] == "RuntimeError"
+    assert "4989" not in done.stderr

@@ -1,0 +1,117 @@
+"""The first configuration, and the first `faxhook serve`."""
+
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import live
+import pytest
+from click.testing import CliRunner
+from stock import FAXHOOK, environment
+
+from receiver import bootstrap, init, providers, settings
+from receiver.cli import main
+from receiver.errors import ConfigurationError
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder, and no configuration in the environment."""
+    for name in (*(name for name in os.environ if name.startswith("FAXHOOK")), "PORT", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_file_loads_as_it_is_with_an_endpoint_for_each_provider(here: Path) -> None:
+    init.write(here / "faxhook.toml")
+    loaded = settings.load(None, {})
+    assert sorted(loaded.endpoints) == sorted(providers.load())
+    bootstrap.resolve(loaded)
+    assert settings.doubts(loaded) == []
+
+
+def test_the_file_is_for_its_owner_only_and_each_one_has_its_own_tokens(here: Path) -> None:
+    init.write(here / "one.toml")
+    init.write(here / "two.toml")
+    assert stat.S_IMODE((here / "one.toml").stat().st_mode) == 0o600
+    tokens = [
+        re.findall(r'tokens = \["([A-Za-z0-9_-]{32})"\]', (here / name).read_text())
+        for name in ("one.toml", "two.toml")
+    ]
+    assert len({*tokens[0], *tokens[1]}) == 2 * len(providers.load())
+
+
+def test_a_file_that_is_there_is_never_overwritten(here: Path) -> None:
+    (here / "faxhook.toml").write_text("mine")
+    with pytest.raises(ConfigurationError, match="never overwritten"):
+        init.write(here / "faxhook.toml")
+    result = CliRunner().invoke(main, ["init"])
+    assert result.exit_code == 2
+    assert (here / "faxhook.toml").read_text() == "mine"
+
+
+def test_init_prints_urls_with_masked_tokens(here: Path) -> None:
+    result = CliRunner().invoke(main, ["init"])
+    assert result.exit_code == 0
+    tokens = re.findall(r'tokens = \["(.*?)"', (here / "faxhook.toml").read_text())
+    assert not any(token in result.output for token in tokens)
+    assert "http://127.0.0.1:8000/callbacks/openfax/********" in result.output
+
+
+def test_every_commented_line_can_be_uncommented(here: Path) -> None:
+    """Nobody should have to guess how a suggestion is meant."""
+    text = init.configuration(providers.load().values())
+    uncommented = re.sub(r"(?m)^# (?=[a-z_]+ = )", "", text)
+    # the two ways to authenticate exclude each other
+    uncommented = re.sub(r"(?m)^auth = \{ mode = \"none\".*\n(?=tokens.*\nallow.*\nauth)", "", uncommented)
+    (here / "faxhook.toml").write_text(uncommented)
+    secret = "x" * 32
+    settings.load(None, {"FAXHOOK_SECRET_KEY": secret, "FAXHOOK_OPS_TOKEN": secret})
+
+
+def test_the_first_serve_writes_a_configuration_and_serves_on_it(here: Path) -> None:
+    with live.listener() as sock:
+        port = sock.getsockname()[1]
+    with (here / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*FAXHOOK, "serve"],
+            cwd=here,
+            env=environment() | {"PORT": str(port), "WEB_CONCURRENCY": "1"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        assert _is_up(port, process), (here / "log").read_text()
+        token = settings.load(None, {}).endpoints["openfax"].tokens[0].plain
+        url = f"http://127.0.0.1:{port}/callbacks/openfax/{token}"
+        with urllib.request.urlopen(url, b"OutTransID=779029&AccountID=123456789&LastStatus=0") as answer:
+            assert json.load(answer)["status"] == "accepted"
+        consume = subprocess.run([*FAXHOOK, "consume"], cwd=here, env=environment(), capture_output=True, check=True)
+        assert json.loads(consume.stdout)["id"] == "5ff6bb1e-405b-554b-829c-04e250504ee3"
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=10)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+    assert b"/callbacks/openfax/********" in out
+    assert b"faxhook simulate" in out
+    assert str(token).encode() not in out
+    assert "relay_started" in (here / "log").read_text()
+
+
+def _is_up(port: int, process: "subprocess.Popen[bytes]") -> bool:
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+                return True
+        except OSError:
+            time.sleep(0.05)
+    return False
