@@ -1,0 +1,96 @@
+"""Who may know whom: the levels of pyproject.toml, and providers that nobody else knows by name."""
+
+import ast
+import io
+import pkgutil
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import receiver
+import schemas
+from receiver import providers
+from schemas.fields import Rows
+
+ROOT = Path(__file__).parents[1]
+PROVIDERS = providers.load()
+SOURCES = [path for package in (receiver, schemas) for path in Path(package.__path__[0]).rglob("*.py")]
+# What a provider's module may import of ours, beside its own schemas.
+PROVIDERS_MAY_USE = {"receiver.errors", "schemas.event", "schemas.fields"} | {
+    f"receiver.providers.{name}" for name in ("_contract", "_decoding", "_normalising")
+}
+# Words of provider fields that everybody uses.
+PLAIN_WORDS = {"number", "status", "reason", "pages", "reference", "options", "From", "To", "Duration"}
+
+
+def own_files(provider):
+    return {Path(receiver.__path__[0], "providers", f"{provider}.py"), Path(schemas.__path__[0], f"{provider}.py")}
+
+
+def fields(schema):
+    """The names of fields as the provider writes them."""
+    for one in schema.fields.values():
+        yield from (one.data_key or one.name).split(".")
+        if isinstance(one, Rows):
+            yield from fields(one.row)
+
+
+def imports(path):
+    """The modules a file imports; a name imported from a package counts as a module."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            in_package = module in ("receiver", "schemas", "receiver.providers")
+            yield from (f"{module}.{alias.name}" for alias in node.names) if in_package else (module,)
+
+
+def test_no_module_imports_a_higher_one():
+    command = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "--no-cache", "--no-logo"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_module_has_a_level():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    levels = {name.strip() for layer in layers for name in re.split(r"[|:]", layer)}
+    modules = {f"receiver.{module.name}" for module in pkgutil.iter_modules(receiver.__path__)}
+    assert levels == modules - {"receiver.__main__"} | {"schemas"}
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_a_provider_uses_the_contract_and_its_own_schemas_only(name):
+    for path in own_files(name):
+        ours = {module for module in imports(path) if module.startswith(("receiver", "schemas"))}
+        assert ours <= PROVIDERS_MAY_USE | {f"schemas.{name}"}
+
+
+@pytest.mark.parametrize("name", PROVIDERS)
+def test_nobody_else_names_a_provider(name):
+    """In code, that is: a comment may say whose habit it is about."""
+    for path in set(SOURCES) - own_files(name):
+        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
+            if token.type in (tokenize.NAME, tokenize.STRING) and not token.string.startswith('"""'):
+                assert not re.search(rf"(?<![a-z]){name}", token.string, re.IGNORECASE), f"{path}:{token.start[0]}"
+
+
+def test_a_field_of_a_provider_occurs_in_its_own_modules_only():
+    owners = {}
+    for provider in PROVIDERS.values():
+        for name in {*fields(provider.callback.schema), *provider.callback.once} - PLAIN_WORDS:
+            if name.isalnum() and len(name) > 4:
+                owners.setdefault(name, set()).update(own_files(provider.name))
+    assert {"OutTransID", "shortstatus", "faxRecipient", "FaxStatus"} <= owners.keys()
+    words = {path: set(re.findall(r"\w+", path.read_text())) for path in SOURCES}
+    strangers = {(name, path.name) for name in owners for path in SOURCES if name in words[path] - {""}}
+    strangers -= {(name, path.name) for name, paths in owners.items() for path in paths}
+    assert strangers == set()
