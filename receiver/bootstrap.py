@@ -22,10 +22,14 @@ def build(settings: Settings) -> Runtime:
     """
     endpoints = resolve(settings)
     store = open_store(settings)
-    check_version(store)
     salt = settings.store.identity_salt
-    with store.writing() as connection:
-        remember(connection, store.tables, settings.endpoints.values(), salt)
+    try:
+        check_version(store)
+        with store.writing() as connection:
+            remember(connection, store.tables, settings.endpoints.values(), salt)
+    except BaseException:
+        store.close()
+        raise
     metrics.start_at_zero(endpoints)
     return Runtime(
         settings=settings,

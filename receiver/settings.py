@@ -606,7 +606,7 @@ ANSWERS = (200, 202, 204)
 def _endpoints(root: _Table) -> Iterator[tuple[str, Endpoint]]:
     tables = root.table("endpoints", None)
     if not tables.values:
-        raise root.error("endpoints", "expected at least one, such as [endpoints.openfax]")
+        raise root.error("endpoints", "expected at least one table [endpoints.<name>]")
     for name in tables.values:
         if not re.fullmatch("[a-z0-9][a-z0-9-]{0,62}", name):
             raise tables.error(name, "expected a name of 1 to 63 characters of [a-z0-9-], the first not a hyphen")

@@ -421,6 +421,7 @@ def test_a_store_is_an_absolute_file_or_postgresql(tmp_path: Path, url: str, exp
         generate_password_hash("x", "scrypt:1024:8:1"),
         generate_password_hash("x", "pbkdf2:sha256:1"),
     ],
+    ids=["plain", "sha256", "scrypt", "pbkdf2"],  # the salts differ, and pytest-xdist wants equal names
 )
 def test_a_password_may_be_plain_or_hashed(tmp_path: Path, password: str) -> None:
     assert load(tmp_path, basic(password)).endpoints["faxage"].auth.credentials[0].password == password

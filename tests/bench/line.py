@@ -1,0 +1,125 @@
+"""
+The whole line beside a bare Flask 204 on the same gunicorn settings: ``python tests/bench/line.py [ROUNDS]``.
+
+Both servers run at once and are measured in turn, A B A B, since only ratios of one interleaved run mean anything on a
+shared machine. Prints a Markdown table: medians over the rounds, lowest and highest in brackets. A report, not a test.
+"""
+
+import itertools
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from callbacks import FORMS, configuration, path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PORTS = {"bare": 21870, "faxhook": 21871}
+BUSY = 16  # connections
+_COUNTS = {"form": 3000, "json": 3000, "xml": 3000, "xml-500": 60}
+_starts = itertools.count(0, 1_000_000)
+
+
+@dataclass(frozen=True)
+class Sample:
+    rate: float  # requests a second
+    p50: float  # seconds
+    cpu: float  # seconds of the server's processes for each request
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    with tempfile.TemporaryDirectory(prefix="faxhook-bench-") as folder:
+        config = Path(folder) / "faxhook.toml"
+        config.write_text(configuration(folder, PORTS["faxhook"]))
+        environment = {**os.environ, "FAXHOOK_CONFIG": str(config), "PYTHONPATH": f"{ROOT}:{HERE}"}
+        faxhook = [sys.executable, "-m", "receiver", "--config", str(config)]
+        subprocess.run([*faxhook, "migrate"], check=True, env=environment, stdout=subprocess.DEVNULL)
+        with (
+            _server("bare", "bare:app", environment) as bare,
+            _server("faxhook", "receiver.wsgi:app", environment) as ours,
+        ):
+            print("| callback | connections | requests/s, bare | requests/s, faxhook | ratio | p50 ratio | CPU ratio |")
+            print("| --- | --- | --- | --- | --- | --- | --- |")
+            for form in FORMS:
+                for connections in (1, BUSY):
+                    print(_row(form, connections, rounds, bare, ours), flush=True)
+
+
+def _row(form: str, connections: int, rounds: int, bare: int, ours: int) -> str:
+    pairs = []
+    for turn in range(rounds + 1):
+        pair = (_measure("bare", bare, form, connections), _measure("faxhook", ours, form, connections))
+        if turn:  # the first one warms up
+            pairs.append(pair)
+    rate = [b.rate / a.rate for a, b in pairs]
+    p50 = [b.p50 / a.p50 for a, b in pairs]
+    cpu = [b.cpu / a.cpu for a, b in pairs]
+    absolute = [f"{statistics.median(sample.rate for sample in side):,.0f}" for side in zip(*pairs, strict=True)]
+    cells = [form, str(connections), *absolute, _spread(rate), _spread(p50), _spread(cpu)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _spread(values: list[float]) -> str:
+    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+
+
+def _measure(name: str, master: int, form: str, connections: int) -> Sample:
+    count = max(_COUNTS[form] // (1 if connections > 1 else 3), connections)
+    arguments = [PORTS[name], path(form), form, connections, count, next(_starts)]
+    before = _cpu_seconds(master)
+    command = [sys.executable, str(HERE / "sender.py"), *map(str, arguments)]
+    result = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=300).stdout)
+    if result["failures"]:
+        raise SystemExit(f"{name}: {result['failures']} of {count} {form} callbacks were refused")
+    return Sample(result["rate"], result["p50"], (_cpu_seconds(master) - before) / count)
+
+
+def _cpu_seconds(master: int) -> float:
+    """User and system time of gunicorn's workers."""
+    ticks = 0
+    for child in Path(f"/proc/{master}/task/{master}/children").read_text().split():
+        fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def _server(name: str, application: str, environment: dict[str, str]) -> Iterator[int]:
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:receiver.gunicorn_conf"]
+    command += ["-b", f"127.0.0.1:{PORTS[name]}", application]
+    with tempfile.TemporaryDirectory() as metrics:
+        process = subprocess.Popen(
+            command, env={**environment, "PROMETHEUS_MULTIPROC_DIR": metrics}, stderr=subprocess.DEVNULL
+        )
+        try:
+            _await(PORTS[name])
+            yield process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(15)
+
+
+def _await(port: int) -> None:
+    for _ in range(100):
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1):
+                time.sleep(1)  # the other worker
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise SystemExit(f"nothing listens on port {port}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,458 @@
+"""Where the same thing is said twice (code, JSON Schema, documents, examples), both say the same."""
+
+import inspect
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import uuid
+from datetime import UTC, datetime
+from decimal import Decimal
+from enum import StrEnum
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import jsonschema
+import pytest
+from cloudevents.core.formats.json import JSONFormat
+from providers.samples import events, manifest, sample
+
+from receiver import errors, facts, metrics, providers, settings, worker
+from receiver.errors import ConfigurationError
+from receiver.providers._normalising import failed
+from receiver.settings import AUTH_MODES
+from schemas import envelope, event, identity
+from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Outcome, Recipient, Retryable
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "schemas" / "fax_completed.v1.json").read_text())
+DATA = SCHEMA["properties"]["data"]
+CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA, format_checker=CHECKER)
+OBSERVED_AT = "2026-11-21T01:12:00.123Z"
+MARKDOWN = [
+    path
+    for path in sorted(ROOT.rglob("*.md"))
+    if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+]
+SCHEMAS_README = (ROOT / "schemas" / "README.md").read_text()
+DEPLOY_README = (ROOT / "deploy" / "README.md").read_text()
+EXAMPLE = ROOT / "deploy" / "faxhook.example.toml"
+
+
+# --- the event ------------------------------------------------------------------------------------------------------
+
+
+def completed(fax: FaxCompleted, provider: str) -> bytes:
+    fax_id = identity.fax_id(provider, fax.account, fax.key)
+    return envelope.envelope(
+        event_id=str(identity.completed_id(fax_id, fax.outcome)),
+        event_type=envelope.COMPLETED,
+        fax_id=str(fax_id),
+        provider=provider,
+        endpoint=provider,
+        facts=facts.of(fax),
+        observed_at=OBSERVED_AT,
+        observed_via="callback",
+    )
+
+
+def amended(fax: FaxCompleted, later: FaxCompleted, provider: str = "faxage") -> bytes:
+    fax_id = identity.fax_id(provider, fax.account, fax.key)
+    merged = facts.merge(facts.of(fax), facts.of(later))
+    return envelope.envelope(
+        event_id=str(identity.amended_id(fax_id, facts.digest(merged.facts))),
+        event_type=envelope.AMENDED,
+        fax_id=str(fax_id),
+        provider=provider,
+        endpoint=provider,
+        facts=merged.facts,
+        observed_at=OBSERVED_AT,
+        observed_via="callback",
+        revision=2,
+        supersedes=str(identity.completed_id(fax_id, fax.outcome)),
+        changed=merged.changed,
+        conflict=merged.conflict,
+    )
+
+
+def amendments() -> list[bytes]:
+    busy = failed(FailureReason.BUSY, Retryable.YES, Confidence.HIGH).failure
+    was = FaxCompleted(account="acme", key=("1",), outcome=Outcome.FAILED, status_code="busy", failure=busy)
+    late = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    number = Recipient(number="+12085550139", number_raw="(208) 555-0139")
+    again = FaxCompleted(
+        account="acme",
+        key=("1",),
+        outcome=Outcome.DELIVERED,
+        status_code="ok",
+        recipient=number,
+        completed_at=late,
+        cost=Cost(Decimal("0.0294"), "USD"),
+    )
+    return [amended(was, again), amended(again, was)]
+
+
+def of_samples() -> list[bytes]:
+    rows = [row for row in manifest() if row["kind"] == "push"]
+    return [
+        completed(fax, row["provider"])
+        for row in rows
+        for fax in events(row["provider"], sample(f"{row['provider']}/{row['file']}"))
+    ]
+
+
+@pytest.fixture(scope="module")
+def published() -> list[bytes]:
+    return [*of_samples(), *amendments()]
+
+
+def test_the_schema_is_a_schema_and_its_formats_are_checked():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$id"] == envelope.SCHEMA_URN
+    used = set(re.findall(r'"format": "([^"]+)"', json.dumps(SCHEMA)))
+    assert used == {"uuid", "date-time", "uri-reference"}
+    assert used <= CHECKER.checkers.keys()
+
+
+def test_every_event_is_as_the_schema_says(published):
+    assert len(published) > 40
+    for body in published:
+        VALIDATOR.validate(json.loads(body))
+
+
+def test_the_schema_refuses_what_an_event_never_is():
+    good = json.loads(of_samples()[0])
+    for path, value in [
+        (("data", "outcome"), "queued"),
+        (("data", "failure"), {"reason": "busy", "retryable": "yes", "confidence": "high"}),
+        (("data", "observed_at"), "2026-11-21T01:12:00+01:00"),
+        (("data", "recipient", "number"), "5550139"),
+        (("data", "revision"), 2),
+        (("data", "duration_seconds"), 1.5),
+        (("id",), "1"),
+        (("type",), "fax.completed.v2"),
+        (("time",), "yesterday"),
+    ]:
+        bad = json.loads(json.dumps(good))
+        inner = bad
+        for name in path[:-1]:
+            inner = inner[name]
+        inner[path[-1]] = value
+        assert not VALIDATOR.is_valid(bad), path
+
+
+def test_the_schema_lets_providers_and_fields_be_added():
+    more = json.loads(of_samples()[0])
+    more["data"]["provider"] = "another"
+    more["data"]["recipient"]["country"] = "US"
+    more["traceparent"] = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    VALIDATOR.validate(more)
+    assert "additionalProperties" not in json.dumps(SCHEMA)
+
+
+def test_the_cloudevents_sdk_reads_every_event(published):
+    for body in published:
+        told = json.loads(body)
+        read = JSONFormat().read(None, body)
+        assert read.get_id() == told["id"]
+        assert read.get_type() == told["type"] in (envelope.COMPLETED, envelope.AMENDED)
+        assert read.get_source() == told["source"]
+        assert urlsplit(read.get_source()).path == read.get_source()
+        assert read.get_subject() == told["data"]["fax_id"] == read.get_extension("partitionkey")
+        assert read.get_time() == datetime.fromisoformat(told["data"]["completed_at"] or OBSERVED_AT)
+        assert read.get_datacontenttype() == "application/json"
+        assert read.get_dataschema() == envelope.SCHEMA_URN
+        assert read.get_data() == told["data"]
+        assert json.loads(JSONFormat().write(read))["data"] == told["data"]
+
+
+def test_the_source_of_an_account_with_odd_characters_is_a_uri_reference():
+    fax = FaxCompleted(account="Müller & Söhne/2 %", key=("1",), outcome=Outcome.DELIVERED, status_code="0")
+    body = completed(fax, "openfax")
+    VALIDATOR.validate(json.loads(body))
+    assert JSONFormat().read(None, body).get_source() == "/openfax/M%C3%BCller%20%26%20S%C3%B6hne%2F2%20%25"
+
+
+def fields_of(schema, prefix=""):
+    """Every property of the schema, dotted."""
+    found = set()
+    for name, inner in schema.get("properties", {}).items():
+        found |= {prefix + name, *fields_of(inner, f"{prefix}{name}.")}
+    return found
+
+
+def keys_of(document, prefix=""):
+    found = set()
+    for name, inner in document.items() if isinstance(document, dict) else ():
+        found |= {prefix + name, *keys_of(inner, f"{prefix}{name}.")}
+    return found
+
+
+def test_events_have_the_schemas_fields_and_no_others(published):
+    assert set().union(*(keys_of(json.loads(body)) for body in published)) == fields_of(SCHEMA)
+
+
+def test_every_field_is_required_named_and_explained():
+    def check(schema):
+        assert schema["title"]
+        assert schema["description"]
+        if "properties" in schema:
+            assert schema["required"] == list(schema["properties"])
+        for inner in schema.get("properties", {}).values():
+            check(inner)
+
+    check(SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("words", "schema"),
+    [
+        (event.Outcome, DATA["properties"]["outcome"]),
+        (event.FailureReason, DATA["properties"]["failure"]["properties"]["reason"]),
+        (event.Retryable, DATA["properties"]["failure"]["properties"]["retryable"]),
+        (event.Confidence, DATA["properties"]["failure"]["properties"]["confidence"]),
+        (event.TimeQuality, DATA["properties"]["time_quality"]),
+    ],
+)
+def test_closed_lists_are_the_same_in_the_schema_and_the_code(words, schema):
+    assert schema["enum"] == [word.value for word in words]
+
+
+def test_the_code_has_no_other_closed_lists():
+    lists = {one for one in vars(event).values() if inspect.isclass(one) and issubclass(one, StrEnum)}
+    known = {event.Outcome, event.FailureReason, event.Retryable, event.Confidence, event.TimeQuality}
+    assert lists - {StrEnum} == known
+
+
+# --- schemas/README.md ----------------------------------------------------------------------------------------------
+
+
+def first_words(text: str) -> set[str]:
+    """What the rows of all tables are about."""
+    return set(re.findall(r"^\| `([^`]+)`", text, re.MULTILINE))
+
+
+def test_the_readme_of_the_event_explains_every_field_and_word():
+    tables = first_words(SCHEMAS_README)
+    assert {name.removeprefix("data.") for name in fields_of(SCHEMA)} <= tables
+    assert {word.value for word in (*Outcome, *FailureReason)} <= tables
+    for word in (*event.TimeQuality, *Retryable, *Confidence, *facts._OF_THE_CALL, *facts._OF_THE_JOB):
+        assert f"`{word}`" in SCHEMAS_README
+
+
+def test_the_readme_of_the_event_shows_an_event():
+    (shown,) = (json.loads(text) for text in blocks(SCHEMAS_README, "json"))
+    VALIDATOR.validate(shown)
+    # As it is published from the sample it was made of, to the last id.
+    assert shown == json.loads(completed(events("retarus", sample("retarus/01_success.xml"))[0], "retarus"))
+
+
+def test_the_vectors_in_the_readme_are_right():
+    rows = re.findall(r"^\| `(\w+)` \| `([^`]+)` \| (.+?) \| `([0-9a-f-]{36})` \|$", SCHEMAS_README, re.MULTILINE)
+    assert len(rows) == 3
+    for provider, account, key, expected in rows:
+        assert str(identity.fax_id(provider, account, re.findall("`([^`]+)`", key))) == expected
+    first = uuid.UUID(rows[0][3])
+    assert str(identity.completed_id(first, "delivered")) in SCHEMAS_README
+    assert str(identity.NAMESPACE) in SCHEMAS_README
+
+
+def test_the_consumer_in_the_readme_keeps_the_newest_revision_of_each_fax_once(tmp_path):
+    (program,) = blocks(SCHEMAS_README, "python")
+    first, *_ = of_samples()
+    overtaken, newer = completed_then_amended()
+    lines = [first, newer, overtaken, newer, first]
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, input=b"\n".join(lines), capture_output=True, check=True
+    )
+    assert [line.split()[1] for line in done.stdout.decode().splitlines()] == [
+        json.loads(first)["data"]["outcome"],
+        json.loads(newer)["data"]["outcome"],
+    ]
+
+
+def completed_then_amended() -> tuple[bytes, bytes]:
+    fax = FaxCompleted(account="acme", key=("2",), outcome=Outcome.CANCELED, status_code="x")
+    later = FaxCompleted(account="acme", key=("2",), outcome=Outcome.DELIVERED, status_code="ok")
+    return completed(fax, "faxage"), amended(fax, later)
+
+
+# --- deploy/README.md and the examples ------------------------------------------------------------------------------
+
+
+def table_below(text: str, heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without the table's own head."""
+    lines = text.partition(f"\n{heading}\n")[2].splitlines()
+    assert lines, f"no heading {heading!r}"
+    rows = []
+    for line in lines:
+        if line.startswith("|"):
+            rows.append([cell.strip().strip("`") for cell in line.strip("|").split("|")])
+        elif rows or line.startswith("#"):
+            break
+    return rows[2:]
+
+
+def test_the_error_codes_are_a_documented_closed_list():
+    refusals = {errors.Refusal, *all_below(errors.Refusal)}
+    answered = {(one.code, str(one.status)) for one in refusals if one.__module__ == errors.__name__}
+    documented = {code: status for code, status, *_ in table_below(DEPLOY_README, "## Error codes")}
+    # what gunicorn refuses before it is a request of ours
+    by_worker = {HTTPStatus.BAD_REQUEST, *worker._STATUS_OF.values()}
+    assert documented.pop("bad_request") == ", ".join(str(status.value) for status in sorted(by_worker))
+    assert documented == dict(answered)
+    assert len(answered) == len(documented)
+    others = {one.code for one in refusals if one.__module__ != errors.__name__}
+    assert others <= {code for code, _ in answered}
+
+
+def all_below(base):
+    return {one for below in base.__subclasses__() for one in (below, *all_below(below))}
+
+
+def known_keys(tmp_path, document: str, unknown: str) -> list[str]:
+    """The keys that a table takes, as the refusal of an unknown one lists them."""
+    path = tmp_path / "faxhook.toml"
+    path.write_text(document)
+    with pytest.raises(ConfigurationError) as refused:
+        settings.load(path, {})
+    found = re.search(rf"{re.escape(unknown)}: unknown key; known here: (.+)$", str(refused.value))
+    assert found, refused.value
+    return found[1].split(", ")
+
+
+ENDPOINT = '[endpoints.a]\nprovider = "openfax"\n'
+
+
+@pytest.fixture
+def every_key(tmp_path) -> set[str]:
+    """All keys of the configuration, dotted; the endpoint's name is <name>."""
+    keys = set()
+    for table in known_keys(tmp_path, "qqq = 1", "qqq"):
+        if table != "endpoints":
+            names = known_keys(tmp_path, f"[{table}]\nqqq = 1", f"{table}.qqq")
+            keys |= {f"{table}.{name}" for name in names}
+    names = known_keys(tmp_path, f"{ENDPOINT}qqq = 1", "endpoints.a.qqq")
+    keys |= {f"endpoints.<name>.{name}" for name in names} - {"endpoints.<name>.auth"}
+    for mode in AUTH_MODES:
+        auth = f'{ENDPOINT}auth = {{ mode = "{mode}", %s }}'
+        names = known_keys(tmp_path, auth % "qqq = 1", "endpoints.a.auth.qqq")
+        keys |= {f"endpoints.<name>.auth.{name}" for name in names}
+        if "credentials" in names:
+            unknown = "endpoints.a.auth.credentials[0].qqq"
+            names = known_keys(tmp_path, auth % "credentials = [{ qqq = 1 }]", unknown)
+            keys |= {f"endpoints.<name>.auth.credentials.{name}" for name in names}
+    return keys - {"endpoints.<name>.auth.credentials"}
+
+
+def test_every_configuration_key_is_documented(every_key):
+    documented = first_words(DEPLOY_README)
+    assert every_key <= documented
+    of_tables = {name for name in documented if re.match(r"(server|store|queue|retention|endpoints)\.", name)}
+    assert of_tables == every_key
+
+
+def example_variables() -> dict[str, str]:
+    names = re.findall(r"\$\{([A-Z_]+)", EXAMPLE.read_text())
+    return {name: f"{name.lower()}-0123456789abcdef" for name in names}
+
+
+def uncommented() -> str:
+    return re.sub(r"^# (?=[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", [EXAMPLE.read_text(), uncommented()], ids=["as it is", "with its commented lines"])
+def test_the_example_configuration_can_be_used(text, tmp_path):
+    path = tmp_path / "faxhook.toml"
+    path.write_text(text)
+    loaded = settings.load(path, example_variables())
+    known = providers.load()
+    assert {endpoint.provider for endpoint in loaded.endpoints.values()} == known.keys()
+    for endpoint in loaded.endpoints.values():
+        assert endpoint.account or known[endpoint.provider].account_from_payload
+        assert endpoint.timezone or not known[endpoint.provider].zoneless
+
+
+def test_the_example_configuration_shows_every_key(every_key):
+    shown = set()
+
+    def walk(value, path):
+        if isinstance(value, dict) and set(value) != {"file"}:
+            for name, inner in value.items():
+                walk(inner, "endpoints.<name>" if path == "endpoints" else f"{path}.{name}".lstrip("."))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for inner in value:
+                walk(inner, path)
+        else:
+            shown.add(path)
+
+    walk(tomllib.loads(uncommented()), "")
+    assert shown == every_key
+
+
+def test_every_metric_is_documented():
+    # in a process of its own: the counts of this one are other tests'
+    script = "from receiver import metrics; import sys; sys.stdout.buffer.write(metrics.render()[0])"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS")}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    exported = set(re.findall(r"^# TYPE (faxhook_\w+)", done.stdout, re.MULTILINE))
+    in_code = set(re.findall(r'"(faxhook_\w+)"', inspect.getsource(metrics)))
+    documented = {name for name, *_ in table_below(DEPLOY_README, "### Metrics")}
+    assert exported == in_code
+    assert exported <= documented
+
+
+# --- all documents --------------------------------------------------------------------------------------------------
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(path):
+    text = re.sub(r"^```.*?^```$", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if urlsplit(link).scheme:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (path.parent / name).resolve() if name else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def test_the_readme_names_every_provider():
+    rows = table_below((ROOT / "README.md").read_text(), "## Providers")
+    named = {(row[0], re.search(r"faxhook simulate (\w[\w-]*)", " ".join(row))[1]) for row in rows}
+    assert named == {(provider.title, provider.name) for provider in providers.load().values()}
+
+
+def test_versions_are_pinned_and_cover_what_the_project_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    lines += [
+        line for line in (ROOT / "tests" / "requirements.txt").read_text().splitlines() if not line.startswith("#")
+    ]
+    pinned = {plain(re.fullmatch(r"([\w.-]+)==[\w.]+(; .+)?", line)[1]) for line in lines}
+    assert len(pinned) == len(lines)
+    assert {plain(re.match(r"[\w.-]+", needed)[0]) for needed in project["dependencies"]} <= pinned
+
+
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
