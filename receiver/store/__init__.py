@@ -134,6 +134,12 @@ def new_id(now_ms: int) -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
+def first_id(at_ms: int) -> str:
+    """What every id made at that time or later is not below."""
+    text = f"{max(at_ms, 0):012x}"
+    return f"{text[:8]}-{text[8:]}"
+
+
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
 

@@ -35,7 +35,7 @@ def receipts(
 ) -> list[dict[str, Any]]:
     """The newest receipts, as ``receipts list --json`` shows them."""
     table, events = tables.receipts, tables.events
-    query = sa.select(table).order_by(table.c.received_at_ms.desc(), table.c.id.desc()).limit(limit)
+    query = sa.select(table).order_by(table.c.id.desc()).limit(limit)  # newest first
     query = query.where(table.c.state == state) if state else query
     query = query.where(table.c.endpoint == endpoint) if endpoint else query
     rows = connection.execute(query).all()

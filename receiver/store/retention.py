@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from receiver.store import first_id
 from receiver.store.tables import Tables
 
 _VACUUMED_PAGES = 200  # in one transaction: callbacks wait for it
@@ -53,10 +54,13 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
     if blank := some_faxes(faxes.c.facts.is_not(None), faxes.c.seen_at_ms < body_age, ~unpublished_fax):
         connection.execute(faxes.update().where(faxes.c.fax_id.in_(blank)).values(facts=None))
     changed += len(blank)
-    changed += delete(events, events.c.seq, events.c.created_at_ms < id_age, ~unpublished)
-    changed += delete(receipts, receipts.c.id, receipts.c.received_at_ms < id_age)
+    oldest = sa.select(events).where(events.c.state == "published").order_by(events.c.seq).limit(batch).subquery()
+    changed += delete(
+        events, events.c.seq, events.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.created_at_ms < id_age))
+    )
+    changed += delete(receipts, receipts.c.id, receipts.c.id < first_id(id_age))
     # A fax goes last and takes with it what was said of it: heard again, it is new, and nothing of it may be left.
-    if gone := some_faxes(faxes.c.seen_at_ms < id_age, ~any_event):
+    if gone := some_faxes(faxes.c.facts.is_(None), faxes.c.seen_at_ms < id_age, ~any_event):
         connection.execute(announcements.delete().where(announcements.c.fax_id.in_(gone)))
         connection.execute(faxes.delete().where(faxes.c.fax_id.in_(gone)))
     changed += len(gone)

@@ -53,8 +53,6 @@ def upgrade() -> None:
         sa.Column("body_hash", sa.Text),
         rowid=False,
     )
-    index("receipts_received", "receipts", "received_at_ms")
-    index("receipts_state", "receipts", "state", "received_at_ms")
     table(
         "bodies",
         sa.Column("hash", sa.Text, primary_key=True),
@@ -64,6 +62,7 @@ def upgrade() -> None:
         sa.Column("reference", sa.Text),
         sa.Column("rejected", sa.Boolean(create_constraint=False), nullable=False),
         sa.Column("stored_at_ms", milliseconds, nullable=False),
+        rowid=False,
     )
     index("bodies_stored", "bodies", "rejected", "stored_at_ms")
     table(
@@ -78,8 +77,8 @@ def upgrade() -> None:
         sa.Column("seen_at_ms", milliseconds, nullable=False),
         rowid=False,
     )
-    index("faxes_seen", "faxes", "seen_at_ms")
     index("faxes_with_facts", "faxes", "seen_at_ms", where="facts IS NOT NULL")
+    index("faxes_without_facts", "faxes", "seen_at_ms", where="facts IS NULL")
     table(
         "announcements",
         sa.Column("fax_id", sa.Text, primary_key=True),
@@ -105,7 +104,6 @@ def upgrade() -> None:
     index("events_state", "events", "state", "seq")
     index("events_fax", "events", "fax_id", "seq")
     index("events_receipt", "events", "receipt")
-    index("events_created", "events", "created_at_ms")
     table(
         "payloads",
         sa.Column("event_id", sa.Text, primary_key=True),
