@@ -63,6 +63,7 @@ class Store:
         with _our_trouble():
             if self.file is None:
                 with self.engine.begin() as connection:
+                    _limit_waiting(connection, deadline)
                     yield connection
                 return
             with self.file.locked(deadline), self.engine.connect() as connection:
@@ -284,6 +285,16 @@ def _try_lock(lock: int) -> bool:
 
 
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
+
+
+def _limit_waiting(connection: Connection, deadline: float) -> None:
+    """Leave a request that has waited for its turn already only the rest of its time."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise StoreUnavailable("Timeout")
+    if left < BUSY_SECONDS - 0.5:  # the session's own limits hold for the others, at no cost
+        limit = max(int(left * 1000), 1)
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}")
 
 
 def _postgresql_engine(url: URL) -> Engine:
