@@ -8,7 +8,7 @@ provider's staff and by operators, so they say what was expected and never carry
 from collections.abc import Mapping, Sequence
 
 
-class Refusal(Exception):
+class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
     """
     A request that is not accepted: base of all answers other than 2xx.
 

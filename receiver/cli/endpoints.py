@@ -35,7 +35,7 @@ def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
         for endpoint in settings.endpoints.values()
         for url in printing.callback_urls(endpoint, settings.server, reveal=reveal or printing.is_terminal())
     ]
-    printing.listing(_COLUMNS, rows, is_json=is_json)
+    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=("endpoint", "auth", "url"))
 
 
 def audit_reveal(settings: Settings, action: str, subject: str) -> None:

@@ -12,6 +12,7 @@ from receiver.cli.masking import masked
 from receiver.store import browsing
 
 _COLUMNS = ("id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at")
+_NARROW = ("id", "outcome", "state", "created_at")
 _STATES = click.Choice(["pending", "leased", "published", "dead"])
 
 
@@ -35,7 +36,7 @@ def list_(
         rows = browsing.events(
             connection, store.tables, limit=limit, state=state, since_ms=opening.milliseconds(since), fax_id=fax_id
         )
-    printing.listing(_COLUMNS, rows, is_json=is_json)
+    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
 
 
 @events.command()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -31,17 +32,22 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
         for row in rows:
             click.echo("\t".join(_cell(row[column]) for column in columns))
         return
-    shown = Table(*columns)
+    shown = Table(box=SIMPLE)
+    for column in columns:
+        shown.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
-        shown.add_row(*(Text(_cell(row[column]), overflow="fold") for column in columns))
+        shown.add_row(*(Text(_cell(row[column])) for column in columns))
     Console().print(shown)
 
 
-def listing(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, is_json: bool) -> None:
+def listing(
+    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, is_json: bool, narrow: Sequence[str] = ()
+) -> None:
+    """narrow: the columns for a terminal, where not all fit."""
     if is_json:
         as_json(rows)
     else:
-        table(columns, rows)
+        table(narrow if narrow and is_terminal() else columns, rows)
 
 
 def _cell(value: Any) -> str:

@@ -13,6 +13,7 @@ from receiver.store import browsing
 from receiver.store.browsing import ReceiptRow
 
 _COLUMNS = ("id", "endpoint", "provider", "state", "reason", "received_at", "size", "events")
+_NARROW = ("id", "endpoint", "state", "reason", "received_at", "size")
 _STATES = click.Choice(["accepted", "partial", "duplicate", "ignored", "rejected"])
 
 
@@ -31,7 +32,7 @@ def list_(config: Path | None, state: str | None, endpoint: str | None, limit: i
     """The newest receipts."""
     with opening.open_store(config) as store, store.reading() as connection:
         rows = browsing.receipts(connection, store.tables, limit=limit, state=state, endpoint=endpoint)
-    printing.listing(_COLUMNS, rows, is_json=is_json)
+    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
 
 
 @receipts.command()

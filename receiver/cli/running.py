@@ -1,15 +1,17 @@
 """serve, relay, migrate, init, check."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 
 import click
 
-from receiver import bootstrap, serving
+from receiver import bootstrap, hosting, serving
 from receiver import init as initialising
 from receiver import relay as relaying
 from receiver import settings as configuration
 from receiver.cli import opening, printing
+from receiver.errors import ConfigurationError
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
 from receiver.store.migrating import migrate as bring_up_to_date
 
@@ -33,7 +35,9 @@ def serve(ctx: click.Context, config: Path | None, relay: bool) -> None:
 def _settings_or_first(config: Path | None) -> Settings:
     try:
         return opening.load(config)
-    except NoConfiguration:
+    except NoConfiguration as error:
+        if name := hosting.platform(os.environ):
+            raise ConfigurationError(f"{error}; on {name} one that faxhook made would be lost") from None
         initialising.write(DEFAULT_FILE)
     settings = opening.load(DEFAULT_FILE)
     _welcome(settings)
@@ -43,6 +47,9 @@ def _settings_or_first(config: Path | None) -> Settings:
 def _prepare(settings: Settings) -> None:
     """Everything that a worker would fail on, before there are workers."""
     bootstrap.resolve(settings)
+    hosting.check(settings, os.environ)
+    for doubt in hosting.doubts(settings):
+        click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
         if store.dialect == "sqlite":
             bring_up_to_date(store)
@@ -101,7 +108,8 @@ def check(config: Path | None) -> None:
     settings = opening.load(config)
     bootstrap.resolve(settings)
     bootstrap.open_store(settings).close()
-    doubts = configuration.doubts(settings)
+    hosting.check(settings, os.environ)
+    doubts = [*configuration.doubts(settings), *hosting.doubts(settings)]
     for doubt in doubts:
         click.echo(f"warning: {doubt}")
     found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""
