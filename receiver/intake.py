@@ -201,7 +201,8 @@ def submit(
         receipt=arrival.receipt,
         endpoint=endpoint.name,
         provider=endpoint.provider.name,
-        received_at_ms=arrival.received_at_ms,
+        # A replay adds to the store now, or retention would take its payloads back at once.
+        received_at_ms=now_ms() if arrival.replay else arrival.received_at_ms,
         size=len(arrival.raw.body) or len(arrival.raw.query),
         body=None if arrival.replay else runtime.keep(arrival.raw, endpoint),
         observed_at=_milliseconds(arrival.received_at_ms),

@@ -149,8 +149,8 @@ def test_what_is_no_completion_is_kept_and_ignored(tmp_path, sqlite_url, path):
 
 
 @pytest.mark.parametrize("path", paths("negative"))
-def test_what_cannot_be_trusted_is_refused_and_announces_nothing(tmp_path, store_url, path):
-    with house(tmp_path, store_url) as server:
+def test_what_cannot_be_trusted_is_refused_and_announces_nothing(tmp_path, sqlite_url, path):
+    with house(tmp_path, sqlite_url) as server:
         replies = [send(server.port, path), send(server.port, path)]
         assert server.events() == []
         kept = server.receipts()
