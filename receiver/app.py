@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
 
 from receiver import body, intake, metrics
 from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Unavailable
@@ -17,7 +18,6 @@ from receiver.logs import error_class, log, place
 from receiver.runtime import Runtime
 from receiver.store.browsing import touch
 
-_METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _READY_SECONDS = 1.0  # how long one look at the store is good for
 
 
@@ -31,7 +31,10 @@ def create_app(runtime: Runtime) -> Flask:
         started = time.perf_counter()
         answer = intake.receive(request.environ, runtime)
         _count(runtime, answer.status, started)
-        return Response(answer.body, answer.status, list(answer.headers), content_type=answer.content_type or None)
+        response = Response(answer.body, answer.status, list(answer.headers), content_type=answer.content_type)
+        if not answer.content_type:
+            del response.headers["Content-Type"]
+        return response
 
     def healthz() -> Response:
         return _bare(200)
@@ -46,9 +49,9 @@ def create_app(runtime: Runtime) -> Flask:
         text, content_type = metrics.render()
         return Response(text, 200, content_type=content_type)
 
-    app.add_url_rule(
-        "/callbacks/<path:_path>", "callbacks", callbacks, methods=_METHODS, provide_automatic_options=False
-    )
+    # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
+    app.url_map.add(Rule("/callbacks/<path:_path>", endpoint="callbacks"))
+    app.endpoint("callbacks")(callbacks)
     app.add_url_rule("/healthz", "healthz", healthz)
     app.add_url_rule("/readyz", "readyz", readyz)
     app.add_url_rule("/metrics", "metrics", prometheus)

@@ -1,15 +1,17 @@
 """The only place that builds what lives long: endpoints with their providers, the store, the writer."""
 
+from contextlib import closing
+
 import sqlalchemy as sa
 
 from receiver import auth, metrics, providers
 from receiver import settings as configuration
-from receiver.errors import ConfigurationError
+from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
 from receiver.runtime import Endpoint, Runtime
 from receiver.settings import Settings
-from receiver.store import Store
-from receiver.store.identity import remember
+from receiver.store import Store, StoreUnavailable
+from receiver.store.identity import remember, verify
 from receiver.store.migrating import check_version
 from receiver.store.writer import Writer
 
@@ -39,6 +41,26 @@ def build(settings: Settings) -> Runtime:
         fingerprint_key=configuration.secret_keys(settings)[0],
         identity_salt=salt.encode() if salt else None,
     )
+
+
+def check_store(settings: Settings) -> str | None:
+    """
+    Hold the settings against the store, if there is one yet, and change nothing; a sentence where it cannot be read.
+
+    Raises ConfigurationError where the two contradict each other.
+    """
+    with closing(open_store(settings)) as store:
+        if store.file is not None and not store.file.path.exists():
+            return None
+        try:
+            check_version(store)
+            with store.reading() as connection:
+                verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
+        except StoreUnavailable as error:
+            return f"store.url: the store cannot be read ({error.error})"
+        except StoreError as error:
+            return f"store.url: {error}"
+    return None
 
 
 def open_store(settings: Settings) -> Store:

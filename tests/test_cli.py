@@ -177,6 +177,24 @@ def test_a_changed_account_stops_serve(filled: Stock) -> None:
     assert "endpoints.faxage" in result.stderr
 
 
+def test_a_changed_account_stops_check_too(filled: Stock) -> None:
+    filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "other"'))
+    result = run(filled, "check")
+    assert result.exit_code == 2
+    assert "endpoints.faxage" in result.stderr
+
+
+def test_check_tells_of_a_store_it_cannot_read(filled: Stock) -> None:
+    store = filled.runtime.store
+    assert store.file is not None
+    filled.config.write_text(
+        filled.config.read_text().replace("sqlite:///", "sqlite:///").replace(str(store.file.path), str(filled.config))
+    )
+    result = run(filled, "check")
+    assert result.exit_code == 0
+    assert "warning: store.url: the store cannot be read" in result.output
+
+
 # --- endpoints, providers ---------------------------------------------------------------------------------------------
 
 
@@ -324,6 +342,15 @@ def test_receipts_list_has_the_promised_fields_and_filters(anywhere: Stock) -> N
     assert rows[1]["events"] == [anywhere.events()[0]["id"]]
     assert [row["id"] for row in loaded(anywhere, "receipts", "list", "--json", "--state", "rejected")] == [refused]
     assert loaded(anywhere, "receipts", "list", "--json", "--endpoint", "faxage") == []
+
+
+def test_a_list_for_programs_holds_all_and_one_for_people_the_newest(filled: Stock) -> None:
+    for number in range(60):
+        filled.take("faxage", f"jobid=9{number:03d}&shortstatus=success".encode())
+    assert len(loaded(filled, "receipts", "list", "--json")) >= 60
+    assert len(loaded(filled, "events", "list", "--json")) >= 60
+    assert len(loaded(filled, "events", "list", "--json", "--limit", "7")) == 7
+    assert len(run(filled, "receipts", "list").output.splitlines()) == 51
 
 
 def test_receipts_show_hides_the_body_unless_revealed(filled: Stock) -> None:

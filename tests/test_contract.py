@@ -15,12 +15,14 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import click
 import jsonschema
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 from providers.samples import events, manifest, sample
 
 from receiver import errors, facts, metrics, providers, settings, worker
+from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.providers._normalising import failed
 from receiver.settings import AUTH_MODES
@@ -435,6 +437,26 @@ def test_every_relative_link_leads_somewhere(path):
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def command_lines(text: str) -> list[list[str]]:
+    """The words after each ``faxhook`` in code."""
+    lines = re.findall(r"`([^`\n]+)`", text)
+    lines += "\n".join(re.findall(r"^```.*?^```$", text, re.MULTILINE | re.DOTALL)).splitlines()
+    found = (re.search(r"(?:^|[/ ])faxhook( [^|#]+)", line) for line in lines)
+    return [one[1].split() for one in found if one]
+
+
+@pytest.mark.parametrize("path", MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_command_and_option_a_document_names_is_there(path):
+    for words in command_lines(path.read_text()):
+        command = main
+        for word in words:
+            if isinstance(command, click.Group):
+                command = command.get_command(click.Context(command), word)
+                assert command is not None, words
+        options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= options, words
 
 
 def test_the_readme_names_every_provider():

@@ -224,7 +224,7 @@ def test_get_with_its_fields_in_the_query(server):
     assert server.receipts() == [("accepted", None), ("duplicate", None)]
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"])
 def test_another_method_is_told_which_it_may_be(server, method):
     reply = server.ask(method, f"/callbacks/faxage/{TOKEN}", b"")
     assert (reply.status, reply.headers["Allow"]) == (405, "HEAD, POST")
@@ -232,6 +232,7 @@ def test_another_method_is_told_which_it_may_be(server, method):
     reply = server.ask(method, f"/callbacks/openfax/{TOKEN}", b"")
     assert reply.status == expected
     assert reply.headers.get("Allow") == (None if method == "GET" else "GET, HEAD, POST")
+    assert server.ask(method, f"/callbacks/faxage/{OTHER_TOKEN}").status == 404
 
 
 def test_head_looks_whether_the_url_is_there(server):
@@ -267,6 +268,7 @@ def test_an_unknown_endpoint_and_a_wrong_token_get_the_same_answer(server):
 def test_the_configured_answer(server):
     quiet = server.post("quiet", push(recipient()))
     assert (quiet.status, quiet.body) == (204, b"")
+    assert "Content-Type" not in quiet.headers  # of nothing
     later = server.post("later", push(recipient()))
     assert (later.status, later.json["status"]) == (202, "duplicate")
     assert server.post("quiet", "{").status == 400  # only success has another code

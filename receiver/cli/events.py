@@ -26,15 +26,21 @@ def events() -> None:
 @click.option("--state", type=_STATES, help="Only events in this state.")
 @click.option("--since", type=opening.SINCE, help="Only events made since then.")
 @click.option("--fax", "fax_id", help="Only events of this fax_id.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@printing.limit_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(
-    config: Path | None, state: str | None, since: datetime | None, fax_id: str | None, limit: int, is_json: bool
+    config: Path | None, state: str | None, since: datetime | None, fax_id: str | None, limit: int | None, is_json: bool
 ) -> None:
     """The newest events."""
     with opening.open_store(config) as store, store.reading() as connection:
+        most = printing.limit(limit, is_json=is_json)
         rows = browsing.events(
-            connection, store.tables, limit=limit, state=state, since_ms=opening.milliseconds(since), fax_id=fax_id
+            connection,
+            store.tables,
+            limit=most,
+            state=state,
+            since_ms=opening.milliseconds(since),
+            fax_id=fax_id,
         )
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
 

@@ -15,6 +15,16 @@ from rich.text import Text
 from receiver import settings
 
 MASK = "********"
+_SHOWN = 50
+
+limit_option = click.option(
+    "--limit", type=click.IntRange(min=1), help=f"At most so many; by default {_SHOWN}, and all with --json."
+)
+
+
+def limit(given: int | None, *, is_json: bool) -> int | None:
+    """How many rows a list has; None: all. A program wants all of them, a person the newest."""
+    return given if given is not None or is_json else _SHOWN
 
 
 def is_terminal() -> bool:

@@ -26,12 +26,13 @@ def receipts() -> None:
 @opening.config_option
 @click.option("--state", type=_STATES, help="Only receipts in this state.")
 @click.option("--endpoint", help="Only receipts of this endpoint.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@printing.limit_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
-def list_(config: Path | None, state: str | None, endpoint: str | None, limit: int, is_json: bool) -> None:
+def list_(config: Path | None, state: str | None, endpoint: str | None, limit: int | None, is_json: bool) -> None:
     """The newest receipts."""
     with opening.open_store(config) as store, store.reading() as connection:
-        rows = browsing.receipts(connection, store.tables, limit=limit, state=state, endpoint=endpoint)
+        most = printing.limit(limit, is_json=is_json)
+        rows = browsing.receipts(connection, store.tables, limit=most, state=state, endpoint=endpoint)
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
 
 

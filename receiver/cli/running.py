@@ -107,9 +107,9 @@ def check(config: Path | None) -> None:
     """
     settings = opening.load(config)
     bootstrap.resolve(settings)
-    bootstrap.open_store(settings).close()
     hosting.check(settings, os.environ)
-    doubts = [*configuration.doubts(settings), *hosting.doubts(settings)]
+    unread = bootstrap.check_store(settings)
+    doubts = [*configuration.doubts(settings), *hosting.doubts(settings), *([unread] if unread else [])]
     for doubt in doubts:
         click.echo(f"warning: {doubt}")
     found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""

@@ -125,7 +125,7 @@ def urlencoded(body: bytes) -> list[tuple[str, str]]:
 
     Werkzeug's own parser gives an empty form, and no error, for one raw byte outside UTF-8.
     """
-    body = body.strip()
+    body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if not body:
         return []
     if _BAD_PERCENT.search(body):

@@ -83,7 +83,8 @@ def e164(number: str | None, region: str | None) -> str | None:
         parsed = phonenumbers.parse(written, region)
     except phonenumbers.NumberParseException:
         return None
-    if not phonenumbers.is_possible_number(parsed):
+    # Not is_possible_number: a local number without its area code passes there, and is nobody's with +1 before it.
+    if phonenumbers.is_possible_number_with_reason(parsed) != phonenumbers.ValidationResult.IS_POSSIBLE:
         return None
     return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
 

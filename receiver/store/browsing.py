@@ -31,7 +31,7 @@ class ReceiptRow:
 
 
 def receipts(
-    connection: Connection, tables: Tables, *, limit: int, state: str | None = None, endpoint: str | None = None
+    connection: Connection, tables: Tables, *, limit: int | None, state: str | None = None, endpoint: str | None = None
 ) -> list[dict[str, Any]]:
     """The newest receipts, as ``receipts list --json`` shows them."""
     table, events = tables.receipts, tables.events
@@ -85,7 +85,7 @@ def events(
     connection: Connection,
     tables: Tables,
     *,
-    limit: int,
+    limit: int | None,
     state: str | None = None,
     since_ms: int | None = None,
     fax_id: str | None = None,

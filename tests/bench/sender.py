@@ -67,13 +67,20 @@ def _send(port: int, requests: list[bytes], seconds: list[float], failures: list
 def _answer(connection: socket.socket) -> int:
     received = b""
     while b"\r\n\r\n" not in received:
-        received += connection.recv(65536)
+        received += _more(connection)
     head, _, rest = received.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
     length = next((int(line[15:]) for line in lines if line.lower().startswith(b"content-length:")), 0)
     while len(rest) < length:
-        rest += connection.recv(65536)
+        rest += _more(connection)
     return int(lines[0].split()[1])
+
+
+def _more(connection: socket.socket) -> bytes:
+    received = connection.recv(65536)
+    if not received:
+        raise SystemExit("the server closed the connection")
+    return received
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def test_a_number_key_is_the_digits_without_international_prefix(number, key):
         ("", "US", None),
         (None, "US", None),
         ("+" + "9" * 300, None, None),
+        ("555-0139", "US", None),  # without its area code it is nobody's
     ],
 )
 def test_a_number_is_e164_or_none(number, region, expected):
