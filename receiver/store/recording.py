@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Connection
 
 from receiver import facts as fax_facts
@@ -126,46 +127,57 @@ def record(connection: Connection, tables: Tables, submissions: Sequence[Submiss
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
-    """Built once: for a single fax, building them took longer than running them."""
+    """Made once: for a single fax, building and compiling them took longer than running them."""
 
     faxes: _Query
     announcements: _Query
     amendments: _Query
-    add_faxes: sa.Insert
-    change_faxes: sa.Update
-    add_announcements: sa.Insert
-    add_events: sa.Insert
-    add_payloads: sa.Insert
-    add_bodies: sa.Insert
-    add_receipts: sa.Insert
-    change_receipts: sa.Update
+    add_faxes: str
+    change_faxes: str
+    add_announcements: str
+    add_events: str
+    add_payloads: str
+    add_bodies: str
+    add_receipts: str
+    change_receipts: str
 
 
 @cache
-def _statements(tables: Tables, dialect: str) -> _Statements:
+def _statements(tables: Tables, dialect: sa.Dialect) -> _Statements:
     faxes, announcements, events, receipts = tables.faxes, tables.announcements, tables.events, tables.receipts
     wanted: sa.BindParameter[list[str]] = sa.bindparam("wanted", expanding=True)
-    known: sa.BindParameter[str] = sa.bindparam("known")
     heard = (announcements.c.fax_id, announcements.c.digest, announcements.c.outcome)
+    # Both drivers take parameters by name, so that one row of a dict serves both.
+    named = sqlite.dialect(paramstyle="named") if dialect.name == "sqlite" else dialect
+
+    def sql(statement: sa.Insert | sa.Update, *columns: str) -> str:
+        """The statement as text, with a parameter for each of these columns."""
+        return str(statement.compile(dialect=named, column_keys=list(columns)))
+
+    def change(table: sa.Table, key: sa.Column[Any], *columns: str) -> str:
+        return sql(table.update().where(key == sa.bindparam("known", type_=sa.Text)), *columns)
+
     return _Statements(
         faxes=sa.select(faxes).where(faxes.c.fax_id.in_(wanted)).order_by(faxes.c.fax_id).with_for_update(),
         announcements=sa.select(*heard).where(announcements.c.fax_id.in_(wanted)),
         amendments=sa.select(events.c.fax_id, events.c.id).where(events.c.fax_id.in_(wanted)),
-        add_faxes=faxes.insert(),
-        change_faxes=faxes.update().where(faxes.c.fax_id == known),
-        add_announcements=announcements.insert(),
-        add_events=events.insert(),
-        add_payloads=tables.payloads.insert(),
-        add_bodies=insert_or_keep(tables.bodies, dialect),
-        add_receipts=receipts.insert(),
-        change_receipts=receipts.update().where(receipts.c.id == known),
+        add_faxes=sql(faxes.insert(), *faxes.c.keys()),
+        change_faxes=change(faxes, faxes.c.fax_id, "outcome", "revision", "event_id", "facts", "seen_at_ms"),
+        add_announcements=sql(announcements.insert(), *announcements.c.keys()),
+        add_events=sql(
+            events.insert().inline(), "id", "fax_id", "type", "outcome", "receipt", "state", "created_at_ms"
+        ),
+        add_payloads=sql(tables.payloads.insert(), *tables.payloads.c.keys()),
+        add_bodies=sql(insert_or_keep(tables.bodies, dialect.name), *tables.bodies.c.keys()),
+        add_receipts=sql(receipts.insert(), *receipts.c.keys()),
+        change_receipts=change(receipts, receipts.c.id, "state", "reason", "detail"),
     )
 
 
 class _Work:
     def __init__(self, connection: Connection, tables: Tables) -> None:
         self.connection = connection
-        self.statements = _statements(tables, connection.dialect.name)
+        self.statements = _statements(tables, connection.dialect)
         self.faxes: dict[str, _Fax] = {}
         self.touched: set[str] = set()
         self.receipts: list[dict[str, Any]] = []
@@ -358,7 +370,7 @@ class _Work:
             (statements.change_receipts, self.replayed),
         ):
             if rows:
-                self.connection.execute(statement, rows)
+                self.connection.exec_driver_sql(statement, rows)
 
     def _row(self, fax_id: str) -> dict[str, Any]:
         fax = self.faxes[fax_id]
