@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PORTS = {"bare": 21870, "faxhook": 21871}
 BUSY = 16  # connections
-_COUNTS = {"form": 3000, "json": 3000, "xml": 3000, "xml-500": 60}
+_COUNTS = {"form": 1600, "json": 1600, "xml": 1600, "xml-500": 48}
 _starts = itertools.count(0, 1_000_000)
 
 
@@ -71,7 +71,7 @@ def _row(form: str, connections: int, rounds: int, bare: int, ours: int) -> str:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.2f} ({min(values):.2f}–{max(values):.2f})"
+    return f"{statistics.median(values):.3g} ({min(values):.3g}–{max(values):.3g})"
 
 
 def _measure(name: str, master: int, form: str, connections: int) -> Sample:
