@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from receiver import auth, metrics, providers
 from receiver import settings as configuration
 from receiver.errors import ConfigurationError, StoreError
+from receiver.logs import log
 from receiver.providers import Provider, Source
 from receiver.runtime import Endpoint, Runtime
 from receiver.settings import Settings
@@ -20,15 +21,16 @@ def build(settings: Settings) -> Runtime:
     """
     Everything a process needs to serve. The store must have been migrated.
 
-    Raises ConfigurationError and StoreError, which say what to do.
+    A store that is away is no reason not to start: a worker that begins then answers 503, as the others do, until it is
+    back. Raises ConfigurationError and StoreError, which say what to do.
     """
     endpoints = resolve(settings)
     store = open_store(settings)
     salt = settings.store.identity_salt
     try:
-        check_version(store)
-        with store.writing() as connection:
-            remember(connection, store.tables, settings.endpoints.values(), salt)
+        prepare(settings, store)
+    except StoreUnavailable as error:
+        log.error("store_unavailable", error=error.error)
     except BaseException:
         store.close()
         raise
@@ -41,6 +43,13 @@ def build(settings: Settings) -> Runtime:
         fingerprint_key=configuration.secret_keys(settings)[0],
         identity_salt=salt.encode() if salt else None,
     )
+
+
+def prepare(settings: Settings, store: Store) -> None:
+    """Make sure that the store is this version's, and that identities in it stay what they are."""
+    check_version(store)
+    with store.writing() as connection:
+        remember(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
 
 
 def check_store(settings: Settings) -> str | None:

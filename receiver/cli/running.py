@@ -53,7 +53,8 @@ def _prepare(settings: Settings) -> None:
     with closing(bootstrap.open_store(settings)) as store:
         if store.dialect == "sqlite":
             bring_up_to_date(store)
-    bootstrap.build(settings).store.close()
+        bootstrap.prepare(settings, store)
+    configuration.secret_keys(settings)  # one that has to be made is made once
 
 
 def _welcome(settings: Settings) -> None:
