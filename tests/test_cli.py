@@ -418,6 +418,7 @@ def test_a_replay_of_what_is_known_announces_nothing(filled: Stock) -> None:
     result = run(filled, "receipts", "replay", receipt)
     assert result.exit_code == 0
     assert len(filled.events()) == 1
+    assert loaded(filled, "receipts", "list", "--json")[0]["state"] == "accepted"
 
 
 @pytest.mark.parametrize(

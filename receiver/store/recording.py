@@ -54,7 +54,7 @@ class Submission:
     One request, ready to be recorded.
 
     refused: the code of the refusal, for a receipt that is ``rejected``. invalid: recipients that could not be used;
-    their fields are in ``detail``. replay: the receipt is there already and gets a new state.
+    their fields are in ``detail``. replay: the receipt is there already and gets a new state, unless it is accepted.
     """
 
     receipt: str
@@ -154,8 +154,9 @@ def _statements(tables: Tables, dialect: sa.Dialect) -> _Statements:
         """The statement as text, with a parameter for each of these columns."""
         return str(statement.compile(dialect=named, column_keys=list(columns)))
 
-    def change(table: sa.Table, key: sa.Column[Any], *columns: str) -> str:
-        return sql(table.update().where(key == sa.bindparam("known", type_=sa.Text)), *columns)
+    def change(table: sa.Table, key: sa.Column[Any], *columns: str, only: sa.ColumnElement[bool] | None = None) -> str:
+        update = table.update().where(key == sa.bindparam("known", type_=sa.Text))
+        return sql(update if only is None else update.where(only), *columns)
 
     return _Statements(
         faxes=sa.select(faxes).where(faxes.c.fax_id.in_(wanted)).order_by(faxes.c.fax_id).with_for_update(),
@@ -170,7 +171,15 @@ def _statements(tables: Tables, dialect: sa.Dialect) -> _Statements:
         add_payloads=sql(tables.payloads.insert(), *tables.payloads.c.keys()),
         add_bodies=sql(insert_or_keep(tables.bodies, dialect.name), *tables.bodies.c.keys()),
         add_receipts=sql(receipts.insert(), *receipts.c.keys()),
-        change_receipts=change(receipts, receipts.c.id, "state", "reason", "detail"),
+        # A receipt that was accepted stays so: its replay finds what it has announced itself.
+        change_receipts=change(
+            receipts,
+            receipts.c.id,
+            "state",
+            "reason",
+            "detail",
+            only=receipts.c.state != sa.literal_column("'accepted'"),
+        ),
     )
 
 
