@@ -7,7 +7,6 @@ import sqlalchemy as sa
 from receiver import auth, metrics, providers
 from receiver import settings as configuration
 from receiver.errors import ConfigurationError, StoreError
-from receiver.logs import log
 from receiver.providers import Provider, Source
 from receiver.runtime import Endpoint, Runtime
 from receiver.settings import Settings
@@ -21,16 +20,13 @@ def build(settings: Settings) -> Runtime:
     """
     Everything a process needs to serve. The store must have been migrated.
 
-    A store that is away is no reason not to start: a worker that begins then answers 503, as the others do, until it is
-    back. Raises ConfigurationError and StoreError, which say what to do.
+    Raises ConfigurationError and StoreError, which say what to do, and Unavailable while the store is away.
     """
     endpoints = resolve(settings)
     store = open_store(settings)
     salt = settings.store.identity_salt
     try:
         prepare(settings, store)
-    except StoreUnavailable as error:
-        log.error("store_unavailable", error=error.error)
     except BaseException:
         store.close()
         raise

@@ -99,7 +99,7 @@ def find(environ: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> tuple
 
 def _raw_path(environ: Mapping[str, Any]) -> str:
     target = str(environ.get("RAW_URI") or environ.get("REQUEST_URI") or environ["PATH_INFO"])
-    if "://" in target.partition("/")[0] + "://" and not target.startswith("/"):
+    if not target.startswith("/"):
         target = "/" + target.partition("://")[2].partition("/")[2]  # absolute-form
     return target.partition("?")[0]
 

@@ -1,8 +1,30 @@
 """The WSGI application, for gunicorn or any other server: ``receiver.wsgi:app``. Built on import, after the fork."""
 
 import os
+import time
 
 from receiver import bootstrap, settings
 from receiver.app import create_app
+from receiver.errors import Unavailable
+from receiver.logs import error_class, log
+from receiver.runtime import Runtime
 
-app = create_app(bootstrap.build(settings.load(None, os.environ)))
+_DELAY_SECONDS = 1.0
+
+
+def _runtime() -> Runtime:
+    """
+    Built once the store can be held against the configuration; until then this worker waits.
+
+    One that failed would end gunicorn, and with it the workers that are answering 503 meanwhile.
+    """
+    loaded = settings.load(None, os.environ)
+    while True:
+        try:
+            return bootstrap.build(loaded)
+        except Unavailable as error:
+            log.error("store_unavailable", error=getattr(error, "error", error_class(error)))
+            time.sleep(_DELAY_SECONDS)
+
+
+app = create_app(_runtime())

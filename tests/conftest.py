@@ -8,6 +8,7 @@ from functools import cache
 
 import psycopg
 import pytest
+from stock import stock
 
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
@@ -63,3 +64,17 @@ def postgresql_url():
 def store_url(request):
     """Each kind of store, empty and of this test's own."""
     return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+def filled(tmp_path, sqlite_url):
+    """A configured folder with a migrated SQLite store; callbacks are taken by ``.take()``."""
+    with stock(tmp_path, sqlite_url) as made:
+        yield made
+
+
+@pytest.fixture
+def anywhere(tmp_path, store_url):
+    """The same on each kind of store."""
+    with stock(tmp_path, store_url) as made:
+        yield made

@@ -1,32 +1,36 @@
-"""What a process does that begins while the store is away."""
+"""A worker that begins while the store is away: it waits, since nothing may be taken before the store is checked."""
 
-from pathlib import Path
+import subprocess
+import sys
 
-from house import FORM
+from stock import environment
 
-from receiver import bootstrap, settings
-from receiver.app import create_app
-
-NOBODY = "postgresql+psycopg://postgres@127.0.0.1:1/none"
-CONFIGURATION = f"""
-[store]
-url = "{NOBODY}"
-[endpoints.faxage]
-provider = "faxage"
-account = "acme"
-timezone = "America/Denver"
-auth = {{ mode = "none" }}
-insecure = true
-"""
+from receiver.store import sqlite
 
 
-def test_a_worker_that_begins_while_the_store_is_away_answers_503(tmp_path: Path) -> None:
-    config = tmp_path / "faxhook.toml"
-    config.write_text(CONFIGURATION)
-    runtime = bootstrap.build(settings.load(config, {}))
-    client = create_app(runtime).test_client()
-    answer = client.post("/callbacks/faxage", data=b"jobid=1&shortstatus=success", content_type=FORM)
-    assert answer.status_code == 503
-    assert "Retry-After" in answer.headers
-    assert client.get("/readyz").status_code == 503
-    assert client.get("/healthz").status_code == 200
+def begin(made):
+    """A process that builds the application as gunicorn's workers do."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import receiver.wsgi"],
+        env=environment() | {"FAXHOOK_CONFIG": str(made.config)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_worker_that_begins_while_the_store_is_away_waits_for_it(filled):
+    holder = sqlite.connect(filled.runtime.store.file.path, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    worker = begin(filled)
+    assert "store_unavailable" in worker.stderr.readline()
+    assert worker.poll() is None
+    holder.execute("ROLLBACK")
+    worker.communicate(timeout=20)
+    assert worker.returncode == 0
+
+
+def test_a_worker_with_another_account_than_the_store_knows_never_begins(filled):
+    filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "other"'))
+    worker = begin(filled)
+    assert "endpoints.faxage" in worker.communicate(timeout=20)[1]
+    assert worker.returncode != 0

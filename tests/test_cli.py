@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,6 @@ def _no_configuration_of_our_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for name in ("FAXHOOK_CONFIG", "FAXHOOK_CONFIG_TOML", "PORT", "DATABASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def filled(tmp_path: Path, sqlite_url: str) -> Iterator[Stock]:
-    with stock(tmp_path, sqlite_url) as made:
-        yield made
-
-
-@pytest.fixture
-def anywhere(tmp_path: Path, store_url: str) -> Iterator[Stock]:
-    with stock(tmp_path, store_url) as made:
-        yield made
 
 
 def run(made: Stock | None, *arguments: str, stdin: str | None = None) -> Result:

@@ -5,25 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from stock import Stock, stock
-
-
-@pytest.fixture
-def filled(tmp_path: Path, sqlite_url: str) -> Iterator[Stock]:
-    with stock(tmp_path, sqlite_url) as made:
-        yield made
-
-
-@pytest.fixture
-def anywhere(tmp_path: Path, store_url: str) -> Iterator[Stock]:
-    """On each kind of store."""
-    with stock(tmp_path, store_url) as made:
-        yield made
+from stock import Stock
 
 
 def until(condition: Callable[[], object], seconds: float = 15) -> None:
