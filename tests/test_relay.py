@@ -2,13 +2,13 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from stock import Stock, stock
+from stock import Stock
 
 from receiver import relay
 from receiver.stopping import Stop
@@ -17,18 +17,6 @@ from receiver.store.retention import Limits
 
 LIMITS = Limits(bodies=timedelta(days=7), rejected=timedelta(days=30), ids=timedelta(days=90))
 DAY_MS = 86_400_000
-
-
-@pytest.fixture
-def anywhere(tmp_path: Path, store_url: str) -> Iterator[Stock]:
-    with stock(tmp_path, store_url) as made:
-        yield made
-
-
-@pytest.fixture
-def filled(tmp_path: Path, sqlite_url: str) -> Iterator[Stock]:
-    with stock(tmp_path, sqlite_url) as made:
-        yield made
 
 
 def count(made: Stock, table: str) -> int:
