@@ -5,27 +5,37 @@ import ipaddress
 import json
 import threading
 import time
+from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from receiver import body, intake, metrics
-from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Unavailable
+from receiver import body, hosting, intake, metrics
+from receiver.auth import Request
+from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFound, Refusal, Unavailable
 from receiver.logs import error_class, log, place
 from receiver.runtime import Runtime
-from receiver.store.browsing import touch
+from receiver.store import figures
+from receiver.store.browsing import iso, touch
+from receiver.store.figures import Figures
 
-_READY_SECONDS = 1.0  # how long one look at the store is good for
+T = TypeVar("T")
+
+_READY_SECONDS = 1.0  # how long one try to write is good for
+_FIGURES_SECONDS = 5.0  # how long figures from the store are
+_QUANTILES = (0.5, 0.99)
+_LONGEST_TOKEN_REQUEST = 16 * 1024  # bytes
 
 
 def create_app(runtime: Runtime) -> Flask:
     """A WSGI application on this runtime."""
     app = Flask("receiver", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would show the path, and the token in it, to proxies' logs
-    ready = _Readiness(runtime)
+    ready = _Kept(_READY_SECONDS, lambda: _readiness(runtime))
+    known = _Kept(_FIGURES_SECONDS, lambda: _figures(runtime))
 
     def callbacks(_path: str) -> Response:
         started = time.perf_counter()
@@ -36,22 +46,36 @@ def create_app(runtime: Runtime) -> Flask:
             del response.headers["Content-Type"]
         return response
 
+    def tokens() -> Response:
+        assert runtime.token_endpoint is not None
+        given = Request(request.environ, body.read(request.environ, _LONGEST_TOKEN_REQUEST))
+        answer = runtime.token_endpoint.answer(given)
+        _count(runtime, answer.status, None)
+        if answer.code:
+            log.warning("token_refused", status=answer.status, code=answer.code)
+        return Response(answer.body, answer.status, list(answer.headers), content_type="application/json")
+
     def healthz() -> Response:
         return _bare(200)
 
     def readyz() -> Response:
-        status, report = ready.report()
-        return _json(status, report) if _may_see_details(runtime) else _bare(status)
+        status, report = ready.get()
+        if not _may_see_details(runtime):
+            return _bare(status)
+        found = known.get() if status == HTTPStatus.OK else None
+        return _json(status, report | _warnings(runtime) | (_described(found) if found else {}))
 
     def prometheus() -> Response:
         if not _may_see_details(runtime):
             raise NotFound("there is nothing here")
-        text, content_type = metrics.render()
+        text, content_type = metrics.render(_gauges(known.get()))
         return Response(text, 200, content_type=content_type)
 
     # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
     app.url_map.add(Rule("/callbacks/<path:_path>", endpoint="callbacks"))
     app.endpoint("callbacks")(callbacks)
+    if runtime.token_endpoint is not None:
+        app.add_url_rule("/oauth2/token", "tokens", tokens, methods=["POST"], provide_automatic_options=False)
     app.add_url_rule("/healthz", "healthz", healthz)
     app.add_url_rule("/readyz", "readyz", readyz)
     app.add_url_rule("/metrics", "metrics", prometheus)
@@ -59,7 +83,8 @@ def create_app(runtime: Runtime) -> Flask:
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
         _count(runtime, refusal.status, None)
-        if refusal.status in (401, 403) or refusal.status >= 500 or refusal.receipt:
+        is_news = refusal.status in (401, 403) and not isinstance(refusal, Challenged)
+        if is_news or refusal.status >= 500 or refusal.receipt:
             log.warning(
                 "callback_refused",
                 status=refusal.status,
@@ -86,30 +111,79 @@ def create_app(runtime: Runtime) -> Flask:
     return app
 
 
-class _Readiness:
-    """Whether a 2xx can be promised now: tried with a real write, at most once a second."""
+class _Kept(Generic[T]):
+    """The last look's result, for so many seconds. One thread looks and the others wait for it."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
+    def __init__(self, seconds: float, look: Callable[[], T]) -> None:
+        self._seconds = seconds
+        self._look = look
         self._mutex = threading.Lock()
-        self._looked_at = float("-inf")
-        self._report: tuple[int, dict[str, Any]] = (503, {"ready": False})
+        self._result: tuple[float, T] | None = None
 
-    def report(self) -> tuple[int, dict[str, Any]]:
+    def get(self) -> T:
         with self._mutex:
-            if time.monotonic() - self._looked_at > _READY_SECONDS:
-                self._report = self._look()
-                self._looked_at = time.monotonic()
-            return self._report
+            if self._result is None or time.monotonic() - self._result[0] > self._seconds:
+                found = self._look()
+                self._result = time.monotonic(), found
+            return self._result[1]
 
-    def _look(self) -> tuple[int, dict[str, Any]]:
-        store = self._runtime.store
-        try:
-            with store.writing() as connection:
-                touch(connection, store.tables)
-            return 200, {"ready": True, "store": store.durability()}
-        except Unavailable as error:
-            return 503, {"ready": False, "error": getattr(error, "error", error.code)}
+
+def _readiness(runtime: Runtime) -> tuple[int, dict[str, Any]]:
+    """Whether a 2xx can be promised now: tried with a real write."""
+    store = runtime.store
+    try:
+        with store.writing() as connection:
+            touch(connection, store.tables)
+        return 200, {"ready": True, "store": store.durability()}
+    except Unavailable as error:
+        return 503, {"ready": False, "error": getattr(error, "error", error.code)}
+
+
+def _figures(runtime: Runtime) -> Figures | None:
+    """None while the store is away."""
+    store = runtime.store
+    try:
+        with store.reading() as connection:
+            return figures.read(connection, store.tables)
+    except Unavailable:
+        return None
+
+
+def _gauges(found: Figures | None) -> metrics.Gauges:
+    if found is None:
+        return {"faxhook_store_up": 0}
+    relay = found.relay
+    return {
+        "faxhook_store_up": 1,
+        "faxhook_backlog_events": found.backlog,
+        "faxhook_backlog_oldest_seconds": found.oldest_seconds,
+        "faxhook_dead_letters": found.dead,
+        "faxhook_relay_last_seen_timestamp_seconds": relay.seen_at_ms / 1000 if relay else 0,
+        "faxhook_relay_trouble": int(relay is not None and relay.trouble is not None),
+        "faxhook_commit_to_consumer_seconds": {
+            str(share): delay for share in _QUANTILES if (delay := found.delay(share)) is not None
+        },
+    }
+
+
+def _described(found: Figures) -> dict[str, Any]:
+    """The figures for a person. None of them turns the web side red: callbacks are safe whatever the relay does."""
+    relay = found.relay
+    return {
+        "backlog": {"events": found.backlog, "oldest_seconds": found.oldest_seconds},
+        "dead_letters": found.dead,
+        "relay": {
+            "alive": found.relay_is_alive,
+            "seen_at": iso(relay.seen_at_ms) if relay else None,
+            "trouble": relay.trouble if relay else None,
+            "trouble_since": iso(relay.trouble_since_ms) if relay else None,
+        },
+    }
+
+
+def _warnings(runtime: Runtime) -> dict[str, Any]:
+    found = hosting.doubts(runtime.settings)
+    return {"warnings": found} if found else {}
 
 
 def _may_see_details(runtime: Runtime) -> bool:

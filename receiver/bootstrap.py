@@ -1,11 +1,13 @@
 """The only place that builds what lives long: endpoints with their providers, the store, the writer."""
 
+from collections.abc import Sequence
 from contextlib import closing
 
 import sqlalchemy as sa
 
-from receiver import auth, metrics, providers
+from receiver import metrics, providers
 from receiver import settings as configuration
+from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
 from receiver.runtime import Endpoint, Runtime
@@ -13,6 +15,7 @@ from receiver.settings import Settings
 from receiver.store import Store, StoreUnavailable
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import check_version
+from receiver.store.nonces import Nonces
 from receiver.store.writer import Writer
 
 
@@ -22,8 +25,11 @@ def build(settings: Settings) -> Runtime:
 
     Raises ConfigurationError and StoreError, which say what to do, and Unavailable while the store is away.
     """
-    endpoints = resolve(settings)
     store = open_store(settings)
+    nonces = Nonces(store)
+    keys = configuration.secret_keys(settings)
+    around = _around(settings, keys, nonces.claim)
+    endpoints = resolve(settings, around)
     salt = settings.store.identity_salt
     try:
         prepare(settings, store)
@@ -36,8 +42,10 @@ def build(settings: Settings) -> Runtime:
         endpoints=endpoints,
         store=store,
         writer=Writer(store),
-        fingerprint_key=configuration.secret_keys(settings)[0],
+        fingerprint_key=keys[0],
         identity_salt=salt.encode() if salt else None,
+        nonces=nonces,
+        token_endpoint=own_token_endpoint(settings.endpoints.values(), around),
     )
 
 
@@ -68,6 +76,16 @@ def check_store(settings: Settings) -> str | None:
     return None
 
 
+def check_issuers(settings: Settings) -> list[str]:
+    """Ask the identity providers of the endpoints; a sentence for each that does not answer as it must."""
+    found = ((endpoint.name, issuer_trouble(endpoint)) for endpoint in settings.endpoints.values())
+    return [
+        f"endpoints.{name}.auth: its identity provider cannot be used now ({trouble}); until it can, callbacks are 503"
+        for name, trouble in found
+        if trouble
+    ]
+
+
 def open_store(settings: Settings) -> Store:
     """The configured store, not yet opened. Raises ConfigurationError for a database we do not know."""
     try:
@@ -77,13 +95,43 @@ def open_store(settings: Settings) -> Store:
         raise ConfigurationError(f"store.url: expected {expected}") from None
 
 
-def resolve(settings: Settings) -> dict[str, Endpoint]:
-    """The endpoints with their providers and gates. Raises ConfigurationError naming endpoint and key."""
+def resolve(settings: Settings, around: Surroundings | None = None) -> dict[str, Endpoint]:
+    """
+    The endpoints with their providers and gates. Raises ConfigurationError naming endpoint and key.
+
+    around: None where nobody will call, and only the settings are looked at.
+    """
     known = providers.load()
-    return {name: _endpoint(endpoint, known, settings) for name, endpoint in settings.endpoints.items()}
+    around = around or _around(settings, [b"none"], lambda _name, _expires: False)
+    return {name: _endpoint(endpoint, known, settings, around) for name, endpoint in settings.endpoints.items()}
 
 
-def _endpoint(endpoint: configuration.Endpoint, known: dict[str, Provider], settings: Settings) -> Endpoint:
+def doubts(settings: Settings) -> list[str]:
+    """Where a provider cannot do what its endpoint asks for, a sentence each. ``resolve`` must have passed."""
+    known = providers.load()
+    return [
+        f'endpoints.{endpoint.name}.auth.mode: "{endpoint.auth.mode}" cannot work, as far as {provider.title}'
+        f" documents; what can: {', '.join(provider.auth_modes)}, and tokens with each of them"
+        for endpoint in settings.endpoints.values()
+        if endpoint.auth.mode not in (provider := known[endpoint.provider]).auth_modes
+    ]
+
+
+def _around(settings: Settings, keys: Sequence[bytes], claim: Claim) -> Surroundings:
+    return Surroundings(
+        settings.server.trusted_proxies,
+        keys,
+        claim,
+        client_certificate_header=settings.server.client_certificate_header,
+        state_dir=settings.server.state_dir,
+        public_url=settings.server.public_url,
+        clients=settings.clients,
+    )
+
+
+def _endpoint(
+    endpoint: configuration.Endpoint, known: dict[str, Provider], settings: Settings, around: Surroundings
+) -> Endpoint:
     def wrong(key: str, expected: str) -> ConfigurationError:
         where = f" ({settings.path})" if settings.path else ""
         return ConfigurationError(f"endpoints.{endpoint.name}.{key}: expected {expected}{where}")
@@ -103,6 +151,6 @@ def _endpoint(endpoint: configuration.Endpoint, known: dict[str, Provider], sett
         name=endpoint.name,
         provider=provider,
         source=Source(endpoint.account, endpoint.timezone, endpoint.region or provider.region),
-        gate=auth.gate(endpoint, settings.server.trusted_proxies),
+        gate=Gate(endpoint, around),
         answer=endpoint.answer,
     )

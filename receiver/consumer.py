@@ -4,16 +4,15 @@
 At least once: what a consumer had not acknowledged when it died goes to the next one.
 """
 
-import select
 import time
-from typing import Protocol
 
+from receiver import lines
 from receiver.errors import Unavailable
 from receiver.logs import error_class, log
 from receiver.stopping import Interrupted, Stop, on_signals
 from receiver.store import Store, now_ms, outbox
 from receiver.store.migrating import check_version
-from receiver.store.outbox import Leased
+from receiver.store.outbox import Row
 from receiver.store.watching import Changes
 
 _BATCH = 50
@@ -23,15 +22,9 @@ _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 5.0
 
 
-class Output(Protocol):
-    """An unbuffered binary file: what it has taken is out of this process."""
-
-    def write(self, data: memoryview, /) -> int | None: ...
-
-    def fileno(self) -> int: ...
-
-
-def consume(store: Store, out: Output, *, follow: bool, max_events: int | None, idle_seconds: float | None) -> None:
+def consume(
+    store: Store, out: lines.Output, *, follow: bool, max_events: int | None, idle_seconds: float | None
+) -> None:
     """
     Write pending events to ``out``, each as its stored bytes and a newline.
 
@@ -71,7 +64,7 @@ def consume(store: Store, out: Output, *, follow: bool, max_events: int | None, 
 
 
 class _Consumer:
-    def __init__(self, store: Store, out: Output, stop: Stop, max_events: int | None) -> None:
+    def __init__(self, store: Store, out: lines.Output, stop: Stop, max_events: int | None) -> None:
         self._store = store
         self._out = out
         self._stop = stop
@@ -101,7 +94,7 @@ class _Consumer:
             self._write(leased)
         return bool(leased or damaged)
 
-    def _next(self) -> tuple[list[Leased], list[str]]:
+    def _next(self) -> tuple[list[Row], list[str]]:
         """One transaction for both, since each costs a sync of the disk."""
         tables, now = self._store.tables, now_ms()
         limit = 0 if self._stop.asked else _BATCH if self._wanted is None else min(_BATCH, self._wanted)
@@ -122,10 +115,10 @@ class _Consumer:
             log.warning("leases_lost", count=lost)  # written too slowly: others get these events as well
         return leased, damaged
 
-    def _write(self, leased: list[Leased]) -> None:
+    def _write(self, leased: list[Row]) -> None:
         try:
             with self._stop.interrupting(_STUCK_SECONDS):
-                _write_all(self._out, b"".join(event.body + b"\n" for event in leased))
+                lines.write(self._out, [event.body for event in leased])
         except (OSError, Interrupted):
             self._give_back()
             raise
@@ -140,14 +133,3 @@ class _Consumer:
                 outbox.release(connection, self._store.tables, self._holder)
         except Unavailable as error:
             log.warning("leases_not_released", error=error_class(error))
-
-
-def _write_all(out: Output, data: bytes) -> None:
-    """Every byte: a pipe may take a part of them, and none at all when somebody made it non-blocking."""
-    left = memoryview(data)
-    while left:
-        taken = out.write(left)
-        if taken is None:
-            select.select([], [out.fileno()], [])
-        else:
-            left = left[taken:]

@@ -83,6 +83,10 @@ class Unauthorized(Refusal):
     code = "unauthorized"
 
 
+class Challenged(Unauthorized):
+    """No credentials at all: many clients send them only after this, so that it is no news."""
+
+
 class Forbidden(Refusal):
     status = 403
     code = "forbidden"
@@ -149,3 +153,19 @@ class ConfigurationError(Exception):
 
 class StoreError(Exception):
     """The store cannot be used as it is; the message says why and what to do. Exit code 1."""
+
+
+class BrokerTrouble(Exception):  # noqa: N818 - the broker's, or the network's
+    """
+    The broker did not take or give what was asked; nothing counts as published but what it has confirmed.
+
+    kind: ``connection`` (refused, lost), ``timeout``, ``forbidden``, ``missing`` (an exchange or queue that was there),
+    ``exchange_missing`` and ``queue_missing`` (which we may not declare), ``unroutable``, ``blocked`` (an alarm),
+    ``refused`` (a channel was closed for what was sent on it), ``interrupted``, ``client`` (the client library's own).
+    error: its class, for logs.
+    """
+
+    def __init__(self, kind: str, error: BaseException | None = None) -> None:
+        super().__init__(f"broker trouble: {kind}")
+        self.kind = kind
+        self.error = error

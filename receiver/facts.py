@@ -17,6 +17,8 @@ from schemas.event import FaxCompleted
 
 Facts = dict[str, Any]
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
+
 # A fact of one telephone call: it goes with the outcome of that call. The others are facts of the job.
 _OF_THE_CALL = (
     "provider_fax_id",
@@ -99,7 +101,7 @@ def digest(facts: Facts) -> str:
     """SHA-256 of the facts that are compared: two announcements with the same digest say the same."""
     compared = [facts["outcome"], _reason(facts)]
     compared += [_comparable(_get(facts, path)) for path in (*_OF_THE_CALL, *_OF_THE_JOB)]
-    return hashlib.sha256(json.dumps(compared, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(_compact(compared).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

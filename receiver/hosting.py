@@ -18,14 +18,13 @@ _PLATFORMS = {
     "RAILWAY_ENVIRONMENT": "Railway",
     "VCAP_APPLICATION": "Cloud Foundry",
 }
+_MEMORY = "is memory: its faxes are lost at a restart"
+_NETWORK = "is a network file system, where SQLite can be corrupted"
 _DOUBTFUL = {
-    "tmpfs": "is memory: its faxes are lost at a restart",
-    "ramfs": "is memory: its faxes are lost at a restart",
+    "tmpfs": _MEMORY,
+    "ramfs": _MEMORY,
     "overlay": "is the inside of a container: its faxes are lost with the container",
-    "nfs": "is a network file system, where SQLite can be corrupted",
-    "nfs4": "is a network file system, where SQLite can be corrupted",
-    "cifs": "is a network file system, where SQLite can be corrupted",
-    "smb3": "is a network file system, where SQLite can be corrupted",
+    **dict.fromkeys(("nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "fuse.gcsfuse", "fuse.s3fs", "fuse.sshfs"), _NETWORK),
 }
 MOUNTS = Path("/proc/self/mountinfo")
 

@@ -28,7 +28,10 @@ state_dir = "var"                           # the secret key made at the first s
 url = "sqlite:///var/faxhook.db"            # or postgresql+psycopg://user:password@host/database
 
 [queue]
-url = "embedded:"                           # the store is the queue; read it with `faxhook consume --follow`
+url = "embedded:"                           # the store is the queue; read it with `faxhook consume --follow`. Or
+                                            # RabbitMQ: "amqps://user:password@rabbitmq.example.com/vhost"; the relay
+                                            # then makes the queue there, and sends what waits
+# queue = "fax.completed"                   # its name
 
 [retention]
 bodies = "7d"                               # raw callbacks and published payloads

@@ -45,6 +45,7 @@ ALLOWED = frozenset(
             "synchronous",
         ),
         *("transport", "guarantee", "schema", "task"),
+        *("appendonly", "appendfsync", "eviction"),  # of Redis
     }
 )
 

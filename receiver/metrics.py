@@ -8,6 +8,7 @@ anything from a request.
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeAlias
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, multiprocess
@@ -19,18 +20,48 @@ prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 requests = Counter("faxhook_requests_total", "HTTP requests answered; endpoint - when unknown.", ["endpoint", "code"])
 receipts = Counter("faxhook_receipts_total", "Callbacks and reports kept.", ["endpoint", "state", "reason"])
-events = Counter("faxhook_events_total", "Events written to the outbox.", ["endpoint", "type", "outcome"])
+events = Counter(
+    "faxhook_events_total",
+    "Events written to the outbox; reason is that of a failure.",
+    ["endpoint", "type", "outcome", "reason"],
+)
 conflicts = Counter("faxhook_conflicts_total", "Announcements that contradict a known outcome.", ["endpoint"])
 differing_facts = Counter("faxhook_differing_facts_total", "Later values not taken over.", ["field"])
 unknown_codes = Counter("faxhook_unknown_codes_total", "Provider codes that no table lists.", ["provider"])
 partial_receipts = Counter("faxhook_partial_receipts_total", "Receipts with unusable recipients.", ["endpoint"])
 unreadable_fields = Counter("faxhook_unreadable_fields_total", "Optional fields ignored as unreadable.", ["provider"])
 outcome_flips = Counter("faxhook_outcome_flips_total", "Faxes that went delivered to failed or back.", ["endpoint"])
+published = Counter("faxhook_published_total", "Events confirmed by the broker.", ["type", "outcome"])
+publish_failures = Counter("faxhook_publish_failures_total", "Batches that the broker did not take.", ["reason"])
+publish_seconds = Histogram(
+    "faxhook_publish_seconds",
+    "From a batch's first byte sent to its last confirm.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+)
+delivery_seconds = Histogram(
+    "faxhook_delivery_seconds",
+    "From a callback's arrival to the broker's confirm of its event.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 60, 600, 3600),
+)
 request_seconds = Histogram(
     "faxhook_request_seconds",
     "From the request's first byte read by the application to its answer.",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+
+# Figures of the moment, read from the store: name -> HELP.
+GAUGES = {
+    "faxhook_store_up": "1 while the store can be read; the other figures from it are missing while it cannot.",
+    "faxhook_backlog_events": "Events that have not arrived: waiting, or with a consumer.",
+    "faxhook_backlog_oldest_seconds": "Age of the oldest event of the backlog; 0 without one.",
+    "faxhook_dead_letters": "Events that cannot be sent, parked until an operator has looked.",
+    "faxhook_relay_last_seen_timestamp_seconds": "The active relay's last sign of life, since 1970; 0: never.",
+    "faxhook_relay_trouble": "1 while the relay has trouble with the broker.",
+    "faxhook_commit_to_consumer_seconds": "From commit to the broker's confirm, or without a broker to the consumer's"
+    " acknowledgement: quantiles of the 500 newest events that have arrived.",
+}
+
+Gauges: TypeAlias = Mapping[str, float | Mapping[str, float]]  # quantile -> value, where a figure has some
 
 
 def start_at_zero(endpoints: Iterable[str]) -> None:
@@ -41,30 +72,28 @@ def start_at_zero(endpoints: Iterable[str]) -> None:
         outcome_flips.labels(endpoint)
 
 
-class _Gauges(Collector):
-    """Figures of the moment, read from the store and the same whichever process is asked."""
-
-    def __init__(self, values: Mapping[str, float]) -> None:
-        self._values = values
+class _Figures(Collector):
+    def __init__(self, gauges: Gauges) -> None:
+        self._gauges = gauges
 
     def collect(self) -> Iterator[Metric]:
-        for name, value in self._values.items():
-            yield GaugeMetricFamily(name, "Read from the store.", value=value)
+        for name, value in self._gauges.items():
+            family = GaugeMetricFamily(name, GAUGES[name], labels=["quantile"] if isinstance(value, Mapping) else [])
+            for label, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
+                family.add_metric([label] if label is not None else [], number)
+            yield family
 
 
-def render(gauges: Mapping[str, float] | None = None) -> tuple[bytes, str]:
-    """The text exposition and its content type. gauges: metric name -> value now, from the store."""
+def render(gauges: Gauges) -> tuple[bytes, str]:
+    """The text exposition and its content type. gauges: names of GAUGES with their values now."""
     shown = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
     else:
         shown = prometheus_client.REGISTRY
-    text = generate_latest(shown)
-    if gauges:
-        own = CollectorRegistry()
-        own.register(_Gauges(gauges))
-        text += generate_latest(own)
-    return text, prometheus_client.CONTENT_TYPE_LATEST
+    own = CollectorRegistry()
+    own.register(_Figures(gauges))
+    return generate_latest(shown) + generate_latest(own), prometheus_client.CONTENT_TYPE_LATEST
 
 
 def mark_process_dead(pid: int) -> None:

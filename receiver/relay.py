@@ -1,64 +1,179 @@
 """
-The relay: the process beside the web workers that keeps the store in order.
+The relay: the process beside the web workers that takes events to the broker and keeps the store in order.
 
-Each minute it gives back the leases of dead consumers, forgets what [retention] says and returns the space.
+One is active for a store; others stand by. Each minute it gives back the leases of dead consumers, forgets what
+[retention] says and returns the space; a piece at a time, so that neither callbacks nor events wait for it.
 """
 
+import time
+from collections.abc import Iterator
+
+from receiver import transports
+from receiver.delivery import BATCH, Delivery
 from receiver.errors import Unavailable
 from receiver.logs import log
-from receiver.settings import Retention
+from receiver.settings import Queue, Settings
 from receiver.stopping import Stop, on_signals
 from receiver.store import Store, now_ms, outbox, retention
+from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
+from receiver.store.watching import Changes
 
 _ROUND_SECONDS = 60.0
-_PAUSE_SECONDS = 0.05  # between two batches, for the callbacks
+_PAUSE_SECONDS = 0.05  # between two pieces of housekeeping, for the callbacks
+_BREATH_SECONDS = 0.01  # after a small batch: under load the next one shares its commit with more
+_STANDBY_SECONDS = 0.5
+_REST_SECONDS = 1.0  # at most, between two looks
+_LIFE_SECONDS = 10.0
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 
 
-def run(store: Store, keep: Retention) -> None:
+def run(store: Store, settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. A store that is away is waited for; StoreError where it has not been migrated."""
-    limits = retention.Limits(keep.bodies, keep.rejected, keep.ids)
     delay = _FIRST_DELAY_SECONDS
-    is_checked = False
     with on_signals() as stop:
-        log.info("relay_started")
+        log.info("relay_started", **_described(settings.queue))
+        relay = _Relay(store, settings, stop)
         while not stop.asked:
             try:
-                if not is_checked:
-                    check_version(store)
-                    is_checked = True
-                tidy(store, limits, stop)
+                relay.step()
             except Unavailable as error:
+                relay.begin_anew()
                 log.error("store_unavailable", error=getattr(error, "error", error.code), delay_seconds=delay)
                 stop.wait(delay)
                 delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
             else:
                 delay = _FIRST_DELAY_SECONDS
-                stop.wait(_ROUND_SECONDS)
+        relay.end()
         log.info("relay_stopped")
 
 
-def tidy(store: Store, limits: retention.Limits, stop: Stop) -> None:
-    """One round, in short transactions; ends early when asked to stop."""
+def _described(queue: Queue) -> dict[str, str]:
+    if queue.is_embedded:
+        return {"transport": "embedded"}
+    return {"transport": transports.scheme(queue.url), "guarantee": transports.find(queue.url).guarantee}
+
+
+class _Relay:
+    def __init__(self, store: Store, settings: Settings, stop: Stop) -> None:
+        self._store = store
+        self._stop = stop
+        self._limits = retention.Limits(settings.retention.bodies, settings.retention.rejected, settings.retention.ids)
+        self._leadership = Leadership(store)
+        self._changes = Changes(store)
+        queue = settings.queue
+        self._delivery = None if queue.is_embedded else Delivery(store, queue, settings.server.state_dir, stop)
+        self._is_checked = False
+        self._is_active: bool | None = None  # until we have asked
+        self._round: Iterator[None] | None = None
+        self._tidy_due = 0.0
+        self._life_due = 0.0
+        self._shown: str | None = None
+
+    def step(self) -> None:
+        """What is due, and then a rest. Raises Unavailable."""
+        if not self._is_checked:
+            check_version(self._store)
+            self._is_checked = True
+        if not self._leads():
+            self._stop.wait(_STANDBY_SECONDS)
+            return
+        if self._delivery is not None:
+            self._changes.note()
+        sent = self._deliver()
+        self._tidy()
+        self._show_life()
+        if 0 < sent < BATCH:
+            self._stop.wait(_BREATH_SECONDS)
+        elif sent == 0 and not self._stop.asked:
+            self._rest()
+
+    def begin_anew(self) -> None:
+        """The store was away: what was open on it is of no more use."""
+        self._changes.close()
+        self._round = None
+
+    def end(self) -> None:
+        if self._delivery is not None:
+            self._delivery.end()
+        self._changes.close()
+        try:
+            self._leadership.give_up()
+        except Unavailable as error:
+            log.warning("lease_not_given_up", error=getattr(error, "error", error.code))  # it ends by itself
+
+    def _leads(self) -> bool:
+        leads = self._leadership.hold()
+        if leads != self._is_active:
+            log.info("relay_active" if leads else "relay_stands_by")
+        self._is_active = leads
+        return leads
+
+    def _deliver(self) -> int:
+        if self._delivery is None or time.monotonic() < self._delivery.due:
+            return 0
+        sent = self._delivery.step()
+        if sent == 0:
+            self._delivery.idle()
+        return sent
+
+    def _rest(self) -> None:
+        now = time.monotonic()
+        until = min(now + _REST_SECONDS, self._tidy_due)
+        if self._delivery is None or self._delivery.due > now:
+            # New rows are no reason to hurry: consumers look for themselves, or the broker is in trouble.
+            self._stop.wait(min(until, self._delivery.due if self._delivery else until) - now)
+        else:
+            self._changes.wait(self._stop, until - now)
+
+    def _tidy(self) -> None:
+        """The next piece, when it is due."""
+        now = time.monotonic()
+        if now < self._tidy_due:
+            return
+        if self._round is None:
+            self._round = tidy(self._store, self._limits)
+        is_over = next(self._round, _OVER) is _OVER
+        self._tidy_due = now + (_ROUND_SECONDS if is_over else _PAUSE_SECONDS)
+        if is_over:
+            self._round = None
+
+    def _show_life(self) -> None:
+        trouble = self._delivery.trouble if self._delivery else None
+        if time.monotonic() < self._life_due and trouble == self._shown:
+            return
+        with self._store.writing() as connection:
+            sign_of_life(connection, self._store.tables, now_ms(), trouble)
+        self._shown = trouble
+        self._life_due = time.monotonic() + _LIFE_SECONDS
+
+
+_OVER = object()
+
+
+def tidy(store: Store, limits: retention.Limits) -> Iterator[None]:
+    """One round of housekeeping, in short transactions with a ``yield`` after each."""
     with store.writing() as connection:
         reclaimed = outbox.reclaim(connection, store.tables, now_ms())
     if reclaimed:
         log.warning("leases_reclaimed", count=reclaimed)
+    yield
     purged = 0
-    while not stop.asked:
+    while True:
         with store.writing() as connection:
             changed = retention.purge(connection, store.tables, limits, now_ms())
         purged += changed
+        yield
         if changed == 0:
             break
-        stop.wait(_PAUSE_SECONDS)
     if purged:
         store.empty_log()
         log.info("purged", count=purged)
-    while not stop.asked:
+        yield
+    while True:
         with store.writing() as connection:
-            if not retention.give_back_space(connection):
-                break
-        stop.wait(_PAUSE_SECONDS)
+            has_more = retention.give_back_space(connection)
+        if not has_more:
+            return
+        yield

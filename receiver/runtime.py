@@ -4,13 +4,18 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from receiver.auth import Gate
 from receiver.providers import Provider, RawCallback, Source
 from receiver.settings import Settings
 from receiver.store import Store
+from receiver.store.nonces import Nonces
 from receiver.store.recording import KeptBody
 from receiver.store.writer import Writer
+
+if TYPE_CHECKING:
+    from receiver.auth.token_endpoint import TokenEndpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,12 @@ class Runtime:
     writer: Writer
     fingerprint_key: bytes
     identity_salt: bytes | None
+    nonces: Nonces
+    token_endpoint: "TokenEndpoint | None"
+
+    def close(self) -> None:
+        self.nonces.close()
+        self.store.close()
 
     def keep(self, raw: RawCallback, endpoint: Endpoint) -> KeptBody:
         """The callback as it may be stored: without its secrets. The hash is keyed, since a fax number is guessable."""

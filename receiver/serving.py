@@ -49,8 +49,15 @@ def serve(settings: Settings, config_path: Path | None, *, relay: bool) -> int:
         [sys.executable, "-m", "gunicorn", "-c", f"file:{gunicorn_conf}", "receiver.wsgi:app"],
         [sys.executable, "-m", "receiver", "relay"] if relay else None,
         environment,
-        check=lambda: configuration.load(config_path, os.environ),
+        check=lambda: _check(config_path),
     )
+
+
+def _check(config_path: Path | None) -> None:
+    """Raises ConfigurationError for what a worker would not begin with."""
+    from receiver import bootstrap  # gunicorn's master imports this module, and its counters' files are for workers
+
+    bootstrap.resolve(configuration.load(config_path, os.environ))
 
 
 def supervise(

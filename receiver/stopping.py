@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+_AGAIN_SECONDS = 0.5  # libraries swallow exceptions: one Interrupted may not be enough
+
 
 class Interrupted(Exception):  # noqa: N818 - like KeyboardInterrupt
     """Work that could have blocked for ever was ended."""
@@ -31,7 +33,7 @@ class Stop:
         """For a block that may wait for ever: Interrupted grace_seconds after the signal, or at a second signal."""
         self._grace_seconds = grace_seconds
         if self.asked:
-            signal.setitimer(signal.ITIMER_REAL, grace_seconds)
+            signal.setitimer(signal.ITIMER_REAL, grace_seconds, _AGAIN_SECONDS)
         try:
             yield
         finally:
@@ -44,7 +46,7 @@ class Stop:
         if self._grace_seconds is not None:
             if again:
                 raise Interrupted
-            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds)
+            signal.setitimer(signal.ITIMER_REAL, self._grace_seconds, _AGAIN_SECONDS)
 
 
 @contextmanager

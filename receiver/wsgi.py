@@ -1,5 +1,6 @@
 """The WSGI application, for gunicorn or any other server: ``receiver.wsgi:app``. Built on import, after the fork."""
 
+import gc
 import os
 import time
 
@@ -28,3 +29,4 @@ def _runtime() -> Runtime:
 
 
 app = create_app(_runtime())
+gc.freeze()  # what is there now stays: no collection needs to look at it again

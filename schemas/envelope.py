@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ SCHEMA_URN = "urn:faxhook:schema:fax-completed:v1"
 COMPLETED = "fax.completed.v1"
 AMENDED = "fax.amended.v1"
 MAPPING_VERSION = "1"  # of the code tables: higher when a code's meaning changes
+
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
 
 
 def envelope(
@@ -32,7 +35,7 @@ def envelope(
         "specversion": "1.0",
         "id": event_id,
         "type": event_type,
-        "source": f"/{quote(provider, safe='')}/{quote(facts['account'], safe='')}",
+        "source": _source(provider, facts["account"]),
         "subject": fax_id,
         "time": facts["completed_at"] or observed_at,
         "datacontenttype": "application/json",
@@ -70,7 +73,12 @@ def envelope(
             "mapping_version": MAPPING_VERSION,
         },
     }
-    return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode()
+    return _compact(event).encode()
+
+
+@lru_cache(maxsize=256)
+def _source(provider: str, account: str) -> str:
+    return f"/{quote(provider, safe='')}/{quote(account, safe='')}"
 
 
 def routing_key(event_type: str, outcome: str) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 NAMESPACE = uuid.UUID("b7f2c0de-5a1e-4f0a-9c3d-2e8f6a417d90")
 
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
+
 
 def fax_id(provider: str, account: str, key: Sequence[str], salt: bytes | None = None) -> uuid.UUID:
     """
@@ -19,7 +21,7 @@ def fax_id(provider: str, account: str, key: Sequence[str], salt: bytes | None =
     The name is a JSON array, so that no two different keys can run together. With a salt (``[store] identity_salt``)
     an HMAC stands in for the name, so that ids cannot be guessed from a fax number.
     """
-    name = json.dumps(["v1", provider, account, *key], separators=(",", ":"), ensure_ascii=False)
+    name = _compact(["v1", provider, account, *key])
     if salt is not None:
         name = hmac.new(salt, name.encode(), hashlib.sha256).hexdigest()
     return uuid.uuid5(NAMESPACE, name)

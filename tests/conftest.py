@@ -1,13 +1,17 @@
 """Stores to test on, and servers that may not be there: their tests are skipped, counted and named in the summary."""
 
 import os
+import re
 import secrets
+import shutil
 import socket
 from collections import Counter
+from contextlib import contextmanager
 from functools import cache
 
 import psycopg
 import pytest
+from brokers import line, node  # noqa: F401 - fixtures
 from stock import stock
 
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
@@ -29,6 +33,9 @@ def pytest_runtest_setup(item):
         if not is_there(mark.args[0]):
             # .ci/run sets the variable: there, a test that cannot run has failed
             (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)(_ABSENT + mark.args[0])
+    for mark in item.iter_markers("tool"):
+        if shutil.which(mark.args[0]) is None:
+            (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)(f"no {mark.args[0]}")
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -38,6 +45,10 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line(
             f"{count} tests skipped: no {service} on 127.0.0.1:{SERVICES[service]}", yellow=True, bold=True
         )
+    for tool, count in sorted(Counter(re.findall(r"\bno (\w+)$", "\n".join(reasons), re.MULTILINE)).items()):
+        terminalreporter.write_line(
+            f"{count} tests skipped: the program {tool} is not installed", yellow=True, bold=True
+        )
 
 
 @pytest.fixture
@@ -46,9 +57,9 @@ def sqlite_url(tmp_path):
     return f"sqlite:///{tmp_path / 'store' / 'faxhook.db'}"
 
 
-@pytest.fixture
-def postgresql_url():
-    """An empty database of this test's own. A test that asks for it by name is marked service("postgresql")."""
+@contextmanager
+def postgresql_database():
+    """An empty database of one's own, gone at the end; its URL for a store."""
     name = f"faxhook_test_{secrets.token_hex(6)}"
     with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True, connect_timeout=5) as admin:
         # template0: nobody can be connected to it, which would stop the copying
@@ -58,6 +69,20 @@ def postgresql_url():
     finally:
         with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True, connect_timeout=5) as admin:
             admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def postgresql_url():
+    """An empty database of this test's own. A test that asks for it by name is marked service("postgresql")."""
+    with postgresql_database() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_postgresql_url():
+    """The same for all tests of a module."""
+    with postgresql_database() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))])

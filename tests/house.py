@@ -105,7 +105,7 @@ class House:
     def events(self) -> list[Any]:
         """The outbox's envelopes in row order."""
         tables = self.runtime.store.tables
-        joined = tables.events.join(tables.payloads, tables.payloads.c.event_id == tables.events.c.id)
+        joined = tables.events.join(tables.payloads, tables.payloads.c.seq == tables.events.c.seq)
         with self.runtime.store.reading() as connection:
             rows = connection.execute(
                 sa.select(tables.payloads.c.body).select_from(joined).order_by(tables.events.c.seq)

@@ -31,6 +31,15 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(receiver.__path__[0]).parent)}
 
 
+class Process(subprocess.Popen[bytes]):
+    """One that ends with the block it is used in, also where that fails."""
+
+    def __exit__(self, *failure: Any) -> None:
+        if failure[0] is not None:
+            self.kill()
+        super().__exit__(*failure)
+
+
 @dataclass(frozen=True)
 class Stock:
     config: Path
@@ -57,7 +66,7 @@ class Stock:
 
     def events(self) -> list[dict[str, Any]]:
         with self.runtime.store.reading() as connection:
-            return browsing.events(connection, self.runtime.store.tables, limit=10_000)
+            return browsing.events(connection, self.runtime.store.tables, limit=1_000_000)
 
     def states(self) -> dict[str, int]:
         return Counter(event["state"] for event in self.events())
@@ -69,16 +78,23 @@ class Stock:
         assert found[1] is not None
         return found[1]
 
+    def rewrite(self, event_id: str, **values: Any) -> None:
+        """Change what is stored as the event's payload, behind everybody's back."""
+        tables = self.runtime.store.tables
+        seq = sa.select(tables.events.c.seq).where(tables.events.c.id == event_id).scalar_subquery()
+        with self.runtime.store.writing() as connection:
+            connection.execute(tables.payloads.update().where(tables.payloads.c.seq == seq).values(values))
+
     def audit(self) -> list[tuple[str, str]]:
         table = self.runtime.store.tables.audit
         with self.runtime.store.reading() as connection:
             return [(row.action, row.subject) for row in connection.execute(sa.select(table).order_by(table.c.seq))]
 
-    def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, **options: Any) -> Process:
         """faxhook with these arguments and this configuration, its output piped."""
         piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [*FAXHOOK, *arguments, "--config", str(self.config)]
-        return subprocess.Popen(command, env=environment(), **(piped | options))
+        return Process(command, env=environment(), **(piped | options))
 
 
 @contextmanager
@@ -94,4 +110,4 @@ def stock(folder: Path, store_url: str, configuration: str = CONFIGURATION) -> I
     try:
         yield Stock(config, runtime)
     finally:
-        runtime.store.close()
+        runtime.close()

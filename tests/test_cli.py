@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import pty
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -157,6 +160,40 @@ def test_check_knows_what_providers_need(filled: Stock, old: str, new: str, key:
     assert key in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "auth", "can"),
+    [
+        (
+            "faxage",
+            '{ mode = "basic", credentials = [{ user = "u", password = "a-good-word" }] }',
+            "what can: none, and",
+        ),
+        ("efax", '{ mode = "digest", credentials = [{ user = "u", password = "a-good-word" }] }', "none, payload, and"),
+        ("retarus", '{ mode = "hmac", secrets = ["a-secret-of-16-characters"], header = "X-A" }', "basic, digest"),
+    ],
+)
+def test_check_warns_of_what_a_provider_cannot_do_and_stops_nothing(
+    filled: Stock, endpoint: str, auth: str, can: str
+) -> None:
+    head, name, tail = filled.config.read_text().partition(f"[endpoints.{endpoint}]")
+    filled.config.write_text(head + name + re.sub(r"(?m)^auth = .*$", f"auth = {auth}", tail, count=1))
+    result = run(filled, "check")
+    assert result.exit_code == 0
+    assert f"warning: endpoints.{endpoint}.auth.mode: " in result.output
+    assert can in result.output
+
+
+def test_check_wants_a_proxy_where_client_certificates_are(filled: Stock) -> None:
+    plain = filled.config.read_text()
+    certified = plain.replace("[endpoints.faxage]", f'[endpoints.faxage]\nclient_certificates = ["sha256:{64 * "a"}"]')
+    filled.config.write_text(certified)
+    result = run(filled, "check")
+    assert result.exit_code == 2
+    assert "endpoint faxage: client_certificates: expected server.trusted_proxies" in result.stderr
+    filled.config.write_text(certified.replace("[server]", '[server]\ntrusted_proxies = ["127.0.0.1"]'))
+    assert run(filled, "check").exit_code == 0
+
+
 def test_a_changed_account_stops_serve(filled: Stock) -> None:
     filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "emca"'))
     result = run(filled, "serve")
@@ -308,6 +345,94 @@ def test_republish_sends_the_same_bytes_again_and_is_noted(anywhere: Stock) -> N
     assert anywhere.audit()[0] == ("events.republish", f"id={older[0]}")
 
 
+# --- dead letters -----------------------------------------------------------------------------------------------------
+
+
+def park(made: Stock, *event_ids: str) -> None:
+    store = made.runtime.store
+    with store.writing() as connection:
+        outbox.park(connection, store.tables, event_ids)
+
+
+def damage(made: Stock, event_id: str) -> None:
+    """One byte of the payload, as a bad disk would."""
+    store = made.runtime.store
+    body = made.payload(event_id)
+    payloads = store.tables.payloads
+    with store.writing() as connection:
+        change = payloads.update().where(payloads.c.body == body)
+        connection.execute(change.values(body=body[:-9] + bytes([body[-9] ^ 1]) + body[-8:]))
+
+
+def test_dead_letters_are_listed_as_events_are(anywhere: Stock) -> None:
+    ids = sorted(anywhere.fill(3))
+    park(anywhere, ids[0], ids[1])
+    rows = loaded(anywhere, "dead-letters", "list", "--json")
+    assert {row["id"] for row in rows} == {ids[0], ids[1]}
+    assert rows[0].keys() == loaded(anywhere, "events", "list", "--json")[0].keys()
+    assert {row["state"] for row in rows} == {"dead"}
+    assert len(run(anywhere, "dead-letters", "list").stdout.splitlines()) == 3
+
+
+def test_a_dead_letter_is_masked_unless_revealed(filled: Stock) -> None:
+    (event_id,) = filled.fill(1)
+    assert run(filled, "dead-letters", "show", event_id).exit_code == 1
+    park(filled, event_id)
+    masked = run(filled, "dead-letters", "show", event_id)
+    assert json.loads(masked.stdout)["damaged"] is False
+    assert "Example Sender" not in masked.stdout
+    assert filled.audit() == []
+    assert "Example Sender" in run(filled, "dead-letters", "show", event_id, "--reveal").stdout
+    assert filled.audit() == [("dead-letters.reveal", event_id)]
+
+
+def test_a_replayed_dead_letter_is_sent_again_with_the_same_bytes(anywhere: Stock) -> None:
+    ids = sorted(anywhere.fill(3))
+    body = anywhere.payload(ids[0])
+    park(anywhere, *ids)
+    result = run(anywhere, "dead-letters", "replay", ids[0])
+    assert (result.exit_code, result.stdout) == (0, "1 event put into the queue again\n")
+    assert anywhere.states() == {"pending": 1, "dead": 2}
+    assert run(anywhere, "dead-letters", "replay", "--all").stdout == "2 events put into the queue again\n"
+    assert run(anywhere, "dead-letters", "replay", "--all").stdout == "0 events put into the queue again\n"
+    assert anywhere.states() == {"pending": 3}
+    assert anywhere.payload(ids[0]) == body
+    assert sorted(anywhere.audit()) == [("dead-letters.replay", event_id) for event_id in ids]
+
+
+def test_all_dead_letters_are_more_than_one_transaction_takes(filled: Stock) -> None:
+    ids = filled.fill(450)
+    park(filled, *ids)
+    assert run(filled, "dead-letters", "replay", "--all").exit_code == 0
+    assert filled.states() == {"pending": 450}
+
+
+def test_a_damaged_dead_letter_stays_and_is_said_to_be_damaged(anywhere: Stock) -> None:
+    ids = sorted(anywhere.fill(2))
+    park(anywhere, *ids)
+    damage(anywhere, ids[1])
+    for arguments in ([ids[1]], ["--all"]):
+        result = run(anywhere, "dead-letters", "replay", *arguments)
+        assert result.exit_code == 1
+        assert f"{ids[1]}: damaged" in result.stderr
+    assert anywhere.states() == {"pending": 1, "dead": 1}
+    assert ("dead-letters.replay", ids[1]) not in anywhere.audit()
+    shown = loaded(anywhere, "dead-letters", "show", ids[1])
+    assert (shown["damaged"], shown["payload"]) == (True, None)
+    assert "Example Sender" in run(anywhere, "dead-letters", "show", ids[1], "--reveal").stdout
+
+
+def test_only_dead_letters_are_replayed(filled: Stock) -> None:
+    (event_id,) = filled.fill(1)
+    publish_all(filled)
+    result = run(filled, "dead-letters", "replay", event_id)
+    assert result.exit_code == 1
+    assert "no such dead letter" in result.stderr
+    assert filled.states() == {"published": 1}
+    for arguments in ([], [event_id, "--all"]):
+        assert run(filled, "dead-letters", "replay", *arguments).exit_code == 2
+
+
 # --- receipts ---------------------------------------------------------------------------------------------------------
 
 
@@ -438,11 +563,33 @@ def test_a_purged_body_cannot_be_replayed_and_the_others_are(filled: Stock) -> N
 # --- secrets, schema --------------------------------------------------------------------------------------------------
 
 
-def test_a_new_secret_is_a_good_token_and_its_hash_is_of_it() -> None:
-    token, hashed = run(None, "secrets", "new").output.splitlines()
-    assert len(token) == 43
-    assert hashed == "sha256:" + hashlib.sha256(token.encode()).hexdigest()
-    assert run(None, "secrets", "new").output.splitlines()[0] != token
+KINDS = ["token", "basic", "digest", "client", "hmac"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_secret_comes_with_the_lines_that_configure_it(tmp_path: Path, kind: str) -> None:
+    secret, lines = run(None, "secrets", "new", "--kind", kind).output.split("\n", 1)
+    assert len(secret) >= 43
+    assert run(None, "secrets", "new", "--kind", kind).output.split("\n", 1)[0] != secret
+    needed = {"token": 'auth = { mode = "none" }\n', "client": 'auth = { mode = "none" }\ninsecure = true\n'}
+    endpoint = f'[endpoints.x]\nprovider = "openfax"\n{needed.get(kind, "")}'
+    (tmp_path / "x.toml").write_text(endpoint + lines.replace("…", "me"))
+    loaded = settings.load(tmp_path / "x.toml", {})
+    auth, hashed = loaded.endpoints["x"].auth, hashlib.sha256(secret.encode())
+    kept = {
+        "token": lambda: loaded.endpoints["x"].tokens[0].digest == hashed.digest(),
+        "basic": lambda: auth.credentials[0].password == f"sha256:{hashed.hexdigest()}",
+        "digest": lambda: auth.credentials[0].password == secret,
+        "client": lambda: loaded.clients["me"].secret == f"sha256:{hashed.hexdigest()}",
+        "hmac": lambda: isinstance(auth, settings.Signature) and auth.secrets == (secret,),
+    }
+    assert kept[kind]()
+    assert (secret in lines) == (kind in ("digest", "hmac"))
+
+
+def test_a_new_secret_is_a_path_token_unless_told_otherwise() -> None:
+    assert 'tokens = ["sha256:' in run(None, "secrets", "new").output
+    assert run(None, "secrets", "new", "--kind", "password").exit_code == 2
 
 
 def test_a_secret_is_hashed_from_standard_input() -> None:
@@ -451,6 +598,39 @@ def test_a_secret_is_hashed_from_standard_input() -> None:
     )
     assert check_password_hash(run(None, "secrets", "hash", "--scrypt", stdin="word\n").output.strip(), "word")
     assert run(None, "secrets", "hash", stdin="\n").exit_code == 2
+    assert run(None, "secrets", "hash", "word").exit_code == 2  # others could read it in the list of processes
+
+
+def test_the_ha1_of_a_secret_is_made_for_digest() -> None:
+    made = run(None, "secrets", "hash", "--digest", "--user", "Mufasa", "--realm", "a@host.com", stdin="päss\n").output
+    of = b"Mufasa:a@host.com:p\xc3\xa4ss"
+    assert made == f"ha1:{hashlib.md5(of).hexdigest()}:{hashlib.sha256(of).hexdigest()}\n"
+    for wrong in (
+        ["--digest"],
+        ["--digest", "--user", "x"],
+        ["--user", "x"],
+        ["--realm", "x"],
+        ["--scrypt", "--digest"],
+    ):
+        result = run(None, "secrets", "hash", *wrong, stdin="word\n")
+        assert result.exit_code == 2
+        assert "expected" in result.stderr
+
+
+def test_a_secret_is_asked_for_on_a_terminal_and_not_shown() -> None:
+    main_end, our_end = pty.openpty()
+    command = [*FAXHOOK, "secrets", "hash"]
+    with subprocess.Popen(command, stdin=our_end, stdout=subprocess.PIPE, stderr=our_end, env=environment()) as process:
+        os.close(our_end)
+        shown = b""
+        while shown.count(b": ") < 2:
+            shown += os.read(main_end, 1000)
+            if shown.endswith(b": "):
+                os.write(main_end, b"typed-word\n")
+        assert process.stdout is not None
+        assert process.stdout.read().decode().strip() == "sha256:" + hashlib.sha256(b"typed-word").hexdigest()
+    assert b"typed" not in shown
+    os.close(main_end)
 
 
 def test_the_event_schema_is_printed() -> None:

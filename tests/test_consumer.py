@@ -5,19 +5,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from stock import Stock
-
-
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
+from waiting import until
 
 
 def consumed(made: Stock, *options: str) -> list[bytes]:
@@ -139,10 +132,10 @@ def test_two_consumers_share_the_events(anywhere: Stock) -> None:
 
 def test_a_damaged_event_is_parked_and_the_others_go_on(filled: Stock) -> None:
     filled.fill(3)
-    payloads = filled.runtime.store.tables.payloads
-    damaged = filled.events()[1]["id"]
+    tables = filled.runtime.store.tables
+    damaged = sa.select(tables.events.c.seq).where(tables.events.c.id == filled.events()[1]["id"]).scalar_subquery()
     with filled.runtime.store.writing() as connection:
-        connection.execute(payloads.update().where(payloads.c.event_id == damaged).values(body=b"{}"))
+        connection.execute(tables.payloads.update().where(tables.payloads.c.seq == damaged).values(body=b"{}"))
     process = filled.start("consume")
     out, err = process.communicate(timeout=20)
     assert process.returncode == 0

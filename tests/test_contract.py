@@ -19,9 +19,10 @@ import click
 import jsonschema
 import pytest
 from cloudevents.core.formats.json import JSONFormat
+from prometheus_client.metrics import MetricWrapperBase
 from providers.samples import events, manifest, sample
 
-from receiver import errors, facts, metrics, providers, settings, worker
+from receiver import doctor, errors, facts, metrics, providers, settings, worker
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.providers._normalising import failed
@@ -335,7 +336,7 @@ def every_key(tmp_path) -> set[str]:
     """All keys of the configuration, dotted; the endpoint's name is <name>."""
     keys = set()
     for table in known_keys(tmp_path, "qqq = 1", "qqq"):
-        if table != "endpoints":
+        if table not in ("endpoints", "oauth2"):
             names = known_keys(tmp_path, f"[{table}]\nqqq = 1", f"{table}.qqq")
             keys |= {f"{table}.{name}" for name in names}
     names = known_keys(tmp_path, f"{ENDPOINT}qqq = 1", "endpoints.a.qqq")
@@ -348,13 +349,21 @@ def every_key(tmp_path) -> set[str]:
             unknown = "endpoints.a.auth.credentials[0].qqq"
             names = known_keys(tmp_path, auth % "credentials = [{ qqq = 1 }]", unknown)
             keys |= {f"endpoints.<name>.auth.credentials.{name}" for name in names}
-    return keys - {"endpoints.<name>.auth.credentials"}
+    unknown = "endpoints.a.auth.introspection.qqq"
+    asked = f'{ENDPOINT}auth = {{ mode = "oauth2", audience = "x", introspection = {{ qqq = 1 }} }}'
+    keys |= {f"endpoints.<name>.auth.introspection.{name}" for name in known_keys(tmp_path, asked, unknown)}
+    anybody = f'{ENDPOINT}auth = {{ mode = "none" }}\ninsecure = true\n'
+    assert known_keys(tmp_path, f"{anybody}[oauth2]\nqqq = 1", "oauth2.qqq") == ["clients"]
+    names = known_keys(tmp_path, f"{anybody}[oauth2.clients.x]\nqqq = 1", "oauth2.clients.x.qqq")
+    keys |= {f"oauth2.clients.<id>.{name}" for name in names}
+    keys |= {"endpoints.<name>.auth.required_claims.<claim>"}  # any
+    return keys - {f"endpoints.<name>.auth.{name}" for name in ("credentials", "introspection", "required_claims")}
 
 
 def test_every_configuration_key_is_documented(every_key):
     documented = first_words(DEPLOY_README)
     assert every_key <= documented
-    of_tables = {name for name in documented if re.match(r"(server|store|queue|retention|endpoints)\.", name)}
+    of_tables = {name for name in documented if re.match(r"(server|store|queue|retention|endpoints|oauth2)\.", name)}
     assert of_tables == every_key
 
 
@@ -379,13 +388,20 @@ def test_the_example_configuration_can_be_used(text, tmp_path):
         assert endpoint.timezone or not known[endpoint.provider].zoneless
 
 
+NAMED = {
+    "endpoints": "<name>",
+    "endpoints.<name>.auth.required_claims": "<claim>",
+    "oauth2.clients": "<id>",
+}
+
+
 def test_the_example_configuration_shows_every_key(every_key):
     shown = set()
 
     def walk(value, path):
         if isinstance(value, dict) and set(value) != {"file"}:
             for name, inner in value.items():
-                walk(inner, "endpoints.<name>" if path == "endpoints" else f"{path}.{name}".lstrip("."))
+                walk(inner, f"{path}.{NAMED.get(path, name)}".lstrip("."))
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for inner in value:
                 walk(inner, path)
@@ -398,7 +414,8 @@ def test_the_example_configuration_shows_every_key(every_key):
 
 def test_every_metric_is_documented():
     # in a process of its own: the counts of this one are other tests'
-    script = "from receiver import metrics; import sys; sys.stdout.buffer.write(metrics.render()[0])"
+    shown = "metrics.render(dict.fromkeys(metrics.GAUGES, 0))[0]"
+    script = f"from receiver import metrics; import sys; sys.stdout.buffer.write({shown})"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PROMETHEUS")}
     done = subprocess.run(
         [sys.executable, "-c", script],
@@ -409,9 +426,19 @@ def test_every_metric_is_documented():
     )
     exported = set(re.findall(r"^# TYPE (faxhook_\w+)", done.stdout, re.MULTILINE))
     in_code = set(re.findall(r'"(faxhook_\w+)"', inspect.getsource(metrics)))
-    documented = {name for name, *_ in table_below(DEPLOY_README, "### Metrics")}
+    documented = {name: labels for name, labels, _ in table_below(DEPLOY_README, "### Metrics")}
     assert exported == in_code
-    assert exported <= documented
+    assert documented.keys() == exported
+    for counter in (one for one in vars(metrics).values() if isinstance(one, MetricWrapperBase)):
+        (family,) = counter.describe()
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert documented[name] == ", ".join(counter._labelnames), name
+
+
+def test_every_check_of_the_doctor_is_documented():
+    checks = set(re.findall(r'Finding\(\s*"([a-z ]+)"', inspect.getsource(doctor)))
+    documented = [name for names, _ in table_below(DEPLOY_README, "### Doctor") for name in names.split("`, `")]
+    assert sorted(checks) == sorted(documented)
 
 
 # --- all documents --------------------------------------------------------------------------------------------------
@@ -467,13 +494,12 @@ def test_the_readme_names_every_provider():
 
 def test_versions_are_pinned_and_cover_what_the_project_needs():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
-    lines += [
-        line for line in (ROOT / "tests" / "requirements.txt").read_text().splitlines() if not line.startswith("#")
-    ]
+    files = (ROOT / "requirements.txt", ROOT / "tests" / "requirements.txt")
+    lines = [line for file in files for line in file.read_text().splitlines() if not line.startswith(("#", "-r "))]
     pinned = {plain(re.fullmatch(r"([\w.-]+)==[\w.]+(; .+)?", line)[1]) for line in lines}
     assert len(pinned) == len(lines)
-    assert {plain(re.match(r"[\w.-]+", needed)[0]) for needed in project["dependencies"]} <= pinned
+    needed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    assert {plain(re.match(r"[\w.-]+", one)[0]) for one in needed} - {"faxhook"} <= pinned
 
 
 def plain(name: str) -> str:

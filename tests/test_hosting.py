@@ -1,12 +1,15 @@
 """Where a store would be lost, and what is said of it."""
 
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from house import CONFIGURATION
+from house import CONFIGURATION, house
 
-from receiver import hosting, settings
+from receiver import hosting, serving, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.settings import Settings
@@ -47,7 +50,9 @@ def test_the_mount_of_a_file_is_found(mounts: Path, path: str, point: str, kind:
     assert hosting.mount(Path(path), mounts) == (point, kind)
 
 
-@pytest.mark.parametrize("variable", ["DYNO", "FLY_APP_NAME", "RENDER", "K_SERVICE"])
+@pytest.mark.parametrize(
+    "variable", ["DYNO", "FLY_APP_NAME", "RENDER", "K_SERVICE", "RAILWAY_ENVIRONMENT", "VCAP_APPLICATION"]
+)
 def test_a_platform_takes_no_store_it_would_forget(tmp_path: Path, mounts: Path, variable: str) -> None:
     platform = {variable: "1"}
     for path in ("/srv/faxhook.db", "/dev/shm/faxhook.db"):
@@ -85,10 +90,44 @@ def test_a_first_serve_on_a_platform_stops_and_writes_nothing(tmp_path: Path, mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_check_and_serve_look_at_the_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_that_starts_something_looks_at_the_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configured(tmp_path, f"sqlite:///{tmp_path}/faxhook.db", server="")
     monkeypatch.setenv("RENDER", "true")
-    for command in ("check", "serve"):
+    for command in ("check", "serve", "relay", "migrate", "doctor"):
         result = CliRunner().invoke(main, [command, "--config", str(tmp_path / "some.toml")])
         assert result.exit_code == 2
         assert "server.secret_key" in result.stderr
+    assert not (tmp_path / "faxhook.db").exists()
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder that is lost at a restart."""
+    folder = Path(tempfile.mkdtemp(dir="/dev/shm", prefix="faxhook-test-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+def test_a_store_in_memory_is_told_of_wherever_somebody_looks(
+    tmp_path: Path, in_memory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with house(tmp_path, f"sqlite:///{in_memory}/faxhook.db") as made:
+        ready = made.ask("GET", "/readyz")
+        assert ready.status == 200
+        (warning,) = ready.json["warnings"]
+    assert "(tmpfs) is memory" in warning
+    monkeypatch.setattr(serving, "serve", lambda *_, **__: 0)
+    for command in ("check", "doctor", "serve"):
+        result = CliRunner().invoke(main, [command, "--config", str(made.config)])
+        assert result.exit_code == 0, result.output
+        assert "(tmpfs) is memory" in result.output, command
+
+
+def test_a_loss_that_was_accepted_is_no_doubt(tmp_path: Path, in_memory: Path) -> None:
+    accepted = CONFIGURATION.replace("[store]\n", "[store]\nephemeral_ok = true\n")
+    with house(tmp_path, f"sqlite:///{in_memory}/faxhook.db", accepted) as made:
+        assert "warnings" not in made.ask("GET", "/readyz").json

@@ -57,6 +57,13 @@ def test_a_file_that_is_there_is_never_overwritten(here: Path) -> None:
     assert (here / "faxhook.toml").read_text() == "mine"
 
 
+def test_init_shows_where_the_broker_is_and_not_its_password(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAXHOOK_BROKER_URL", "amqp://user:hidden-word@127.0.0.1:5672//")
+    done = CliRunner().invoke(main, ["init"], catch_exceptions=False)
+    assert "queue  amqp://127.0.0.1:5672" in done.output
+    assert "hidden-word" not in done.output
+
+
 def test_init_prints_urls_with_masked_tokens(here: Path) -> None:
     result = CliRunner().invoke(main, ["init"])
     assert result.exit_code == 0

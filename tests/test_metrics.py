@@ -1,11 +1,22 @@
 """Counters as Prometheus reads them, from one process and from several."""
 
 import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import sqlalchemy as sa
+from house import House, house
 
 import receiver
+from receiver import app
+from receiver.store import now_ms, outbox
+from receiver.store.leading import sign_of_life
 
 PROCESS = """
 import os, sys
@@ -16,7 +27,7 @@ for _ in range(3):
         metrics.requests.labels("acme", "200").inc()
         metrics.requests.labels("-", "404").inc()
         metrics.receipts.labels("acme", "accepted", "").inc()
-        metrics.events.labels("acme", "fax.completed.v1", "delivered").inc(2)
+        metrics.events.labels("acme", "fax.completed.v1", "delivered", "").inc(2)
         metrics.differing_facts.labels("sender.name").inc()
         metrics.unknown_codes.labels("retarus").inc()
         metrics.unreadable_fields.labels("efax").inc()
@@ -24,7 +35,9 @@ for _ in range(3):
         os._exit(0)
     pid, _ = os.wait()
     metrics.mark_process_dead(pid)
-text, content_type = metrics.render({"faxhook_outbox_pending": 7, "faxhook_relay_lag_seconds": 0.5})
+text, content_type = metrics.render(
+    {"faxhook_backlog_events": 7, "faxhook_commit_to_consumer_seconds": {"0.5": 0.25, "0.99": 2}}
+)
 assert content_type.startswith("text/plain")
 sys.stdout.buffer.write(text)
 """
@@ -48,7 +61,7 @@ def test_several_processes_are_summed(tmp_path: Path) -> None:
     assert 'faxhook_requests_total{code="200",endpoint="acme"} 3.0' in text
     assert 'faxhook_requests_total{code="404",endpoint="-"} 3.0' in text
     assert 'faxhook_receipts_total{endpoint="acme",reason="",state="accepted"} 3.0' in text
-    assert 'faxhook_events_total{endpoint="acme",outcome="delivered",type="fax.completed.v1"} 6.0' in text
+    assert 'faxhook_events_total{endpoint="acme",outcome="delivered",reason="",type="fax.completed.v1"} 6.0' in text
     assert 'faxhook_differing_facts_total{field="sender.name"} 3.0' in text
     assert 'faxhook_unknown_codes_total{provider="retarus"} 3.0' in text
     assert 'faxhook_unreadable_fields_total{provider="efax"} 3.0' in text
@@ -64,14 +77,152 @@ def test_alarms_are_there_before_the_first_one(tmp_path: Path) -> None:
         assert 'faxhook_outcome_flips_total{endpoint="acme"} 0.0' in text
 
 
-def test_gauges_of_the_store_are_shown_as_given(tmp_path: Path) -> None:
+def test_figures_of_the_store_are_shown_as_given(tmp_path: Path) -> None:
     for text in (rendered(PROMETHEUS_MULTIPROC_DIR=str(tmp_path)), rendered()):
-        assert "faxhook_outbox_pending 7.0" in text
-        assert "faxhook_relay_lag_seconds 0.5" in text
-        assert "# TYPE faxhook_outbox_pending gauge" in text
+        assert "faxhook_backlog_events 7.0" in text
+        assert "# TYPE faxhook_backlog_events gauge" in text
+        assert 'faxhook_commit_to_consumer_seconds{quantile="0.5"} 0.25' in text
+        assert 'faxhook_commit_to_consumer_seconds{quantile="0.99"} 2.0' in text
 
 
 def test_one_process_needs_no_directory() -> None:
     text = rendered()
     assert "# TYPE faxhook_requests_total counter" in text
     assert any(line.startswith("process_resident_memory_bytes") for line in text)
+
+
+# --- as they are asked for ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
+    monkeypatch.setattr(app, "_FIGURES_SECONDS", 0.0)
+    monkeypatch.setattr(app, "_READY_SECONDS", 0.0)
+    with house(tmp_path, store_url) as one:
+        yield one
+
+
+def fax(made: House, number: int, status: int = 0) -> None:
+    fields = {"OutTransID": number, "AccountID": 123456789, "LastStatus": status}
+    assert made.post("openfax", urlencode(fields)).status == 200
+
+
+def figures(made: House) -> dict[str, float]:
+    """The series read from the store."""
+    text = made.ask("GET", "/metrics").body.decode()
+    found = re.findall(r"^(faxhook_(?:store|backlog|dead|relay|commit)\S+) (\S+)$", text, re.MULTILINE)
+    return {name: float(value) for name, value in found}
+
+
+def publish(made: House, count: int, *, after_ms: int) -> None:
+    store = made.runtime.store
+    with store.writing() as connection:
+        rows, _ = outbox.pending(connection, store.tables, count)
+        for row in rows:
+            outbox.publish(connection, store.tables, [row.seq], row.created_at_ms + after_ms)
+
+
+def test_a_new_store_has_figures_too(made: House) -> None:
+    assert figures(made) == {
+        "faxhook_store_up": 1,
+        "faxhook_backlog_events": 0,
+        "faxhook_backlog_oldest_seconds": 0,
+        "faxhook_dead_letters": 0,
+        "faxhook_relay_last_seen_timestamp_seconds": 0,
+        "faxhook_relay_trouble": 0,
+    }
+
+
+def test_backlog_dead_letters_and_delays_are_those_of_the_store(made: House) -> None:
+    for number in range(6):
+        fax(made, number)
+    publish(made, 2, after_ms=1500)
+    store = made.runtime.store
+    with store.writing() as connection:
+        leased, _ = outbox.lease(connection, store.tables, "somebody/1/1", 1, now_ms())
+        waiting, _ = outbox.pending(connection, store.tables, 1)
+        outbox.park(connection, store.tables, [waiting[0].event_id])
+        events = store.tables.events
+        an_hour_ago = events.update().where(events.c.seq == leased[0].seq).values(created_at_ms=now_ms() - 3_600_000)
+        connection.execute(an_hour_ago)
+    found = figures(made)
+    assert found["faxhook_backlog_events"] == 3
+    assert found["faxhook_dead_letters"] == 1
+    assert 3600 <= found["faxhook_backlog_oldest_seconds"] < 3660
+    assert found['faxhook_commit_to_consumer_seconds{quantile="0.5"}'] == 1.5
+    assert found['faxhook_commit_to_consumer_seconds{quantile="0.99"}'] == 1.5
+
+
+def test_the_relays_life_and_trouble_are_seen_and_turn_nothing_red(made: House) -> None:
+    store = made.runtime.store
+    began = now_ms() - 7000
+    with store.writing() as connection:
+        sign_of_life(connection, store.tables, began, "connection")
+        sign_of_life(connection, store.tables, began + 5000, "timeout")
+    found = figures(made)
+    assert found["faxhook_relay_trouble"] == 1
+    assert found["faxhook_relay_last_seen_timestamp_seconds"] == pytest.approx((began + 5000) / 1000)
+    ready = made.ask("GET", "/readyz")
+    assert ready.status == 200
+    told = ready.json["relay"]
+    assert (told["alive"], told["trouble"]) == (True, "timeout")
+    assert told["trouble_since"] < told["seen_at"]
+    with store.writing() as connection:
+        sign_of_life(connection, store.tables, now_ms(), None)
+    assert figures(made)["faxhook_relay_trouble"] == 0
+    assert made.ask("GET", "/readyz").json["relay"]["trouble_since"] is None
+
+
+def test_a_relay_that_has_been_silent_for_minutes_is_not_alive(made: House) -> None:
+    assert made.ask("GET", "/readyz").json["relay"]["alive"] is False
+    with made.runtime.store.writing() as connection:
+        sign_of_life(connection, made.runtime.store.tables, now_ms() - 120_000, None)
+    assert made.ask("GET", "/readyz").json["relay"]["alive"] is False
+
+
+def test_readiness_tells_the_backlog_to_those_who_may_know(made: House) -> None:
+    fax(made, 1)
+    ready = made.ask("GET", "/readyz")
+    assert ready.json["backlog"]["events"] == 1
+    assert ready.json["dead_letters"] == 0
+    stranger = made.ask("GET", "/readyz", X_Forwarded_For="198.51.100.7")
+    assert (stranger.status, stranger.body) == (200, b"")
+
+
+def test_a_store_that_is_away_leaves_the_counters(tmp_path: Path, sqlite_url: str) -> None:
+    with house(tmp_path, sqlite_url) as made:
+        fax(made, 1)
+        made.runtime.store.close()
+        assert made.runtime.store.file is not None
+        made.runtime.store.file.path.unlink()
+        answer = made.ask("GET", "/metrics")
+        assert answer.status == 200
+        assert b"# TYPE faxhook_requests_total counter" in answer.body
+        assert figures(made) == {"faxhook_store_up": 0}
+        ready = made.ask("GET", "/readyz")
+        assert (ready.status, ready.json["ready"]) == (503, False)
+
+
+def test_events_are_counted_by_outcome_and_reason(made: House) -> None:
+    def counted() -> float:
+        labels = r'endpoint="openfax",outcome="failed",reason="busy",type="fax.completed.v1"'
+        found = re.search(rf"faxhook_events_total\{{{labels}\}} (\S+)", made.ask("GET", "/metrics").body.decode())
+        return float(found[1]) if found else 0.0
+
+    fax(made, 1)
+    before = counted()
+    fax(made, 2, status=2)
+    assert counted() == before + 1
+
+
+def test_figures_take_little_where_a_hundred_thousand_events_wait(made: House) -> None:
+    store = made.runtime.store
+    events = store.tables.events
+    row = {"type": "fax.completed.v1", "outcome": "delivered", "state": "pending", "created_at_ms": now_ms()}
+    with store.writing(time.monotonic() + 60) as connection:
+        for start in range(0, 100_000, 10_000):
+            rows = [{**row, "id": f"{number}", "fax_id": f"{number}"} for number in range(start, start + 10_000)]
+            connection.execute(sa.insert(events), rows)
+    began = time.monotonic()
+    assert figures(made)["faxhook_backlog_events"] == 100_000
+    assert time.monotonic() - began < 1.0

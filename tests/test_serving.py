@@ -6,11 +6,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import live
+from waiting import until
 
 import receiver
 
@@ -61,13 +62,6 @@ def parent(folder: Path, web: str, relay: str = "") -> Iterator["subprocess.Pope
     finally:
         process.kill()
         process.wait()
-
-
-def until(condition: Callable[[], object], seconds: float = 15) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def notes(folder: Path, name: str, word: str) -> list[int]:

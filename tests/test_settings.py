@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import threading
 from collections.abc import Mapping
 from dataclasses import FrozenInstanceError
@@ -18,6 +19,7 @@ from receiver.errors import ConfigurationError
 from receiver.settings import NoConfiguration, Settings
 
 TOKEN = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
+WHSEC = "whsec_" + 32 * "A"
 ENDPOINT = f"""
 [endpoints.openfax]
 provider = "openfax"
@@ -46,6 +48,27 @@ def with_auth(auth: str, more: str = "") -> str:
 
 def basic(password: str) -> str:
     return with_auth(f'{{ mode = "basic", credentials = [ {{ user = "u", password = "{password}" }} ] }}')
+
+
+def digest(password: str, more: str = "") -> str:
+    auth = f'mode = "digest", credentials = [ {{ user = "u", password = "{password}" }} ]'
+    return with_auth(f"{{ {', '.join(filter(None, [auth, more]))} }}")
+
+
+def oauth2(more: str) -> str:
+    return with_auth(f'{{ mode = "oauth2", {more} }}')
+
+
+def hmac(secrets: str, more: str = "") -> str:
+    """A secret in quotes, or none."""
+    parts = ['mode = "hmac"', f"secrets = [{secrets}]" if secrets else "", more]
+    return with_auth(f"{{ {', '.join(filter(None, parts))} }}")
+
+
+OWN_ISSUER = with_auth('{ mode = "oauth2", issuer = "self" }')
+OAUTH2_CLIENT = '[oauth2.clients.x]\nsecret = "a-secret-of-a-client"\n'
+REMOTE = 'mode = "oauth2", issuer = "https://login.example.com/", audience = "faxhook"'
+ASKED = 'introspection = { url = "https://login.example.com/introspect", client_id = "x", client_secret = "y" }'
 
 
 # --- where it comes from --------------------------------------------------------------------------------------------
@@ -244,8 +267,8 @@ def test_variables_of_the_platform_win(tmp_path: Path) -> None:
         ("PORT", "70000"),
         ("WEB_CONCURRENCY", "0"),
         ("DATABASE_URL", "mysql://u:hidden@h/d"),
-        ("FAXHOOK_BROKER_URL", "amqp://u:hidden@h"),
-        ("CLOUDAMQP_URL", "amqp://u:hidden@h"),
+        ("FAXHOOK_BROKER_URL", "mqtt://u:hidden@h"),
+        ("CLOUDAMQP_URL", "mqtt://u:hidden@h"),
     ],
 )
 def test_a_variable_of_the_platform_that_cannot_be_used_is_named(tmp_path: Path, name: str, value: str) -> None:
@@ -273,12 +296,27 @@ REFUSED = [
     ("server = 1\n" + ENDPOINT, "server", "a table"),
     (SERVER + "bind = 8000", "server.bind", "a string"),
     (SERVER + 'trusted_proxies = "10.0.0.0/8"', "server.trusted_proxies", "a list"),
-    (ENDPOINT + "[oauth2.clients.x]\n", "oauth2", "not yet available"),
+    (ENDPOINT + "[oauth2.clients.x]\n", "oauth2.clients.x.secret", "missing"),
+    (ENDPOINT + '[oauth2.clients."x y"]\nsecret = "hidden"', "oauth2.clients.x y", "client_id"),
+    (ENDPOINT + '[oauth2.clients.x]\nsecret = "hidden"', "oauth2.clients.x.secret", "at least 16"),
+    (OWN_ISSUER, "oauth2.clients", 'endpoints.faxage.auth.issuer is "self"'),
+    (
+        with_auth('{ mode = "oauth2", issuer = "self", allowed_clients = ["y"] }') + OAUTH2_CLIENT,
+        "endpoints.faxage.auth.allowed_clients[0]",
+        "oauth2.clients",
+    ),
     (ENDPOINT + '[store]\nencryption_key = "hidden"', "store.encryption_key", "not yet available"),
-    (ENDPOINT + '[queue]\nurl = "amqp://hidden@x"', "queue.url", "not yet available"),
-    (ENDPOINT + '[queue]\nexchange = "x"', "queue.exchange", "not yet available"),
-    (ENDPOINT + '[queue]\nqueue = "x"', "queue.queue", "not yet available"),
-    (ENDPOINT + "[queue]\ndeclare = true", "queue.declare", "not yet available"),
+    (ENDPOINT + '[queue]\nurl = "hidden://x"', "queue.url", "amqps://"),
+    (ENDPOINT + '[queue]\nurl = "amqp:hidden"', "queue.url", "amqps://"),
+    (ENDPOINT + '[queue]\nurl = "amqp://user:hid/den@127.0.0.1:5672//"', "queue.url", "percent-encoded"),
+    (ENDPOINT + '[queue]\nurl = "redis://:hid/den@127.0.0.1"', "queue.url", "percent-encoded"),
+    (ENDPOINT + '[queue]\nurl = "amqp://hidden;redis://hidden"', "queue.url", "amqps://"),
+    (ENDPOINT + '[queue]\nurl = "confluentkafka://hidden"', "queue.url", "loses"),
+    (ENDPOINT + '[queue]\nurl = "gcpubsub://hidden"', "queue.url", "before the server has it"),
+    (ENDPOINT + '[queue]\nurl = "azureservicebus://hidden"', "queue.url", "faxhook[azure]"),
+    (ENDPOINT + '[queue]\nexchange = "amq.hidden"', "queue.exchange", "not beginning with amq."),
+    (ENDPOINT + '[queue]\nqueue = "hidden/"', "queue.queue", "A-Za-z0-9"),
+    (ENDPOINT + '[queue]\ndeclare = "hidden"', "queue.declare", "true or false"),
     # the server
     (SERVER + 'bind = "8000"', "server.bind", "<host>:<port>"),
     (SERVER + 'bind = "x:70000"', "server.bind", "<host>:<port>"),
@@ -321,14 +359,29 @@ REFUSED = [
     (OPENFAX.replace(TOKEN, "hidden"), "endpoints.openfax.tokens[0]", "16"),
     (OPENFAX.replace(TOKEN, "hidden/hidden/hidden"), "endpoints.openfax.tokens[0]", "16"),
     (OPENFAX.replace(TOKEN, "sha256:hidden"), "endpoints.openfax.tokens[0]", "64"),
+    *(
+        (with_auth('{ mode = "none" }', f'client_certificates = ["{text}"]'), "client_certificates[0]", "64 hex")
+        for text in ("hidden", "sha256:hidden", "ab" * 32, "sha256:" + ":".join(["ab"] * 31), "sha1:" + "ab" * 20)
+    ),
+    (SERVER + 'client_certificate_header = "X_Cert"', "server.client_certificate_header", "hyphens"),
     # auth
     (with_auth('{ mode = "none" }'), "endpoints.faxage.auth", "insecure = true"),
     (with_auth('"none"', "insecure = true"), "endpoints.faxage.auth", "a table"),
-    (with_auth("{}"), "endpoints.faxage.auth.mode", "none, basic, payload"),
-    (with_auth('{ mode = "bearer" }'), "endpoints.faxage.auth.mode", "none, basic, payload"),
-    (with_auth('{ mode = "digest", nonce_lifetime = "5m" }'), "endpoints.faxage.auth.mode", "not yet available"),
-    (with_auth('{ mode = "oauth2" }'), "endpoints.faxage.auth.mode", "not yet available"),
-    (with_auth('{ mode = "hmac" }'), "endpoints.faxage.auth.mode", "not yet available"),
+    (with_auth("{}"), "endpoints.faxage.auth.mode", "none, basic, digest, oauth2, hmac, payload"),
+    (with_auth('{ mode = "bearer" }'), "endpoints.faxage.auth.mode", "none, basic, digest, oauth2, hmac, payload"),
+    (with_auth('{ mode = "oauth2" }'), "endpoints.faxage.auth.issuer", "https://"),
+    (with_auth('{ mode = "oauth2", issuer = "http://hidden/" }'), "endpoints.faxage.auth.issuer", "https://"),
+    (with_auth('{ mode = "oauth2", issuer = "https://x" }'), "endpoints.faxage.auth.audience", "missing"),
+    (with_auth(f'{{ {REMOTE}, algorithms = ["HS256"] }}'), "endpoints.faxage.auth.algorithms[0]", "RS256"),
+    (with_auth(f'{{ {REMOTE}, typ = "JWT" }}'), "endpoints.faxage.auth.typ", "at+jwt"),
+    (with_auth(f"{{ {REMOTE}, scope = 'a\"b' }}"), "endpoints.faxage.auth.scope", "scopes"),
+    (with_auth(f"{{ {REMOTE}, introspection = {{}} }}"), "endpoints.faxage.auth.introspection.url", "missing"),
+    (with_auth(f'{{ {REMOTE}, {ASKED}, typ = "at+jwt" }}'), "endpoints.faxage.auth.typ", "not beside introspection"),
+    (
+        with_auth('{ mode = "oauth2", issuer = "self", algorithms = ["RS256"] }'),
+        "endpoints.faxage.auth.algorithms",
+        "faxhook makes itself",
+    ),
     (with_auth('{ mode = "none", realm = "x" }', "insecure = true"), "endpoints.faxage.auth.realm", "unknown key"),
     (with_auth('{ mode = "basic", issuer = "x" }'), "endpoints.faxage.auth.issuer", "unknown key"),
     (with_auth('{ mode = "basic", realm = "a\\"b" }'), "endpoints.faxage.auth.realm", "[A-Za-z0-9 ._-]"),
@@ -344,6 +397,30 @@ REFUSED = [
     (basic("scrypt:3:8:1$a$" + 128 * "0"), "endpoints.faxage.auth.credentials[0].password", "scrypt:"),
     (basic("pbkdf2:md4$hidden$00"), "endpoints.faxage.auth.credentials[0].password", "pbkdf2:"),
     (basic("ha1:hidden"), "endpoints.faxage.auth.credentials[0].password", "plain"),
+    # digest
+    (digest("sha256:" + 64 * "0"), "endpoints.faxage.auth.credentials[0].password", "no other hash can answer Digest"),
+    (digest("scrypt:hidden"), "endpoints.faxage.auth.credentials[0].password", "no other hash can answer Digest"),
+    (digest("ha1:" + 31 * "0"), "endpoints.faxage.auth.credentials[0].password", "32 hex digits"),
+    (digest("ha1:" + 32 * "0"), "endpoints.faxage.auth.credentials[0].password", "that of SHA-256 is missing"),
+    (digest("x", 'nonce_lifetime = "5"'), "endpoints.faxage.auth.nonce_lifetime", "7d"),
+    (digest("x", 'algorithms = ["MD4"]'), "endpoints.faxage.auth.algorithms[0]", "MD5 or SHA-256"),
+    (digest("x", 'prefix = "fax/"'), "endpoints.faxage.auth.prefix", "/fax"),
+    (digest("x", 'ignore_query = "hidden"'), "endpoints.faxage.auth.ignore_query", "true or false"),
+    # oauth2
+    (oauth2('audience = "a"'), "endpoints.faxage.auth.issuer", "https://"),
+    (oauth2('issuer = "http://hidden", audience = "a"'), "endpoints.faxage.auth.issuer", "https://"),
+    (oauth2('issuer = "https://a"'), "endpoints.faxage.auth.audience", "anybody's would do"),
+    (oauth2('issuer = "self", jwks_uri = "https://a"'), "endpoints.faxage.auth.jwks_uri", "not for issuer"),
+    (oauth2('issuer = "https://a", audience = "a", algorithms = ["HS256"]'), "auth.algorithms[0]", "RS256"),
+    (oauth2('audience = "a", introspection = { url = "http://hidden" }'), "auth.introspection.url", "https://"),
+    # hmac
+    (hmac(""), "endpoints.faxage.auth.secrets", "whsec_"),
+    (hmac('"whsec_hidden"'), "endpoints.faxage.auth.secrets[0]", "whsec_"),
+    (hmac(f'"{WHSEC}"', 'encoding = "hex"'), "endpoints.faxage.auth.encoding", "header beside it"),
+    (hmac('"hidden"', 'header = "X-Signature"'), "endpoints.faxage.auth.secrets[0]", "16"),
+    (hmac(f'"{WHSEC}"', 'header = "X_Signature"'), "endpoints.faxage.auth.header", "hyphens"),
+    (hmac(f'"{WHSEC}"', 'header = "X-A", encoding = "hidden"'), "endpoints.faxage.auth.encoding", "base64"),
+    (hmac(f'"{WHSEC}"', 'tolerance = "0s"'), "endpoints.faxage.auth.tolerance", "7d"),
 ]
 
 
@@ -354,7 +431,7 @@ def test_what_is_not_understood_is_refused_with_key_and_expectation(
     tmp_path: Path, text: str, key: str, expected: str
 ) -> None:
     message = refusal(tmp_path, text)
-    assert f": {key}: " in message
+    assert re.search(rf"[ .]{re.escape(key)}: ", message)
     assert expected in message
     assert "hidden" not in message
 
@@ -427,6 +504,12 @@ def test_a_password_may_be_plain_or_hashed(tmp_path: Path, password: str) -> Non
     assert load(tmp_path, basic(password)).endpoints["faxage"].auth.credentials[0].password == password
 
 
+@pytest.mark.parametrize("digits", ["ab" * 32, "AB" * 32, ":".join(["AB"] * 32)])
+def test_client_certificates_are_known_by_their_fingerprint(tmp_path: Path, digits: str) -> None:
+    endpoint = load(tmp_path, with_auth('{ mode = "none" }', f'client_certificates = ["sha256:{digits}"]'))
+    assert endpoint.endpoints["faxage"].client_certificates == (b"\xab" * 32,)
+
+
 def test_a_token_may_be_its_digest(tmp_path: Path) -> None:
     digest = hashlib.sha256(TOKEN.encode()).digest()
     (token,) = load(tmp_path, OPENFAX.replace(TOKEN, f"sha256:{digest.hex()}")).endpoints["openfax"].tokens
@@ -485,6 +568,21 @@ def test_a_sound_configuration_raises_no_doubt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "second",
+    [
+        basic("x"),
+        basic("y").replace('mode = "basic"', 'mode = "basic", realm = "other"'),
+        basic("y").replace('provider = "faxage"', 'provider = "retarus"'),
+        hmac(f'"{WHSEC}"'),
+        with_auth('{ mode = "none" }', f'client_certificates = ["sha256:{64 * "A"}"]'),
+    ],
+)
+def test_two_endpoints_of_equal_strength_that_no_client_can_mix_up_raise_no_doubt(tmp_path: Path, second: str) -> None:
+    text = basic("x") + second.replace("[endpoints.faxage]", "[endpoints.second]")
+    assert configuration.doubts(load(tmp_path, text)) == []
+
+
+@pytest.mark.parametrize(
     ("text", "doubt"),
     [
         (with_auth('{ mode = "none" }', "insecure = true"), "endpoints.faxage: insecure = true"),
@@ -492,10 +590,42 @@ def test_a_sound_configuration_raises_no_doubt(tmp_path: Path) -> None:
         (OPENFAX.replace(TOKEN, "hidden-hidden-hid"), "endpoints.openfax: tokens[0]: shorter than 22"),
         (SERVER + 'public_url = "http://hooks.example.com"', "server.public_url: http://"),
         (SERVER + 'bind = "0.0.0.0:80"', "server.bind: 0.0.0.0:80 without ops_token"),
+        (SERVER + 'trusted_proxies = ["0.0.0.0/0"]', "server.trusted_proxies: 0.0.0.0/0 is everybody"),
         (SHARED + f'tokens = ["{TOKEN}"]', "endpoints.weak: weaker protection than endpoints.faxage"),
         (basic("x").replace('"x"', '"x", not_after = 2020-01-01'), "auth.credentials[0]: expired at 2020-01-01"),
         (basic("x").replace('"x"', '"x", not_before = 2999-01-01'), "auth.credentials[0]: not valid before 2999"),
         (ENDPOINT + '[retention]\nids = "20d"\nrejected = "20d"', "retention.ids: below 30d"),
+        (OPENFAX.replace(TOKEN, "please-change-me-hidden"), "tokens[0]: looks like a placeholder"),
+        *(
+            (basic(password), "auth.credentials[0].password: looks like a placeholder")
+            for password in ("password", "Secret1", "change-me", "<hidden>", "…", "...", "xxxx", "12345678", "test")
+        ),
+        (digest("x", 'nonce_lifetime = "10s"'), "auth.nonce_lifetime: below 30s"),
+        (digest("x", 'nonce_lifetime = "2h"'), "auth.nonce_lifetime: above 1h"),
+        (hmac('"hidden-hidden-hidden"', 'header = "X-A"'), "auth.timestamp_header: without it"),
+        (hmac(f'"{WHSEC}"', 'tolerance = "1d"'), "auth.tolerance: above 1h"),
+        (
+            hmac('"change-me-change-me"', 'header = "X-A", timestamp_header = "X-B"'),
+            "auth.secrets[0]: looks like a placeholder",
+        ),
+        (
+            basic("x") + basic("y").replace("[endpoints.faxage]", "[endpoints.second]"),
+            "endpoints.second: auth.realm is that of endpoints.faxage",
+        ),
+        (ENDPOINT + OAUTH2_CLIENT, "oauth2.clients: without an endpoint"),
+        (
+            OWN_ISSUER.replace('"self"', '"self", allowed_clients = ["x"]')
+            + OAUTH2_CLIENT
+            + OAUTH2_CLIENT.replace(".x]", ".y]"),
+            "oauth2.clients.y: no endpoint allows this client",
+        ),
+        (
+            with_auth(f"{{ {REMOTE} }}")
+            + SHARED.partition("[endpoints.weak]")[1]
+            + SHARED.partition(".weak]")[2]
+            + f'tokens = ["{TOKEN}"]',
+            "endpoints.weak: weaker protection than endpoints.faxage",
+        ),
     ],
 )
 def test_what_is_legal_but_doubtful_is_said(tmp_path: Path, text: str, doubt: str) -> None:
@@ -526,6 +656,18 @@ def test_a_password_no_client_can_send_is_refused(tmp_path: Path) -> None:
 def test_the_hash_of_nothing_is_no_token(tmp_path: Path) -> None:
     nothing = hashlib.sha256(b"").hexdigest()
     assert "tokens[0]" in refusal(tmp_path, ENDPOINT.replace(TOKEN, f"sha256:{nothing}"))
+
+
+def test_the_hash_of_nothing_is_no_password(tmp_path: Path) -> None:
+    nothing = hashlib.sha256(b"").hexdigest()
+    assert "expected a plain password" in refusal(tmp_path, basic(f"sha256:{nothing.upper()}"))
+
+
+def test_the_hash_of_nothing_is_no_secret_of_a_client(tmp_path: Path) -> None:
+    """A form without client_secret would hold it."""
+    nothing = hashlib.sha256(b"").hexdigest()
+    text = f'{ENDPOINT}\n[oauth2.clients.retarus]\nsecret = "sha256:{nothing}"'
+    assert "oauth2.clients.retarus.secret" in refusal(tmp_path, text)
 
 
 def test_a_percent_sign_in_the_path_of_the_store_is_itself(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ def test_an_expired_credential_is_not_used(tmp_path):
         + f'auth = {{ mode = "payload", credentials = [{old}, {{ user = "me", password = "p" }}] }}'
     )
     (target,) = chosen(tmp_path, text)
-    assert (target.user, target.password) == ("me", "p")
+    assert (target.identity.user, target.identity.password) == ("me", "p")
 
 
 def test_what_is_known_as_a_hash_only_cannot_be_sent(tmp_path):
@@ -192,7 +192,12 @@ def test_what_is_known_as_a_hash_only_cannot_be_sent(tmp_path):
     with pytest.raises(ConfigurationError, match=r"endpoints\.one\.auth\.credentials: .*--to"):
         chosen(tmp_path, password)
     (target,) = chosen(tmp_path, password, to="https://me:p%40ss@hooks.example.com/callbacks/one/token?x=1")
-    assert (target.user, target.password, target.host, target.port) == ("me", "p@ss", "hooks.example.com", 443)
+    assert (target.identity.user, target.identity.password, target.host, target.port) == (
+        "me",
+        "p@ss",
+        "hooks.example.com",
+        443,
+    )
     assert target.path == "/callbacks/one/token?x=1"
     assert "p@ss" not in repr(target)
 

@@ -10,9 +10,32 @@ import binascii
 import re
 
 from receiver import errors
+from receiver.auth.credentials import Credentials
+from receiver.auth.request import Request
 
 _HEADER = re.compile(r"(?P<scheme>[!#$%&'*+.^_`|~0-9A-Za-z-]+)(?: +(?P<rest>.*))?", re.DOTALL)
 _REALM = re.compile(r"[\x20-\x7e]*")
+
+
+class Basic:
+    """The Basic of one endpoint."""
+
+    def __init__(self, realm: str, credentials: Credentials) -> None:
+        self._challenge = challenge(realm)
+        self._credentials = credentials
+
+    def verify(self, request: Request) -> None:
+        """
+        Raises Unauthorized, with the challenge, unless the header holds right credentials.
+
+        Many clients send credentials only after that challenge. Raises MalformedCredentials for a header that cannot
+        be read, and Unavailable when too many credentials are being checked.
+        """
+        given = parse(request.authorization)
+        if given is None:
+            raise errors.Challenged("Expected HTTP Basic credentials.", headers=[self._challenge])
+        if not self._credentials.match(*given):
+            raise errors.Unauthorized("The user or the password is wrong.", headers=[self._challenge])
 
 
 def parse(authorization: str | None) -> tuple[str, str] | None:

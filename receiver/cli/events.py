@@ -11,8 +11,8 @@ from receiver.cli import Failure, opening, printing
 from receiver.cli.masking import masked
 from receiver.store import browsing
 
-_COLUMNS = ("id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at")
-_NARROW = ("id", "outcome", "state", "created_at")
+COLUMNS = ("id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at")
+NARROW = ("id", "outcome", "state", "created_at")
 _STATES = click.Choice(["pending", "leased", "published", "dead"])
 
 
@@ -42,7 +42,7 @@ def list_(
             since_ms=opening.milliseconds(since),
             fax_id=fax_id,
         )
-    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+    printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
 
 
 @events.command()

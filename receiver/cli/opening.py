@@ -53,7 +53,7 @@ def open_runtime(config: Path | None) -> Iterator[Runtime]:
     try:
         yield runtime
     finally:
-        runtime.store.close()
+        runtime.close()
 
 
 class _Since(click.ParamType[datetime]):

@@ -35,6 +35,12 @@ def as_json(value: Any) -> None:
     click.echo(json.dumps(value, ensure_ascii=False, indent=2))
 
 
+def readable(content: bytes) -> str:
+    """As text; bytes that are none, and what a terminal might obey, as \\x1b."""
+    text = content.decode("utf-8", "backslashreplace")
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
     """One row a line: with a frame on a terminal, else separated by tabs, the names first."""
     if not is_terminal():

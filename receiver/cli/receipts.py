@@ -1,6 +1,5 @@
 """receipts list, receipts show, receipts replay."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +68,10 @@ def _described(receipt: ReceiptRow, *, reveal: bool) -> dict[str, Any]:
         described |= {
             "content_type": kept.content_type,
             "reference": kept.reference,
-            "query": _readable(kept.query),
-            "body": _readable(kept.body),
+            "query": printing.readable(kept.query),
+            "body": printing.readable(kept.body),
         }
     return described
-
-
-def _readable(content: bytes) -> str:
-    """As text; bytes that are none, and what a terminal might obey, as \\x1b."""
-    text = content.decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 @receipts.command()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, hosting, serving
+from receiver import bootstrap, hosting, serving, transports
 from receiver import init as initialising
 from receiver import relay as relaying
 from receiver import settings as configuration
@@ -48,7 +48,7 @@ def _prepare(settings: Settings) -> None:
     """Everything that a worker would fail on, before there are workers."""
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
-    for doubt in hosting.doubts(settings):
+    for doubt in _doubts(settings):
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
         if store.dialect == "sqlite":
@@ -66,7 +66,7 @@ def _welcome(settings: Settings) -> None:
     if not reveal:
         click.echo("  (tokens: faxhook endpoints --reveal)")
     click.echo(f"store  {bootstrap.open_store(settings).url.render_as_string()}")
-    click.echo(f"queue  {settings.queue.url}")
+    click.echo(f"queue  {transports.place(settings.queue.url)}")
     click.echo("Try it in another terminal:  faxhook simulate   and   faxhook consume")
 
 
@@ -75,15 +75,18 @@ def _welcome(settings: Settings) -> None:
 def relay(config: Path | None) -> None:
     """Run the relay alone, until SIGTERM."""
     settings = opening.load(config)
+    hosting.check(settings, os.environ)
     with closing(bootstrap.open_store(settings)) as store:
-        relaying.run(store, settings.retention)
+        relaying.run(store, settings)
 
 
 @click.command()
 @opening.config_option
 def migrate(config: Path | None) -> None:
     """Bring the store to this version's tables. Safe to run at any time, also twice."""
-    with closing(bootstrap.open_store(opening.load(config))) as store:
+    settings = opening.load(config)
+    hosting.check(settings, os.environ)  # a release process has a disk of its own, and would migrate that
+    with closing(bootstrap.open_store(settings)) as store:
         done = bring_up_to_date(store)
     click.echo("the store has been migrated" if done else "the store is up to date")
 
@@ -102,7 +105,7 @@ def init(config: Path | None) -> None:
 @opening.config_option
 def check(config: Path | None) -> None:
     """
-    Look at the configuration without starting anything.
+    Look at the configuration without starting anything, and ask the identity providers it names.
 
     Exit code 2 when it cannot be used. Doubtful settings are printed as warnings, with exit code 0.
     """
@@ -110,8 +113,12 @@ def check(config: Path | None) -> None:
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
     unread = bootstrap.check_store(settings)
-    doubts = [*configuration.doubts(settings), *hosting.doubts(settings), *([unread] if unread else [])]
+    doubts = [*_doubts(settings), *([unread] if unread else []), *bootstrap.check_issuers(settings)]
     for doubt in doubts:
         click.echo(f"warning: {doubt}")
     found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""
     click.echo(f"ok: {settings.path or 'FAXHOOK_CONFIG_TOML'}: {len(settings.endpoints)} endpoints{found}")
+
+
+def _doubts(settings: Settings) -> list[str]:
+    return [*configuration.doubts(settings), *bootstrap.doubts(settings), *hosting.doubts(settings)]

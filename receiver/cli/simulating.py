@@ -1,5 +1,6 @@
 """``faxhook simulate``: what providers would send, at the server that runs."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from receiver import providers, simulator
 from receiver.cli import opening
-from receiver.settings import NoConfiguration
-from receiver.simulator import Plan, Reply, Report
+from receiver.errors import ConfigurationError
+from receiver.settings import AUTH_MODES, NoConfiguration
+from receiver.simulator import CLIENT_SECRET, FAULTS, TOKEN, Plan, Reply, Report, Tokens
 
 
 class _Repetitions(click.ParamType[float | int]):
@@ -44,6 +46,10 @@ class _Repetitions(click.ParamType[float | int]):
 @click.option("--rate", type=click.FloatRange(0, min_open=True), help="Callbacks a second.")
 @click.option("--parallel", type=click.IntRange(1, 500), default=1, help="Callbacks at once.  [1]")
 @click.option("--duplicate", type=_Repetitions(), default=0, help="Send this share, or so many, twice.")
+@click.option("--auth", type=click.Choice(list(AUTH_MODES)), help="How to show who calls.  [the endpoint's own mode]")
+@click.option("--token-url", metavar="URL", help=f"oauth2: fetch tokens here; the secret is in {CLIENT_SECRET}.")
+@click.option("--client-id", metavar="ID", help=f"oauth2: as this client. Or give a token in {TOKEN}.")
+@click.option("--fault", type=click.Choice(list(FAULTS)), help="Send what must be refused.")
 @click.option("--seed", type=int, help="The same callbacks in each run, ids and times too.")
 def simulate(
     config: Path | None,
@@ -57,32 +63,44 @@ def simulate(
     rate: float | None,
     parallel: int,
     duplicate: float | int,
+    auth: str | None,
+    token_url: str | None,
+    client_id: str | None,
+    fault: str | None,
     seed: int | None,
 ) -> None:
     """
     Send callbacks as PROVIDER would, with each endpoint's own credentials.
 
     Without a provider or endpoint, one success goes to each configured endpoint. Exit code 1 unless every answer is a
-    2xx, and every repetition is recognised.
+    2xx, and every repetition is recognised; with a fault, unless every answer is the refusal it must get.
     """
     if every and case_:
         raise click.UsageError("--all sends every case; leave out --case")
+    if fault and duplicate:
+        raise click.UsageError("--duplicate repeats what is accepted; leave out --fault")
     try:
         settings = opening.load(config)
     except NoConfiguration:
         if provider is None or to is None:
             raise
         settings = None
+    tokens = Tokens(token_url, client_id, os.environ.get(CLIENT_SECRET), os.environ.get(TOKEN))
     plan = Plan(
-        targets=simulator.targets(settings, providers.load(), provider=provider, endpoint=endpoint, to=to),
+        targets=simulator.targets(
+            settings, providers.load(), provider=provider, endpoint=endpoint, to=to, mode=auth, tokens=tokens
+        ),
         cases=None if every else [case_ or simulator.SUCCESS],
         count=count,
         recipients=recipients,
         repeated=duplicate,
         seed=seed,
+        fault=FAULTS[fault] if fault else None,
     )
     total = len(plan.jobs()) * count
     report = _send(plan, total, rate, parallel)
+    if not report.sent and not report.is_cut:
+        raise ConfigurationError("no callback of these endpoints can have this fault")
     for line in summary(report):
         click.echo(line)
     if report.is_cut or report.good < report.sent:
@@ -114,7 +132,11 @@ def line(reply: Reply) -> str:
     """One callback: endpoint, case, answer, time. Never its address, which holds the token."""
     again = " again" if reply.is_copy else ""
     answer = f"{reply.status or 'no answer'} {reply.word}".rstrip()
-    missed = "  (not recognised as a repetition)" if 200 <= reply.status < 300 and not reply.is_good else ""
+    missed = ""
+    if reply.expected is not None and not reply.is_good:
+        missed = f"  (expected {reply.expected})"
+    elif 200 <= reply.status < 300 and not reply.is_good:
+        missed = "  (not recognised as a repetition)"
     target, case = reply.delivery.target, reply.delivery.case
     return f"{target.endpoint} {case}{again}: {answer}, {reply.milliseconds:.1f} ms{missed}"
 
@@ -122,7 +144,6 @@ def line(reply: Reply) -> str:
 def summary(report: Report) -> list[str]:
     """What was sent, the answers, and how long they took."""
     accepted = report.accepted()
-    missed = accepted - report.good
     rate = report.sent / report.seconds if report.seconds else 0.0
     answers = [
         f"{count} x {status or 'no answer'} {word}".rstrip() for (status, word), count in sorted(report.answers.items())
@@ -132,6 +153,6 @@ def summary(report: Report) -> list[str]:
     return [
         f"{counts} in {report.seconds:.1f} s ({rate:.0f}/s), {times}",
         "answers: " + ", ".join(answers),
-        *([f"repetitions not recognised: {missed}"] if missed else []),
+        *([f"repetitions not recognised: {report.missed}"] if report.missed else []),
         *(["stopped before the end"] if report.is_cut else []),
     ]

@@ -12,13 +12,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine, make_url
+from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from receiver.errors import StoreError, Unavailable
 from receiver.store.tables import define
@@ -28,6 +30,8 @@ try:
 except ImportError:  # not Linux
     import sqlite3 as sqlite
 
+SQLITE: Any = sqlite
+NOTIFIED = "faxhook"  # the channel on which PostgreSQL says that there are events to send
 BUSY_SECONDS = 4.0  # a request waits no longer for the database
 
 
@@ -35,14 +39,15 @@ class Store:
     """
     One database. Give it a SQLAlchemy URL; nothing is opened before the first use.
 
-    ``writing()`` and ``reading()`` are the only ways in. Both raise Unavailable when the database cannot be reached,
-    is locked, full or damaged: our trouble, which callers answer with 503.
+    ``writing()``, ``recording()`` and ``reading()`` are the only ways in. All raise Unavailable when the database
+    cannot be reached, is locked, full or damaged: our trouble, which callers answer with 503.
     """
 
     def __init__(self, url: str) -> None:
         self.url: URL = make_url(url)
         self.dialect = self.url.get_backend_name()
         self.tables = define(self.dialect)
+        self._kept: PoolProxiedConnection | None = None
         self.file: _File | None = None
         if self.dialect == "sqlite":
             if not self.url.database or self.url.database == ":memory:":
@@ -60,10 +65,10 @@ class Store:
         deadline: on the monotonic clock, until which it may wait for other writers; by default 4 s from now.
         """
         deadline = deadline or time.monotonic() + BUSY_SECONDS
-        with _our_trouble():
+        with self._our_trouble():
             if self.file is None:
                 with self.engine.begin() as connection:
-                    _limit_waiting(connection, deadline)
+                    _limit_waiting(connection.connection.cursor(), deadline)
                     yield connection
                 return
             with self.file.locked(deadline), self.engine.connect() as connection:
@@ -71,19 +76,88 @@ class Store:
                 with connection.begin():
                     yield connection
                 is_replaced = connection.info["file"] != self.file.identity()
-        if is_replaced:  # commits into a deleted file succeed
-            self.close()
-            raise StoreUnavailable("FileReplaced")
+        if is_replaced:
+            self._refuse_replaced()
+
+    @contextmanager
+    def recording(self, deadline: float) -> Iterator[DBAPICursor]:
+        """
+        ``writing()`` for what every callback needs, on the driver's own cursor.
+
+        SQLAlchemy's connection, transaction and events cost as much as all that is recorded of a fax.
+        """
+        with self._our_trouble():
+            if self.file is None:
+                with self._driver_connection() as connection:
+                    cursor = connection.cursor()
+                    _limit_waiting(cursor, deadline)
+                    yield cursor
+                    connection.commit()
+                return
+            with self.file.locked(deadline), self._kept_connection() as connection:
+                cursor = connection.cursor()
+                _begin(cursor, "BEGIN IMMEDIATE", deadline)
+                yield cursor
+                cursor.execute("COMMIT")
+                is_replaced = connection.info["file"] != self.file.identity()
+        if is_replaced:
+            self._refuse_replaced()
+
+    def _refuse_replaced(self) -> NoReturn:
+        """Commits into a deleted file succeed."""
+        self.close()
+        raise StoreUnavailable("FileReplaced")
+
+    @contextmanager
+    def _driver_connection(self) -> Iterator[PoolProxiedConnection]:
+        """One of the pool's; given back, it is rolled back. One that was cut off is thrown away."""
+        connection = self.engine.raw_connection()
+        try:
+            yield connection
+        except self.engine.dialect.loaded_dbapi.Error as error:
+            if self.engine.dialect.is_disconnect(error, connection, None):
+                connection.invalidate()
+            raise
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _kept_connection(self) -> Iterator[PoolProxiedConnection]:
+        """For whoever has locked the file: always the same, until something goes wrong."""
+        connection = self._kept or self.engine.raw_connection()
+        self._kept = None
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._kept = connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view."""
-        with _our_trouble(), self.engine.connect() as connection:
+        with self._our_trouble(), self.engine.connect() as connection:
             yield connection.execution_options(faxhook_reading=True)
+
+    @contextmanager
+    def _our_trouble(self) -> Iterator[None]:
+        """What went wrong as what it is for callers, whether SQLAlchemy or the driver says it."""
+        driver = self.engine.dialect.loaded_dbapi
+        try:
+            yield
+        except (sa.exc.IntegrityError, driver.IntegrityError):
+            raise ConflictError from None
+        except (sa.exc.DataError, driver.DataError):
+            raise  # a value of ours is wrong: not the database's trouble
+        except (DBAPIError, driver.Error, sa.exc.TimeoutError, OSError) as error:
+            # from None: the error holds the statement's parameters
+            cause = getattr(error, "orig", None) or error
+            kind = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
+            raise StoreUnavailable(kind, retryable=_is_retryable(cause)) from None
 
     def create_file(self) -> None:
         """Make the SQLite file if there is none. Nothing else does: a file that vanished is not begun anew."""
-        with _our_trouble():
+        with self._our_trouble():
             if self.file is not None:
                 self.file.create()
 
@@ -96,7 +170,7 @@ class Store:
         if self.file is None:
             return True
         deadline = time.monotonic() + BUSY_SECONDS
-        with _our_trouble(), self.file.locked(deadline), self.engine.connect() as connection:
+        with self._our_trouble(), self.file.locked(deadline), self.engine.connect() as connection:
             cursor = connection.connection.cursor()  # not through SQLAlchemy, which would begin a transaction
             cursor.execute("PRAGMA busy_timeout=0")  # waiting for readers, it would hold all writers
             is_busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -104,6 +178,9 @@ class Store:
         return not is_busy
 
     def close(self) -> None:
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
         self.engine.dispose()
         if self.file is not None:
             self.file.forget()
@@ -145,19 +222,6 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-@contextmanager
-def _our_trouble() -> Iterator[None]:
-    try:
-        yield
-    except (sa.exc.IntegrityError, sa.exc.DataError):
-        raise  # two writers met, or a value of ours is wrong: not the database's trouble
-    except (DBAPIError, sa.exc.TimeoutError, OSError) as error:
-        # from None: the error holds the statement's parameters
-        cause = getattr(error, "orig", None) or error
-        kind = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
-        raise StoreUnavailable(kind, retryable=_is_retryable(error)) from None
-
-
 class StoreUnavailable(Unavailable):
     """The database did not take or give what was asked. error: the driver's name of it, for logs."""
 
@@ -167,9 +231,13 @@ class StoreUnavailable(Unavailable):
         self.retryable = retryable
 
 
-def _is_retryable(error: Exception) -> bool:
+class ConflictError(Exception):
+    """Two writers met on a unique key: the same transaction, run again, finds what the other one wrote."""
+
+
+def _is_retryable(error: BaseException) -> bool:
     """A deadlock or serialisation failure: the same transaction may work when run again."""
-    return getattr(getattr(error, "orig", None), "sqlstate", None) in ("40001", "40P01")
+    return getattr(error, "sqlstate", None) in ("40001", "40P01")
 
 
 # --- SQLite --------------------------------------------------------------------------------------------------------
@@ -210,13 +278,18 @@ def _sqlite_engine(url: URL, file: "_File") -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         deadline = connection.info.pop("deadline", None)
-        seconds = BUSY_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
-        connection.connection.cursor().execute(f"PRAGMA busy_timeout={round(seconds * 1000)}")
         # A transaction that reads first and then writes fails at once, whatever the busy timeout, unless it says so.
         reading = connection.get_execution_options().get("faxhook_reading")
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        _begin(connection.connection.cursor(), "BEGIN" if reading else "BEGIN IMMEDIATE", deadline)
 
     return engine
+
+
+def _begin(cursor: DBAPICursor, statement: str, deadline: float | None) -> None:
+    """Begin, waiting for others until the deadline; in quarters of a second, so that few statements are compiled."""
+    seconds = BUSY_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+    cursor.execute(f"PRAGMA busy_timeout={int(seconds * 4) * 250}")
+    cursor.execute(statement)
 
 
 class _File:
@@ -258,7 +331,7 @@ class _File:
     def identity(self) -> tuple[int, int] | None:
         """Which file is there now; None if none."""
         try:
-            found = self.path.stat()
+            found = os.stat(self.path)
         except OSError:
             return None
         return found.st_dev, found.st_ino
@@ -287,14 +360,14 @@ def _try_lock(lock: int) -> bool:
 # --- PostgreSQL ----------------------------------------------------------------------------------------------------
 
 
-def _limit_waiting(connection: Connection, deadline: float) -> None:
+def _limit_waiting(cursor: DBAPICursor, deadline: float) -> None:
     """Leave a request that has waited for its turn already only the rest of its time."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise StoreUnavailable("Timeout")
     if left < BUSY_SECONDS - 0.5:  # the session's own limits hold for the others, at no cost
         limit = max(int(left * 1000), 1)
-        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}")
+        cursor.execute(f"SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}")
 
 
 def _postgresql_engine(url: URL) -> Engine:

@@ -3,7 +3,7 @@
 import getpass
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
 from receiver.store import now_ms
-from receiver.store.recording import KeptBody
+from receiver.store.recording import WAKE, KeptBody, checksum
 from receiver.store.tables import Tables, insert_or_keep
 
 
@@ -105,7 +105,7 @@ def event(connection: Connection, tables: Tables, event_id: str) -> tuple[dict[s
     row = connection.execute(sa.select(table).where(table.c.id == event_id)).first()
     if row is None:
         return None
-    body = connection.execute(sa.select(payloads.c.body).where(payloads.c.event_id == event_id)).scalar_one_or_none()
+    body = connection.execute(sa.select(payloads.c.body).where(payloads.c.seq == row.seq)).scalar_one_or_none()
     return _event(row), body
 
 
@@ -120,7 +120,7 @@ def republish(
     """Put published events back into the queue, the same bytes under the same id; how many still had a payload."""
     table, payloads, receipts_ = tables.events, tables.payloads, tables.receipts
     change = table.update().where(
-        table.c.state == "published", table.c.id.in_(sa.select(payloads.c.event_id).scalar_subquery())
+        table.c.state == "published", table.c.seq.in_(sa.select(payloads.c.seq).scalar_subquery())
     )
     if event_id is not None:
         change = change.where(table.c.id == event_id)
@@ -129,7 +129,52 @@ def republish(
     if endpoint is not None:
         of_endpoint = sa.select(receipts_.c.id).where(receipts_.c.endpoint == endpoint).scalar_subquery()
         change = change.where(table.c.receipt.in_(of_endpoint))
-    return int(connection.execute(change.values(state="pending", published_at_ms=None)).rowcount)
+    count = connection.execute(change.values(state="pending", published_at_ms=None)).rowcount
+    _wake(connection)
+    return int(count)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that the relay has parked. is_damaged: its payload is gone, or not as it was written."""
+
+    seq: int
+    id: str
+    is_damaged: bool
+
+
+def dead_letters(
+    connection: Connection, tables: Tables, *, event_id: str | None = None, after: int = 0, limit: int = 200
+) -> list[DeadLetter]:
+    """Those above the row ``after``, in row order, verified; or the one of this id."""
+    table, payloads = tables.events, tables.payloads
+    query = (
+        sa.select(table.c.seq, table.c.id, payloads.c.body, payloads.c.checksum)
+        .outerjoin_from(table, payloads, payloads.c.seq == table.c.seq)
+        .where(table.c.state == "dead", table.c.seq > after)
+        .order_by(table.c.seq)
+        .limit(limit)
+    )
+    query = query.where(table.c.id == event_id) if event_id is not None else query
+    return [
+        DeadLetter(row.seq, row.id, row.body is None or checksum(row.id, row.body) != row.checksum)
+        for row in connection.execute(query)
+    ]
+
+
+def revive(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
+    """Put dead letters back into the queue, but no damaged one; how many."""
+    table = tables.events
+    whole = [letter.seq for letter in letters if not letter.is_damaged]
+    change = table.update().where(table.c.seq.in_(whole), table.c.state == "dead").values(state="pending")
+    count = connection.execute(change).rowcount
+    _wake(connection)
+    return int(count)
+
+
+def _wake(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(WAKE)
 
 
 def audit(connection: Connection, tables: Tables, action: str, subject: str) -> None:

@@ -1,14 +1,16 @@
 """
-The outbox as a queue: consumers lease its rows, write them out, and acknowledge.
+The outbox as a queue: its rows are sent or handed out in row order, and marked published when they have arrived.
 
-At least once: a row whose consumer died is leased again. No row of a fax is leased while an earlier one of the same fax
-is not acknowledged. A row whose payload fails its checksum is parked (``dead``), and the others go on.
+The relay, of which one is active, takes pending rows to a broker. Where there is none, consumers lease them and
+acknowledge; a row whose consumer died is leased again. Either way no row of a fax goes out while an earlier one of the
+same fax has not arrived, and a row whose payload fails its checksum is parked (``dead``) while the others go on.
 """
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -20,14 +22,16 @@ LEASE_SECONDS = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Leased:
-    """One event handed to a consumer. body: the published envelope."""
+class Row:
+    """One event on its way out. seq: row order. body: the published envelope."""
 
     seq: int
     event_id: str
+    fax_id: str
     type: str
     outcome: str
     body: bytes
+    created_at_ms: int
 
 
 def owner() -> str:
@@ -35,15 +39,54 @@ def owner() -> str:
     return f"{_host()}/{os.getpid()}/{_started(os.getpid())}"
 
 
-def lease(
-    connection: Connection, tables: Tables, holder: str, limit: int, now_ms: int
-) -> tuple[list[Leased], list[str]]:
+def pending(connection: Connection, tables: Tables, limit: int, after: int = 0) -> tuple[list[Row], list[str]]:
+    """Up to ``limit`` rows to send, in row order, of those above ``after``; and the ids of damaged ones."""
+    found = connection.execute(_next_rows(tables, limit).where(tables.events.c.seq > after))
+    return _verified(found)
+
+
+def publish(connection: Connection, tables: Tables, seqs: Sequence[int], now_ms: int) -> None:
+    """Mark rows that a broker has confirmed, whoever holds them."""
+    events = tables.events
+    connection.execute(
+        events.update()
+        .where(events.c.seq.in_(seqs), events.c.state.in_(("pending", "leased")))
+        .values(state="published", published_at_ms=now_ms, lease_owner=None, lease_until_ms=None)
+    )
+
+
+def park(connection: Connection, tables: Tables, event_ids: Sequence[str]) -> None:
+    """Make dead letters of pending rows: kept, listed, and no longer in the way of others."""
+    events = tables.events
+    connection.execute(
+        events.update().where(events.c.id.in_(event_ids), events.c.state == "pending").values(state="dead")
+    )
+
+
+def lease(connection: Connection, tables: Tables, holder: str, limit: int, now_ms: int) -> tuple[list[Row], list[str]]:
     """Up to ``limit`` rows in row order, now held by ``holder``; and the ids of damaged ones, which are parked."""
+    events = tables.events
+    wanted = _next_rows(tables, limit).with_for_update(of=events, skip_locked=True)
+    rows, damaged = _verified(connection.execute(wanted))
+    if damaged:
+        park(connection, tables, damaged)
+    if rows:
+        connection.execute(
+            events.update()
+            .where(events.c.seq.in_([row.seq for row in rows]))
+            .values(state="leased", lease_owner=holder, lease_until_ms=now_ms + LEASE_SECONDS * 1000)
+        )
+    return rows, damaged
+
+
+def _next_rows(tables: Tables, limit: int) -> sa.Select[*tuple[Any, ...]]:
+    """Pending rows with their payloads: at most one of each fax, and none whose fax has an earlier one under way."""
     events, payloads = tables.events, tables.payloads
     earlier = events.alias("earlier")
-    rows = connection.execute(
-        sa.select(events.c.seq, events.c.id, events.c.type, events.c.outcome, payloads.c.body, payloads.c.checksum)
-        .outerjoin_from(events, payloads, payloads.c.event_id == events.c.id)
+    columns = (events.c.seq, events.c.id, events.c.fax_id, events.c.type, events.c.outcome, events.c.created_at_ms)
+    return (
+        sa.select(*columns, payloads.c.body, payloads.c.checksum)
+        .outerjoin_from(events, payloads, payloads.c.seq == events.c.seq)
         .where(
             events.c.state == "pending",
             ~sa.exists().where(
@@ -54,24 +97,19 @@ def lease(
         )
         .order_by(events.c.seq)
         .limit(limit)
-        .with_for_update(of=events, skip_locked=True)
-    ).all()
-    leased: list[Leased] = []
+    )
+
+
+def _verified(found: Iterable[Any]) -> tuple[list[Row], list[str]]:
+    """The rows as stored, and the ids of those that are not as they were written."""
+    rows: list[Row] = []
     damaged: list[str] = []
-    for row in rows:
-        if row.body is None or checksum(row.id, row.body) != row.checksum:
-            damaged.append(row.id)
+    for one in found:
+        if one.body is None or checksum(one.id, one.body) != one.checksum:
+            damaged.append(one.id)
         else:
-            leased.append(Leased(row.seq, row.id, row.type, row.outcome, row.body))
-    if damaged:
-        connection.execute(events.update().where(events.c.id.in_(damaged)).values(state="dead"))
-    if leased:
-        connection.execute(
-            events.update()
-            .where(events.c.seq.in_([row.seq for row in leased]))
-            .values(state="leased", lease_owner=holder, lease_until_ms=now_ms + LEASE_SECONDS * 1000)
-        )
-    return leased, damaged
+            rows.append(Row(one.seq, one.id, one.fax_id, one.type, one.outcome, one.body, one.created_at_ms))
+    return rows, damaged
 
 
 def acknowledge(connection: Connection, tables: Tables, holder: str, seqs: Sequence[int], now_ms: int) -> int:

@@ -7,25 +7,26 @@ duplicate, never a look-up before the transaction.
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPICursor
 
 from receiver import facts as fax_facts
 from receiver.facts import Facts
-from receiver.store.tables import Tables, insert_or_keep
+from receiver.store import NOTIFIED
+from receiver.store.tables import define, insert_or_keep
 from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.identity import amended_id, completed_id
 
-_CHUNK = 900  # parameters of one IN (...): old SQLites take 999
-_Query = sa.Select[*tuple[Any, ...]]
-
+# Has whoever waits for events look when this transaction has committed. SQLite's see it by themselves.
+WAKE = f"NOTIFY {NOTIFIED}"
 _compact = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one each time
 
 
@@ -74,11 +75,12 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One event this submission added to the outbox."""
+    """One event this submission added to the outbox. reason: of a failure, else empty."""
 
     event_id: str
     type: str
     outcome: str
+    reason: str
 
 
 @dataclass(slots=True)
@@ -110,15 +112,17 @@ class _Fax:
     event_id: str
     facts: Facts | None
     seen_at_ms: int
+    first_digest: str
+    first_outcome: str
     is_new: bool
     digests: set[str] = field(default_factory=set)
     outcomes: set[str] = field(default_factory=set)  # announced ones, current or not
     told: set[str] = field(default_factory=set)  # ids of its amendments
 
 
-def record(connection: Connection, tables: Tables, submissions: Sequence[Submission]) -> list[Recorded]:
+def record(cursor: DBAPICursor, dialect: sa.Dialect, submissions: Sequence[Submission]) -> list[Recorded]:
     """Record a group in the given order, inside the caller's transaction. One result for each submission."""
-    work = _Work(connection, tables)
+    work = _Work(cursor, dialect)
     work.load(sorted({str(one.fax_id) for submission in submissions for one in submission.announcements}))
     recorded = [work.submission(submission) for submission in submissions]
     work.flush()
@@ -127,11 +131,16 @@ def record(connection: Connection, tables: Tables, submissions: Sequence[Submiss
 
 @dataclass(frozen=True, slots=True)
 class _Statements:
-    """Made once: for a single fax, building and compiling them took longer than running them."""
+    """
+    As text, made once, for the driver's own cursor: for a single fax, building and compiling them took longer than
+    running them, and so did SQLAlchemy's way to the cursor.
 
-    faxes: _Query
-    announcements: _Query
-    amendments: _Query
+    The first three take the ids of faxes as ``wanted``.
+    """
+
+    faxes: str
+    announcements: str
+    amendments: str
     add_faxes: str
     change_faxes: str
     add_announcements: str
@@ -143,33 +152,44 @@ class _Statements:
 
 
 @cache
-def _statements(tables: Tables, dialect: sa.Dialect) -> _Statements:
+def _statements(dialect: sa.Dialect) -> _Statements:
+    tables = define(dialect.name)
     faxes, announcements, events, receipts = tables.faxes, tables.announcements, tables.events, tables.receipts
-    wanted: sa.BindParameter[list[str]] = sa.bindparam("wanted", expanding=True)
-    heard = (announcements.c.fax_id, announcements.c.digest, announcements.c.outcome)
+    payloads = tables.payloads
+    payload = [sa.bindparam(name, type_=payloads.c[name].type) for name in ("checksum", "stored_at_ms", "body")]
+    of_event = sa.select(events.c.seq, *payload).where(events.c.id == sa.bindparam("event_id", type_=sa.Text))
     # Both drivers take parameters by name, so that one row of a dict serves both.
-    named = sqlite.dialect(paramstyle="named") if dialect.name == "sqlite" else dialect
+    is_sqlite = dialect.name == "sqlite"
+    named = sqlite.dialect(paramstyle="named") if is_sqlite else dialect
 
-    def sql(statement: sa.Insert | sa.Update, *columns: str) -> str:
+    def find(*columns: sa.Column[Any]) -> sa.Select[*tuple[Any, ...]]:
+        """One statement for any number of ids: SQLite takes them as a JSON array, PostgreSQL as an array."""
+        wanted = "IN (SELECT value FROM json_each(:wanted))" if is_sqlite else "= ANY(:wanted)"
+        return sa.select(*columns).where(sa.text(f"{columns[0].name} {wanted}"))
+
+    def sql(statement: sa.Select[*tuple[Any, ...]] | sa.Insert | sa.Update, *columns: str) -> str:
         """The statement as text, with a parameter for each of these columns."""
-        return str(statement.compile(dialect=named, column_keys=list(columns)))
+        return str(statement.compile(dialect=named, column_keys=list(columns) or None))
 
     def change(table: sa.Table, key: sa.Column[Any], *columns: str, only: sa.ColumnElement[bool] | None = None) -> str:
         update = table.update().where(key == sa.bindparam("known", type_=sa.Text))
         return sql(update if only is None else update.where(only), *columns)
 
     return _Statements(
-        faxes=sa.select(faxes).where(faxes.c.fax_id.in_(wanted)).order_by(faxes.c.fax_id).with_for_update(),
-        announcements=sa.select(*heard).where(announcements.c.fax_id.in_(wanted)),
-        amendments=sa.select(events.c.fax_id, events.c.id).where(events.c.fax_id.in_(wanted)),
+        faxes=sql(find(*faxes.c).order_by(faxes.c.fax_id).with_for_update()),
+        announcements=sql(find(announcements.c.fax_id, announcements.c.digest, announcements.c.outcome)),
+        amendments=sql(find(events.c.fax_id, events.c.id)),
         add_faxes=sql(faxes.insert(), *faxes.c.keys()),
         change_faxes=change(faxes, faxes.c.fax_id, "outcome", "revision", "event_id", "facts", "seen_at_ms"),
         add_announcements=sql(announcements.insert(), *announcements.c.keys()),
         add_events=sql(
             events.insert().inline(), "id", "fax_id", "type", "outcome", "receipt", "state", "created_at_ms"
         ),
-        add_payloads=sql(tables.payloads.insert(), *tables.payloads.c.keys()),
-        add_bodies=sql(insert_or_keep(tables.bodies, dialect.name), *tables.bodies.c.keys()),
+        add_payloads=sql(payloads.insert().from_select(["seq", "checksum", "stored_at_ms", "body"], of_event)),
+        add_bodies=sql(
+            insert_or_keep(tables.bodies, dialect.name).inline(),
+            *("hash", "rejected", "stored_at_ms", "content_type", "reference", "query", "body"),
+        ),
         add_receipts=sql(receipts.insert(), *receipts.c.keys()),
         # A receipt that was accepted stays so: its replay finds what it has announced itself.
         change_receipts=change(
@@ -184,9 +204,10 @@ def _statements(tables: Tables, dialect: sa.Dialect) -> _Statements:
 
 
 class _Work:
-    def __init__(self, connection: Connection, tables: Tables) -> None:
-        self.connection = connection
-        self.statements = _statements(tables, connection.dialect)
+    def __init__(self, cursor: DBAPICursor, dialect: sa.Dialect) -> None:
+        self.cursor = cursor
+        self.is_sqlite = dialect.name == "sqlite"
+        self.statements = _statements(dialect)
         self.faxes: dict[str, _Fax] = {}
         self.touched: set[str] = set()
         self.receipts: list[dict[str, Any]] = []
@@ -198,16 +219,31 @@ class _Work:
 
     def load(self, fax_ids: list[str]) -> None:
         """The known faxes, their rows locked in sorted order so that two writers never wait for each other."""
-        for row in self._rows(self.statements.faxes, fax_ids):
-            self.faxes[row.fax_id] = _Fax(
-                provider=row.provider,
-                account=row.account,
-                outcome=row.outcome,
-                revision=row.revision,
-                event_id=row.event_id,
-                facts=json.loads(row.facts) if row.facts else None,
-                seen_at_ms=row.seen_at_ms,
+        for (
+            fax_id,
+            provider,
+            account,
+            outcome,
+            revision,
+            event_id,
+            seen_at_ms,
+            first_digest,
+            first_outcome,
+            facts,
+        ) in self._rows(self.statements.faxes, fax_ids):
+            self.faxes[fax_id] = _Fax(
+                provider=provider,
+                account=account,
+                outcome=outcome,
+                revision=revision,
+                event_id=event_id,
+                facts=json.loads(facts) if facts else None,
+                seen_at_ms=seen_at_ms,
+                first_digest=first_digest,
+                first_outcome=first_outcome,
                 is_new=False,
+                digests={first_digest},
+                outcomes={first_outcome},
             )
         for fax_id, digest, outcome in self._rows(self.statements.announcements, list(self.faxes)):
             self.faxes[fax_id].digests.add(digest)
@@ -216,9 +252,11 @@ class _Work:
         for fax_id, event_id in self._rows(self.statements.amendments, amended):
             self.faxes[fax_id].told.add(event_id)
 
-    def _rows(self, query: _Query, fax_ids: list[str]) -> Iterator[sa.Row[*tuple[Any, ...]]]:
-        for start in range(0, len(fax_ids), _CHUNK):
-            yield from self.connection.execute(query, {"wanted": fax_ids[start : start + _CHUNK]})
+    def _rows(self, statement: str, fax_ids: list[str]) -> Sequence[Any]:
+        if not fax_ids:
+            return ()
+        self.cursor.execute(statement, {"wanted": _compact(fax_ids) if self.is_sqlite else fax_ids})
+        return self.cursor.fetchall()
 
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
@@ -245,13 +283,16 @@ class _Work:
                 event_id=event_id,
                 facts=stated,
                 seen_at_ms=submission.received_at_ms,
+                first_digest=digest,
+                first_outcome=stated["outcome"],
                 is_new=True,
+                digests={digest},
+                outcomes={stated["outcome"]},
             )
             self.faxes[fax_id] = fax
             self._tell(submission, fax_id, fax, recorded, COMPLETED)
         elif digest not in fax.digests:
             self._amend(submission, announcement, fax, recorded)
-        if digest not in fax.digests:
             fax.digests.add(digest)
             fax.outcomes.add(stated["outcome"])
             self.announcements.append(
@@ -328,9 +369,10 @@ class _Work:
             }
         )
         self.payloads.append(
-            {"event_id": fax.event_id, "body": body, "checksum": checksum(fax.event_id, body), "stored_at_ms": at}
+            {"event_id": fax.event_id, "checksum": checksum(fax.event_id, body), "stored_at_ms": at, "body": body}
         )
-        recorded.told.append(Told(fax.event_id, event_type, fax.outcome))
+        reason = (fax.facts["failure"] or {}).get("reason", "")
+        recorded.told.append(Told(fax.event_id, event_type, fax.outcome, reason))
 
     def _keep(self, submission: Submission, state: str) -> None:
         body = submission.body
@@ -368,7 +410,7 @@ class _Work:
         statements = self.statements
         touched = sorted(self.touched)
         bodies = [self.bodies[body_hash] for body_hash in sorted(self.bodies)]  # in one order, as the faxes
-        for statement, rows in (
+        tables = (
             (statements.add_faxes, [self._row(fax_id) for fax_id in touched if self.faxes[fax_id].is_new]),
             (statements.change_faxes, [self._change(fax_id) for fax_id in touched if not self.faxes[fax_id].is_new]),
             (statements.add_announcements, self.announcements),
@@ -377,9 +419,22 @@ class _Work:
             (statements.add_bodies, bodies),
             (statements.add_receipts, self.receipts),
             (statements.change_receipts, self.replayed),
-        ):
-            if rows:
-                self.connection.exec_driver_sql(statement, rows)
+        )
+        with self._sent_together():
+            for statement, rows in tables:
+                if len(rows) == 1:
+                    self.cursor.execute(statement, rows[0])
+                elif rows:
+                    self.cursor.executemany(statement, rows)
+            if self.events and not self.is_sqlite:
+                self.cursor.execute(WAKE)
+
+    def _sent_together(self) -> AbstractContextManager[object]:
+        """On PostgreSQL no statement waits for the answer to the one before; an error comes up at the end."""
+        if self.is_sqlite:
+            return nullcontext()
+        connection: Any = self.cursor.connection  # psycopg's
+        return cast("AbstractContextManager[object]", connection.pipeline())
 
     def _row(self, fax_id: str) -> dict[str, Any]:
         fax = self.faxes[fax_id]
@@ -390,8 +445,10 @@ class _Work:
             "outcome": fax.outcome,
             "revision": fax.revision,
             "event_id": fax.event_id,
-            "facts": _dump(fax.facts),
             "seen_at_ms": fax.seen_at_ms,
+            "first_digest": fax.first_digest,
+            "first_outcome": fax.first_outcome,
+            "facts": _dump(fax.facts),
         }
 
     def _change(self, fax_id: str) -> dict[str, Any]:

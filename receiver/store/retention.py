@@ -35,11 +35,10 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
     )
     # One that was parked is not published either: its payload stays until an operator has dealt with it.
     unpublished = events.c.state != "published"
-    unpublished_event = sa.exists().where(events.c.id == payloads.c.event_id, unpublished)
     unpublished_fax = sa.exists().where(events.c.fax_id == faxes.c.fax_id, unpublished)
     any_event = sa.exists().where(events.c.fax_id == faxes.c.fax_id)
 
-    def delete(table: sa.Table, key: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> int:
+    def delete(table: sa.Table, key: sa.Column[Any], *conditions: sa.ColumnElement[bool] | sa.TextClause) -> int:
         some = sa.select(key).where(*conditions).limit(batch).scalar_subquery()
         return int(connection.execute(table.delete().where(key.in_(some))).rowcount)
 
@@ -48,16 +47,21 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
         some = sa.select(faxes.c.fax_id).where(*conditions).limit(batch).with_for_update(skip_locked=True)
         return list(connection.scalars(some))
 
-    changed = delete(bodies, bodies.c.hash, bodies.c.rejected.is_(False), bodies.c.stored_at_ms < body_age)
-    changed += delete(bodies, bodies.c.hash, bodies.c.rejected.is_(True), bodies.c.stored_at_ms < rejected_age)
-    changed += delete(payloads, payloads.c.event_id, payloads.c.stored_at_ms < body_age, ~unpublished_event)
+    def delete_oldest(key: sa.Column[Any], at: sa.Column[Any], age: int, *conditions: sa.ColumnElement[bool]) -> int:
+        """Rows come in the order of time: where the first of them are young enough, so are the others."""
+        oldest = sa.select(key, at.label("at")).where(*conditions).order_by(key).limit(batch).subquery()
+        return delete(key.table, key, key.in_(sa.select(oldest.c[key.name]).where(oldest.c.at < age)))
+
+    published_payload = sa.exists().where(events.c.seq == payloads.c.seq, events.c.state == "published")
+    changed = delete_oldest(bodies.c.seq, bodies.c.stored_at_ms, body_age, bodies.c.rejected.is_(False))
+    # As in the index, or SQLite does not see that it is meant.
+    changed += delete(bodies, bodies.c.seq, sa.text("rejected"), bodies.c.stored_at_ms < rejected_age)
+    # None outlives its event, whose number may be given again.
+    changed += delete_oldest(payloads.c.seq, payloads.c.stored_at_ms, max(body_age, id_age), published_payload)
     if blank := some_faxes(faxes.c.facts.is_not(None), faxes.c.seen_at_ms < body_age, ~unpublished_fax):
         connection.execute(faxes.update().where(faxes.c.fax_id.in_(blank)).values(facts=None))
     changed += len(blank)
-    oldest = sa.select(events).where(events.c.state == "published").order_by(events.c.seq).limit(batch).subquery()
-    changed += delete(
-        events, events.c.seq, events.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.created_at_ms < id_age))
-    )
+    changed += delete_oldest(events.c.seq, events.c.created_at_ms, id_age, events.c.state == "published")
     changed += delete(receipts, receipts.c.id, receipts.c.id < first_id(id_age))
     # A fax goes last and takes with it what was said of it: heard again, it is new, and nothing of it may be left.
     if gone := some_faxes(faxes.c.facts.is_(None), faxes.c.seen_at_ms < id_age, ~any_event):

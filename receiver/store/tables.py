@@ -4,8 +4,8 @@ The tables, as both databases see them: ``faxhook_receipts`` in SQLite, ``faxhoo
 Times are whole milliseconds since 1970 in UTC. Bodies and payloads stand apart from their rows, so that what is
 personal can be purged while the ids stay. ``migrations/`` creates them; a test keeps the two equal.
 
-Every index is one more page in each commit, and the pages are most of what a commit costs; so there is none that only
-a list or a purge would like to have.
+The pages it changes are most of what a commit costs. So long rows stand in tables that grow at their end, only short
+ones in trees ordered by a hash, and there is no index that a list or a purge could do without.
 """
 
 from dataclasses import dataclass
@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Index,
     Integer,
     LargeBinary,
@@ -45,6 +46,8 @@ class Tables:
     events: Table
     payloads: Table
     audit: Table
+    relays: Table
+    nonces: Table  # in SQLite it is in a file of its own, see receiver.store.nonces
 
 
 @cache
@@ -92,15 +95,15 @@ def define(dialect: str) -> Tables:
         ),
         bodies=table(
             "bodies",
-            Column("hash", Text, primary_key=True),
-            Column("body", LargeBinary, nullable=False),
-            Column("query", LargeBinary, nullable=False),
-            Column("content_type", Text, nullable=False),
-            Column("reference", Text),
+            Column("seq", row_id, primary_key=True, autoincrement=True),  # row order
+            Column("hash", Text, nullable=False, unique=True),
             Column("rejected", Boolean(create_constraint=False), nullable=False),  # kept longer
             Column("stored_at_ms", BigInteger, nullable=False),
-            index("bodies_stored", "rejected", "stored_at_ms"),
-            without_rowid=True,
+            Column("content_type", Text, nullable=False),
+            Column("reference", Text),
+            Column("query", LargeBinary, nullable=False),
+            Column("body", LargeBinary, nullable=False),
+            index("bodies_rejected", "stored_at_ms", where="rejected"),
         ),
         faxes=table(
             "faxes",
@@ -110,13 +113,14 @@ def define(dialect: str) -> Tables:
             Column("outcome", Text, nullable=False),
             Column("revision", Integer, nullable=False),
             Column("event_id", Text, nullable=False),  # the current one
-            Column("facts", Text),  # JSON; null once purged
             Column("seen_at_ms", BigInteger, nullable=False),  # last announcement
+            Column("first_digest", Text, nullable=False),  # of the first announcement
+            Column("first_outcome", Text, nullable=False),
+            Column("facts", Text),  # JSON; null once purged
             index("faxes_with_facts", "seen_at_ms", where="facts IS NOT NULL"),
             index("faxes_without_facts", "seen_at_ms", where="facts IS NULL"),
-            without_rowid=True,
         ),
-        announcements=table(
+        announcements=table(  # all but each fax's first: most faxes are heard of once
             "announcements",
             Column("fax_id", Text, primary_key=True),
             Column("digest", Text, primary_key=True),
@@ -143,11 +147,10 @@ def define(dialect: str) -> Tables:
         ),
         payloads=table(
             "payloads",
-            Column("event_id", Text, primary_key=True),
-            Column("body", LargeBinary, nullable=False),
+            Column("seq", row_id, primary_key=True, autoincrement=False),  # the event's
             Column("checksum", Text, nullable=False),
             Column("stored_at_ms", BigInteger, nullable=False),
-            index("payloads_stored", "stored_at_ms"),
+            Column("body", LargeBinary, nullable=False),
         ),
         audit=table(
             "audit",
@@ -156,6 +159,23 @@ def define(dialect: str) -> Tables:
             Column("actor", Text, nullable=False),
             Column("action", Text, nullable=False),
             Column("subject", Text, nullable=False),
+        ),
+        relays=table(
+            "relays",
+            Column("name", Text, primary_key=True),  # one row: one relay is active for a store
+            Column("holder", Text, nullable=False),
+            Column("until_ms", BigInteger, nullable=False),  # by the database's clock; then another may take over
+            Column("seen_at_ms", BigInteger, nullable=False),
+            Column("trouble", Text),  # with the broker; null while all is well
+            Column("trouble_since_ms", BigInteger),
+            without_rowid=True,
+        ),
+        nonces=Table(
+            "nonces",
+            MetaData() if sqlite else metadata,
+            Column("name", Text, primary_key=True),
+            Column("expires", Double, nullable=False),
+            index("nonces_expires", "expires"),
         ),
     )
 

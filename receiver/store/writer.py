@@ -10,10 +10,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import IntegrityError
-
 from receiver.errors import Unavailable
-from receiver.store import BUSY_SECONDS, Store, StoreUnavailable
+from receiver.store import BUSY_SECONDS, ConflictError, Store, StoreUnavailable
 from receiver.store.recording import Recorded, Submission, record
 
 _TRIES = 3  # of one transaction that met another one
@@ -98,7 +96,7 @@ class Writer:
                 ticket.error = StoreUnavailable(kind)  # each its own: they are raised in several threads
         except Exception as error:  # noqa: BLE001 - told to whoever handed it over
             if len(group) == 1:
-                group[0].error = StoreUnavailable("Conflict") if isinstance(error, IntegrityError) else error
+                group[0].error = StoreUnavailable("Conflict") if isinstance(error, ConflictError) else error
                 return
             # One member spoils the transaction; the others must not suffer for it.
             middle = len(group) // 2
@@ -113,12 +111,12 @@ class Writer:
         for attempt in range(_TRIES):
             is_last = attempt == _TRIES - 1 or time.monotonic() >= deadline
             try:
-                with self._store.writing(deadline) as connection:
+                with self._store.recording(deadline) as cursor:
                     # Not before the store is ours: until then everybody waits in the queue, each by its own deadline.
                     if others_may_join:
                         self._join(group)
-                    return record(connection, self._store.tables, [ticket.submission for ticket in group])
-            except IntegrityError:
+                    return record(cursor, self._store.engine.dialect, [ticket.submission for ticket in group])
+            except ConflictError:
                 if is_last:
                     raise
             except StoreUnavailable as error:

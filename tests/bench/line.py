@@ -1,7 +1,8 @@
 """
 The whole line beside a bare Flask 204 on the same gunicorn settings.
 
-``python tests/bench/line.py [ROUNDS [FORM ...]]``
+``python tests/bench/line.py [--relay] [ROUNDS [FORM ...]]``; with ``--relay``, events also go on to RabbitMQ meanwhile,
+which then has to be there as for ``outbox.py``.
 
 Both servers run at once and are measured in turn, A B A B, since only ratios of one interleaved run mean anything on a
 shared machine. Prints a Markdown table: medians over the rounds, lowest and highest in brackets. A report, not a test.
@@ -18,11 +19,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from callbacks import FORMS, configuration, path
+from outbox import URL, relay, vhost
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -40,20 +42,25 @@ class Sample:
 
 
 def main() -> None:
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    with tempfile.TemporaryDirectory(prefix="faxhook-bench-") as folder:
+    arguments = sys.argv[1:]
+    relays = "--relay" in arguments
+    arguments = [one for one in arguments if one != "--relay"]
+    rounds = int(arguments[0]) if arguments else 5
+    with vhost() if relays else nullcontext(), tempfile.TemporaryDirectory(prefix="faxhook-bench-") as folder:
         config = Path(folder) / "faxhook.toml"
-        config.write_text(configuration(folder, PORTS["faxhook"]))
+        queue = f'\n[queue]\nurl = "{URL}"\n' if relays else ""
+        config.write_text(configuration(folder, PORTS["faxhook"]) + queue)
         environment = {**os.environ, "FAXHOOK_CONFIG": str(config), "PYTHONPATH": f"{ROOT}:{HERE}"}
         faxhook = [sys.executable, "-m", "receiver", "--config", str(config)]
         subprocess.run([*faxhook, "migrate"], check=True, env=environment, stdout=subprocess.DEVNULL)
         with (
             _server("bare", "bare:app", environment) as bare,
             _server("faxhook", "receiver.wsgi:app", environment) as ours,
+            relay(config) if relays else nullcontext(),
         ):
             print("| callback | connections | requests/s, bare | requests/s, faxhook | ratio | p50 ratio | CPU ratio |")
             print("| --- | --- | --- | --- | --- | --- | --- |")
-            for form in sys.argv[2:] or FORMS:
+            for form in arguments[1:] or FORMS:
                 for connections in (1, BUSY):
                     print(_row(form, connections, rounds, bare, ours), flush=True)
 

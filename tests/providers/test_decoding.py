@@ -23,10 +23,10 @@ ANY = Callback(frozenset(BodyKind), ProviderSchema(), lambda *_: [], once=frozen
 
 def quickly(function, *arguments):
     """The refusal a function raises, which must not take long."""
-    start = time.perf_counter()
+    start = time.thread_time()
     with pytest.raises(Refusal) as caught:
         function(*arguments)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
     return caught.value
 
 

@@ -309,9 +309,9 @@ def test_redacting_takes_linear_time_on_hostile_bodies():
         b"<Password><!--",
         b"<a",
     ):
-        start = time.perf_counter()
+        start = time.thread_time()
         redact(piece * (1_000_000 // len(piece)))
-        assert time.perf_counter() - start < 10
+        assert time.thread_time() - start < 10
 
 
 # --- answer and set-up ---------------------------------------------------------------------------------------------

@@ -271,9 +271,9 @@ def test_two_thousand_recipients_are_read_in_linear_time():
         ]
         random.Random(1).shuffle(rows)
         body = job(*rows)
-        start = time.perf_counter()
+        start = time.thread_time()
         assert len(events("retarus", body)) == count
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     seconds(200)
     few, many = min(seconds(500) for _ in range(3)), min(seconds(2000) for _ in range(3))
@@ -341,9 +341,9 @@ def test_redacting_takes_linear_time_on_hostile_bodies():
         b"<httpStatusPush><url>",
         b"<",
     ):
-        start = time.perf_counter()
+        start = time.thread_time()
         redact(piece * (1_000_000 // len(piece)))
-        assert time.perf_counter() - start < 5
+        assert time.thread_time() - start < 5
 
 
 def test_the_set_up_has_the_block_for_a_send_request():

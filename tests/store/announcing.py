@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -47,8 +48,13 @@ def submission(*faxes, body=None, **other):
 
 def tell(store, *faxes, **other):
     """Record one request in a transaction of its own."""
-    with store.writing() as connection:
-        return record(connection, store.tables, [submission(*faxes, **other)])[0]
+    return tell_all(store, submission(*faxes, **other))[0]
+
+
+def tell_all(store, *submissions):
+    """Record these requests in one transaction."""
+    with store.recording(time.monotonic() + 4) as cursor:
+        return record(cursor, store.engine.dialect, submissions)
 
 
 def rows(store, table, *columns):
@@ -64,11 +70,10 @@ def rows(store, table, *columns):
 
 def published(store, event_id):
     """The envelope stored for an event."""
-    payloads = store.tables.payloads
+    events, payloads = store.tables.events, store.tables.payloads
+    of_event = sa.select(payloads.c.body).join(events, events.c.seq == payloads.c.seq).where(events.c.id == event_id)
     with store.reading() as connection:
-        return json.loads(
-            connection.execute(sa.select(payloads.c.body).where(payloads.c.event_id == event_id)).scalar_one()
-        )
+        return json.loads(connection.execute(of_event).scalar_one())
 
 
 def numbered(count, *, prefix="", **facts_stated):

@@ -40,9 +40,7 @@ def test_rows_are_leased_in_order_with_the_published_bytes(store):
     leased, damaged = lease(store, "me", limit=3)
     assert [row.event_id for row in leased] == told[:3]
     assert damaged == []
-    assert {row.event_id: row.body for row in leased}.items() <= dict(
-        rows(store, "payloads", "event_id", "body")
-    ).items()
+    assert {row.seq: row.body for row in leased}.items() <= dict(rows(store, "payloads", "seq", "body")).items()
     assert [(row.type, row.outcome) for row in leased] == [("fax.completed.v1", "delivered")] * 3
     assert rows(store, "events", "state") == ["leased"] * 3 + ["pending"] * 2
 
@@ -140,7 +138,7 @@ def test_a_damaged_payload_is_parked_and_the_others_go_on(store, damage):
     told = tell(store, *numbered(3)).events
     payloads = store.tables.payloads
     with store.writing() as connection:
-        where = payloads.c.event_id == told[1]
+        where = payloads.c.seq == rows(store, "events", "seq")[1]
         connection.execute(payloads.update().where(where).values(damage) if damage else payloads.delete().where(where))
     leased, damaged = lease(store, "me")
     assert [row.event_id for row in leased] == [told[0], told[2]]
@@ -153,7 +151,7 @@ def test_a_parked_row_does_not_hold_the_later_ones_of_its_fax(store):
     tell(store, fax(completed_at=NOON))
     payloads = store.tables.payloads
     with store.writing() as connection:
-        connection.execute(payloads.delete().where(payloads.c.event_id == first.events[0]))
+        connection.execute(payloads.delete().where(payloads.c.seq == rows(store, "events", "seq")[0]))
     assert lease(store, "me") == ([], first.events)
     assert [row.type for row in lease(store, "me")[0]] == ["fax.amended.v1"]
 

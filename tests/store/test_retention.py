@@ -42,7 +42,8 @@ def test_bodies_payloads_and_facts_go_first_and_ids_stay(store):
     assert purged(store, 7.001) == [3]
     assert rows(store, "bodies") == rows(store, "payloads") == []
     assert rows(store, "faxes", "facts", "outcome", "event_id") == [(None, "delivered", event)]
-    assert len(rows(store, "announcements")) == len(rows(store, "events")) == len(rows(store, "receipts")) == 1
+    assert len(rows(store, "events")) == len(rows(store, "receipts")) == 1
+    assert tell(store, fax(), received_at_ms=START + 8 * DAY).state == "duplicate"
 
 
 @pytest.mark.parametrize("other", [{"refused": "unprocessable"}, {"invalid": 1}])

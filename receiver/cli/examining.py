@@ -1,0 +1,35 @@
+"""doctor."""
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from receiver.cli import opening, printing
+from receiver.doctor import OK, TROUBLE, WARNING, examine
+
+_COLOURS = {OK: "green", WARNING: "yellow", TROUBLE: "red"}
+
+
+@click.command()
+@opening.config_option
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+@click.pass_context
+def doctor(ctx: click.Context, config: Path | None, is_json: bool) -> None:
+    """
+    Look at everything: configuration, disk, store, broker, relay, backlog.
+
+    One line for each finding: ok, warning or trouble. Exit code 1 when there is trouble, 2 when the configuration
+    cannot be used. Works while the store or the broker is away.
+    """
+    settings = opening.load(config)
+    found = []
+    for finding in examine(settings, os.environ):
+        found.append(finding)
+        if not is_json:
+            verdict = click.style(f"{finding.verdict:8}", fg=_COLOURS[finding.verdict])
+            click.echo(f"{verdict} {finding.check}: {finding.detail}")
+    if is_json:
+        printing.as_json([asdict(finding) for finding in found])
+    ctx.exit(1 if any(finding.verdict == TROUBLE for finding in found) else 0)

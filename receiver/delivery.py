@@ -1,0 +1,154 @@
+"""
+Delivery: pending rows of the outbox go to the broker, and are marked published once it has confirmed them.
+
+An outage parks nothing: while the broker is away, slow, full or without the queue, rows stay pending and are tried
+again. Only what is wrong with a row itself makes it a dead letter: a checksum that does not hold, a size the broker
+cannot take, or a channel closed for it, three times, when it was sent alone.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from receiver import metrics
+from receiver.errors import BrokerTrouble
+from receiver.logs import error_class, log
+from receiver.publisher import Message, Publisher
+from receiver.settings import Queue
+from receiver.stopping import Stop
+from receiver.store import Store, now_ms, outbox
+from receiver.store.outbox import Row
+from schemas.envelope import routing_key
+
+BATCH = 200  # pipelined; more is not faster
+_TRIES = 3  # of a row that the broker refuses when it comes alone
+_FIRST_DELAY_SECONDS = 0.25
+_LONGEST_DELAY_SECONDS = 10.0
+_GRACE_SECONDS = 2.0  # after SIGTERM, for confirms that are under way; platforms kill us at 10
+
+
+class Delivery:
+    """
+    The active relay's way to the broker. Not for several threads.
+
+    due: when there is something to do again, on the monotonic clock. trouble: its kind; None while all is well.
+    """
+
+    def __init__(self, store: Store, queue: Queue, state_dir: Path, stop: Stop) -> None:
+        self.due = 0.0
+        self.trouble: str | None = None
+        self._store = store
+        self._stop = stop
+        self._publisher = Publisher(queue, state_dir)
+        self._delay = _FIRST_DELAY_SECONDS
+        self._after = 0  # rows up to this one are stepped over: the broker did not take some of them
+        self._confirmed: list[Row] = []  # and not yet marked, since the store would not take it
+        self._tries: Counter[int] = Counter()
+
+    def step(self) -> int:
+        """Send one batch; how many rows have arrived. Raises Unavailable; nothing is forgotten by it."""
+        self._mark()
+        rows = self._next()
+        if not rows:
+            self._after = 0
+            return 0
+        started = time.perf_counter()
+        trouble = self._send(rows)
+        arrived = len(self._confirmed)
+        if arrived:
+            metrics.publish_seconds.observe(time.perf_counter() - started)
+            self._delay = _FIRST_DELAY_SECONDS
+        self._mark()
+        self._judge(trouble)
+        return arrived
+
+    def idle(self) -> None:
+        """Keep the connection alive while there is nothing to send."""
+        try:
+            self._publisher.idle()
+        except BrokerTrouble as trouble:
+            log.info("broker_connection_lost", reason=trouble.kind)  # the next batch opens another
+
+    def end(self) -> None:
+        """Leave the broker in good order, unless it takes too long."""
+        self._publisher.close(self._stop)
+
+    # --- one batch ---------------------------------------------------------------------------------------------------
+
+    def _next(self) -> list[Row]:
+        with self._store.reading() as connection:
+            rows, damaged = outbox.pending(connection, self._store.tables, BATCH, self._after)
+        if damaged:
+            self._park(damaged, "damaged")
+        largest = self._publisher.broker.transport.largest
+        if largest is None:
+            return rows
+        self._park([row.event_id for row in rows if len(row.body) > largest], "too_large")
+        return [row for row in rows if len(row.body) <= largest]
+
+    def _send(self, rows: Sequence[Row]) -> BrokerTrouble | None:
+        """Publish; where one of the rows is to blame for a failure, find it by halves, each on a fresh connection."""
+        messages = [Message(row.event_id, row.fax_id, routing_key(row.type, row.outcome), row.body) for row in rows]
+        with self._stop.interrupting(_GRACE_SECONDS):
+            result = self._publisher.publish(messages)
+        self._confirmed += (row for row in rows if row.event_id in result.confirmed)
+        if result.returned:
+            self._after = rows[-1].seq
+        if not result.is_about_message or self._stop.asked:
+            return result.trouble
+        rest = [row for row in rows if row.event_id not in result.confirmed]
+        if len(rest) == 1:
+            self._blame(rest[0])
+            return result.trouble
+        middle = len(rest) // 2
+        first = self._send(rest[:middle])
+        if first is not None and first.kind != "refused":
+            return first
+        return self._send(rest[middle:]) or first
+
+    def _blame(self, row: Row) -> None:
+        self._tries[row.seq] += 1
+        if self._tries[row.seq] >= _TRIES:
+            self._park([row.event_id], "refused")
+            del self._tries[row.seq]
+
+    def _park(self, event_ids: Sequence[str], reason: str) -> None:
+        if not event_ids:
+            return
+        with self._store.writing() as connection:
+            outbox.park(connection, self._store.tables, event_ids)
+        for event_id in event_ids:
+            log.error("dead_letter", event_id=event_id, reason=reason)
+
+    def _mark(self) -> None:
+        """Until the store takes it, nothing more is sent: else a full disk would have the same events sent for ever."""
+        if not self._confirmed:
+            return
+        now = now_ms()
+        with self._store.writing() as connection:
+            outbox.publish(connection, self._store.tables, [row.seq for row in self._confirmed], now)
+        for row in self._confirmed:
+            metrics.published.labels(row.type, row.outcome).inc()
+            metrics.delivery_seconds.observe(max(0, now - row.created_at_ms) / 1000)
+        log.info("published", count=len(self._confirmed))
+        self._confirmed = []
+
+    def _judge(self, trouble: BrokerTrouble | None) -> None:
+        if trouble is None:
+            if self.trouble is not None:
+                log.info("broker_recovered")
+            self.trouble = None
+            self._delay = _FIRST_DELAY_SECONDS
+            return
+        if trouble.kind == self.trouble == "blocked":
+            return  # the same batch still waits, and its connection needs its heartbeats
+        self.trouble = trouble.kind
+        delay = self._delay * random.uniform(0.75, 1.25)  # noqa: S311 - so that not all relays come back at once
+        self.due = time.monotonic() + delay
+        self._delay = min(2 * self._delay, _LONGEST_DELAY_SECONDS)
+        metrics.publish_failures.labels(trouble.kind).inc()
+        log.error(
+            "publish_failed", reason=trouble.kind, error=error_class(trouble.error), delay_seconds=round(delay, 2)
+        )

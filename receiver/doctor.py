@@ -1,0 +1,277 @@
+"""
+``faxhook doctor``: what an operator asks when something is wrong, each question with a verdict.
+
+Everything is asked of the real thing, within seconds, also while the store or the broker is away. Nothing is changed
+but one row of the store, which is there to be written.
+"""
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from receiver import bootstrap, hosting, transports
+from receiver import settings as configuration
+from receiver.broker import Broker
+from receiver.errors import BrokerTrouble, StoreError, Unavailable
+from receiver.logs import error_class
+from receiver.settings import Queue, Settings
+from receiver.store import Store, figures, now_ms
+from receiver.store.browsing import iso, touch
+from receiver.store.figures import Figures
+from receiver.store.identity import verify
+from receiver.store.migrating import check_version
+
+OK, WARNING, TROUBLE = "ok", "warning", "trouble"
+
+_BROKER_SECONDS = 10.0  # for the whole look, whatever a client library makes of its timeouts
+_WRITE_SECONDS = 3.0
+_LITTLE_SPACE = 1 << 30
+_NO_SPACE = 64 << 20
+_OLD_SECONDS = 300.0
+_SKEW_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """check: what was looked at. verdict: OK, WARNING or TROUBLE. detail: a sentence without secrets."""
+
+    check: str
+    verdict: str
+    detail: str
+
+
+def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Look at everything, one after the other. Raises ConfigurationError where faxhook would not start."""
+    bootstrap.resolve(settings)
+    hosting.check(settings, environ)
+    yield from _configuration(settings)
+    yield from _hosting(settings, environ)
+    yield _secret_key(settings)
+    with closing(bootstrap.open_store(settings)) as store:
+        yield from _files(store)
+        found = yield from _store(settings, store)
+    yield from _queue(settings)
+    if found is None:
+        yield Finding("relay", WARNING, "nobody knows of relay, backlog and dead letters without the store")
+    else:
+        yield _relay(settings.queue, found)
+        yield _backlog(settings.queue, found)
+        yield _dead_letters(found)
+
+
+# --- what is configured ---------------------------------------------------------------------------------------------
+
+
+def _configuration(settings: Settings) -> Iterator[Finding]:
+    source = settings.path or "FAXHOOK_CONFIG_TOML"
+    yield Finding("configuration", OK, f"{source}: {len(settings.endpoints)} endpoints")
+    if settings.path is not None and _is_open_to_others(settings.path):
+        yield Finding("configuration", WARNING, f"{settings.path} can be read by others; it holds secrets: chmod 600")
+    for doubt in configuration.doubts(settings):
+        yield Finding("configuration", WARNING, doubt)
+
+
+def _hosting(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    name = hosting.platform(environ)
+    yield Finding("platform", OK, name or "none that shows")
+    for doubt in hosting.doubts(settings):
+        yield Finding("platform", WARNING, doubt)
+
+
+def _secret_key(settings: Settings) -> Finding:
+    if settings.server.secret_keys:
+        return Finding("secret key", OK, f"configured, {len(settings.server.secret_keys)}")
+    path = settings.server.state_dir / "secret_key"
+    if not path.exists():
+        return Finding("secret key", OK, f"will be made at the first start: {path}")
+    if not os.access(path, os.R_OK):
+        return Finding("secret key", TROUBLE, f"{path} cannot be read by this user")
+    if _is_open_to_others(path):
+        return Finding("secret key", WARNING, f"{path} can be read by others: chmod 600")
+    return Finding("secret key", OK, f"made by faxhook: {path}")
+
+
+def _is_open_to_others(path: Path) -> bool:
+    try:
+        return bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return False
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+def _files(store: Store) -> Iterator[Finding]:
+    """SQLite's: who may read it, and how much more fits beside it."""
+    if store.file is None:
+        return
+    path = store.file.path
+    folder = next((parent for parent in path.parents if parent.exists()), Path("/"))
+    free = shutil.disk_usage(folder).free
+    verdict = TROUBLE if free < _NO_SPACE else WARNING if free < _LITTLE_SPACE else OK
+    yield Finding("disk", verdict, f"{free / (1 << 20):,.0f} MiB free at {folder}")
+    if _is_open_to_others(path):
+        yield Finding("store", WARNING, f"{path} can be read by others; it holds personal data: chmod 600")
+
+
+def _store(settings: Settings, store: Store) -> Generator[Finding, None, Figures | None]:
+    """Its findings; and its figures, unless it cannot be used."""
+    try:
+        check_version(store)
+        yield _durability(store)
+        yield _write(store)
+        with store.reading() as connection:
+            verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
+            found = figures.read(connection, store.tables)
+        yield _clock(store)
+    except StoreError as error:
+        yield Finding("store", TROUBLE, str(error))
+    except Unavailable as error:
+        yield Finding("store", TROUBLE, f"cannot be used: {getattr(error, 'error', error.code)}")
+    else:
+        return found
+    return None
+
+
+def _durability(store: Store) -> Finding:
+    how = store.durability()
+    words = f"{how.pop('store')} {how.pop('version')}, migrated, " + ", ".join(f"{k} {v}" for k, v in how.items())
+    # PostgreSQL's other levels (local, remote_write, remote_apply) all wait for its own disk.
+    if how["synchronous"] in ("off", "normal"):
+        return Finding("store", TROUBLE, f"{words}: a power cut loses what was answered with 2xx")
+    return Finding("store", OK, words)
+
+
+def _write(store: Store) -> Finding:
+    if store.file is not None and store.file.path.stat().st_uid != os.geteuid():
+        # A lock file made by this user would keep the service out.
+        return Finding("store", WARNING, "belongs to another user, so nothing was written; run this as that user")
+    began = time.monotonic()
+    with store.writing(began + _WRITE_SECONDS) as connection:
+        touch(connection, store.tables)
+    return Finding("store", OK, f"a write took {(time.monotonic() - began) * 1000:.1f} ms")
+
+
+def _clock(store: Store) -> Finding:
+    """Against what wrote before, and against the database's own."""
+    receipts = store.tables.receipts
+    with store.reading() as connection:
+        newest = connection.scalar(sa.select(receipts.c.received_at_ms).order_by(receipts.c.id.desc()).limit(1))
+        theirs = None
+        if store.file is None:
+            theirs = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp()) * 1000").scalar_one()
+    now = now_ms()
+    if theirs is not None and abs(now - float(theirs)) > _SKEW_SECONDS * 1000:
+        return Finding("clock", WARNING, f"{(now - float(theirs)) / 1000:+.0f} s from the database's")
+    if newest is not None and newest - now > _SKEW_SECONDS * 1000:
+        return Finding("clock", WARNING, f"behind the newest receipt, of {iso(newest)}")
+    return Finding("clock", OK, iso(now) or "")
+
+
+# --- the queue ------------------------------------------------------------------------------------------------------
+
+
+def _queue(settings: Settings) -> Iterator[Finding]:
+    queue = settings.queue
+    if queue.is_embedded:
+        yield Finding("queue", OK, "embedded: the store is the queue, read by `faxhook consume`")
+        return
+    transport = transports.find(queue.url)
+    # Where it is not durable, the doubts about the configuration have said so.
+    yield Finding("queue", OK, f"{transports.scheme(queue.url)}, {transport.guarantee}: {transport.note}")
+    found: list[Finding] = []
+    # A thread, since not every client library keeps to its timeouts; one that hangs ends with the process.
+    look = threading.Thread(target=lambda: found.extend(_reach(queue, settings.server.state_dir)), daemon=True)
+    look.start()
+    look.join(_BROKER_SECONDS)
+    yield from found or [Finding("broker", TROUBLE, f"no answer within {_BROKER_SECONDS:.0f} s")]
+
+
+def _reach(queue: Queue, state_dir: Path) -> list[Finding]:
+    """Connect, and look for the queue without making it."""
+    transport = transports.find(queue.url)
+    is_redis = transports.scheme(queue.url) in ("redis", "rediss")
+    # An empty list does not exist in Redis, so that a passive look would miss a queue that is well.
+    broker = Broker(queue if is_redis else replace(queue, declare=False), "faxhook doctor", state_dir)
+    try:
+        broker.open()
+        if transport.speaks_amqp:
+            found = _rabbitmq(broker)
+        elif is_redis:
+            found = _redis(broker)
+        else:
+            found = [Finding("broker", OK, "can be reached")]
+    except BrokerTrouble as trouble:
+        return [_trouble(queue, trouble)]
+    broker.close()
+    return found
+
+
+def _trouble(queue: Queue, trouble: BrokerTrouble) -> Finding:
+    if trouble.kind in ("exchange_missing", "queue_missing") and queue.declare:
+        name = queue.exchange if trouble.kind == "exchange_missing" else queue.queue
+        return Finding("broker", WARNING, f"{transports.place(queue.url)}: {name} is not there yet; the relay makes it")
+    error = f", {error_class(trouble.error)}" if trouble.error else ""
+    return Finding("broker", TROUBLE, f"{transports.place(queue.url)}: {trouble.kind}{error}")
+
+
+def _rabbitmq(broker: Broker) -> list[Finding]:
+    with broker.trouble():
+        name, messages, consumers = broker.channel.queue_declare(broker.queue.queue, passive=True)
+    held = f"{transports.place(broker.queue.url)}: {name} holds {messages} messages for {consumers} consumers"
+    return [Finding("broker", OK if consumers or not messages else WARNING, held)]
+
+
+def _redis(broker: Broker) -> list[Finding]:
+    where = transports.place(broker.queue.url)
+    found = [Finding("broker", OK, f"{where}: reached")]
+    wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+    try:
+        told: Mapping[str, str] = {}
+        for name in wanted:
+            told = {**told, **broker.channel.client.config_get(name)}
+    except Exception as error:  # noqa: BLE001 - a hosted Redis answers CONFIG in its own way
+        return [*found, Finding("broker", WARNING, f"{where}: it does not tell what it keeps ({error_class(error)})")]
+    return found + [
+        Finding("broker", WARNING, f"{where}: {name} is {told.get(name)}; only {good} keeps every event")
+        for name, good in wanted.items()
+        if told.get(name) != good
+    ]
+
+
+# --- what is under way ----------------------------------------------------------------------------------------------
+
+
+def _relay(queue: Queue, found: Figures) -> Finding:
+    relay = found.relay
+    # Without a broker it only keeps the store in order.
+    verdict = WARNING if queue.is_embedded else TROUBLE
+    if relay is None:
+        return Finding("relay", verdict, "none has run on this store; `faxhook serve` or `faxhook relay` starts one")
+    if not found.relay_is_alive:
+        return Finding("relay", verdict, f"no sign of life since {iso(relay.seen_at_ms)}; `faxhook relay` starts one")
+    if relay.trouble is not None and not queue.is_embedded:
+        return Finding("relay", TROUBLE, f"{relay.trouble} since {iso(relay.trouble_since_ms)}; it goes on trying")
+    return Finding("relay", OK, f"seen {iso(relay.seen_at_ms)}")
+
+
+def _backlog(queue: Queue, found: Figures) -> Finding:
+    if found.backlog == 0:
+        return Finding("backlog", OK, "empty")
+    detail = f"{found.backlog} events, the oldest for {found.oldest_seconds:.0f} s"
+    if found.oldest_seconds < _OLD_SECONDS:
+        return Finding("backlog", OK, detail)
+    return Finding("backlog", WARNING, detail + ("; is there a consumer?" if queue.is_embedded else ""))
+
+
+def _dead_letters(found: Figures) -> Finding:
+    if found.dead == 0:
+        return Finding("dead letters", OK, "none")
+    return Finding("dead letters", TROUBLE, f"{found.dead}; see `faxhook dead-letters list`")

@@ -1,0 +1,123 @@
+"""
+The configuration: one TOML file and a few variables in, frozen ``Settings`` out; whatever is not understood is refused.
+
+Every refusal is a ConfigurationError "<file>: <key>: <what was expected>" and never repeats a value, which might be a
+secret. Whether a provider exists, and what it requires of an endpoint, is checked where providers are known.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from receiver.errors import ConfigurationError
+from receiver.settings import sections
+from receiver.settings.authentication import AUTH_MODES, SELF, check_own_tokens, clients
+from receiver.settings.doubting import doubts
+from receiver.settings.endpoints import ANSWERS, endpoints
+from receiver.settings.keys import secret_keys
+from receiver.settings.model import (
+    CLIENT_CERTIFICATE,
+    Auth,
+    Client,
+    Credential,
+    Digest,
+    Endpoint,
+    Introspection,
+    Network,
+    OAuth2,
+    Queue,
+    Retention,
+    Server,
+    Settings,
+    Signature,
+    StoreSettings,
+    Token,
+)
+from receiver.settings.tables import Source, Table
+
+__all__ = [
+    "ANSWERS",
+    "AUTH_MODES",
+    "CLIENT_CERTIFICATE",
+    "DEFAULT_FILE",
+    "SELF",
+    "Auth",
+    "Client",
+    "Credential",
+    "Digest",
+    "Endpoint",
+    "Introspection",
+    "Network",
+    "NoConfiguration",
+    "OAuth2",
+    "Queue",
+    "Retention",
+    "Server",
+    "Settings",
+    "Signature",
+    "StoreSettings",
+    "Token",
+    "doubts",
+    "load",
+    "secret_keys",
+]
+
+DEFAULT_FILE = Path("faxhook.toml")
+
+
+class NoConfiguration(ConfigurationError):  # noqa: N818 - the usual first run, hardly an error
+    """No configuration was given, and there is no ./faxhook.toml."""
+
+
+def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """
+    The settings from config_path, else FAXHOOK_CONFIG, else the text in FAXHOOK_CONFIG_TOML, else ./faxhook.toml.
+
+    A variable that is set but empty counts as not set. Raises NoConfiguration where there is none of the four, and
+    ConfigurationError naming key and file where it cannot be used.
+    """
+    source, path, text = _found(config_path, environ)
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        # Its message has the place; the exception itself would carry the whole text.
+        raise ConfigurationError(f"{source.label}: expected TOML: {error}") from None
+    except RecursionError:
+        raise ConfigurationError(f"{source.label}: expected TOML that nests less deeply") from None
+    root = Table(source, "", values, ("server", "store", "queue", "retention", "endpoints", "oauth2"))
+    settings = Settings(
+        path=path,
+        folder=source.folder,
+        server=sections.server(root),
+        store=sections.store(root),
+        queue=sections.queue(root),
+        retention=sections.retention(root),
+        endpoints=MappingProxyType(dict(endpoints(root))),
+        clients=MappingProxyType(clients(root)),
+    )
+    check_own_tokens(root, settings.endpoints, settings.clients)
+    return settings
+
+
+def _found(config_path: Path | None, environ: Mapping[str, str]) -> tuple[Source, Path | None, str]:
+    """Where the configuration is from, its file, and its text."""
+    named = config_path
+    if named is None and environ.get("FAXHOOK_CONFIG"):
+        named = Path(environ["FAXHOOK_CONFIG"])
+    if named is None and environ.get("FAXHOOK_CONFIG_TOML"):
+        return Source("FAXHOOK_CONFIG_TOML", Path.cwd(), environ), None, environ["FAXHOOK_CONFIG_TOML"]
+    path = (named or DEFAULT_FILE).absolute()
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        if named is None:
+            raise NoConfiguration(
+                f"{path}: no such file, and neither --config, FAXHOOK_CONFIG nor FAXHOOK_CONFIG_TOML is given"
+            ) from None
+        raise ConfigurationError(f"{path}: no such file") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: expected UTF-8") from None
+    return Source(str(path), path.parent, environ), path, text

@@ -1,0 +1,192 @@
+"""What comes out of the configuration: frozen values, each checked as far as one table can tell."""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeAlias
+from zoneinfo import ZoneInfo
+
+from receiver import transports
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+CLIENT_CERTIFICATE = "Client-Cert"  # RFC 9440
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """
+    trusted_proxies: peers that may set X-Forwarded-For, and client_certificate_header.
+
+    secret_keys: the first signs, all verify; may be empty.
+    """
+
+    bind: str
+    public_url: str | None  # without a slash at its end
+    trusted_proxies: tuple[Network, ...]
+    client_certificate_header: str
+    max_body: int  # bytes
+    secret_keys: tuple[str, ...] = field(repr=False)
+    state_dir: Path
+    ops_token: str | None = field(repr=False)
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """url: ``sqlite:///`` with an absolute path, or ``postgresql+psycopg://``."""
+
+    url: str = field(repr=False)
+    identity_salt: str | None = field(repr=False)
+    ephemeral_ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """url: ``embedded:`` or a broker's. queue: the one that ``exchange`` feeds. declare: whether both may be made."""
+
+    url: str = field(repr=False)
+    exchange: str
+    queue: str
+    declare: bool
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.url == transports.EMBEDDED
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long: raw receipts and published payloads, rejected receipts, identities (the longest of the three)."""
+
+    bodies: timedelta
+    rejected: timedelta
+    ids: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A path token: its SHA-256, and itself unless only the digest is configured."""
+
+    digest: bytes = field(repr=False)
+    plain: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """
+    Valid from not_before on and until just before not_after, both aware UTC.
+
+    A bare date is the start of that day, a time without zone is UTC. password: plain, or ``sha256:``, ``scrypt:``,
+    ``pbkdf2:``; for Digest plain, or ``ha1:`` with the hex HA1 of one or both algorithms. Checked to be so.
+    """
+
+    id: str | None
+    user: str
+    password: str = field(repr=False)
+    not_before: datetime | None
+    not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """mode: a key of AUTH_MODES. The modes that need more have a class of their own."""
+
+    mode: str
+    realm: str
+    credentials: tuple[Credential, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Digest(Auth):
+    """algorithms: as offered, in this order. prefix: of the path, taken off by a proxy in front of us."""
+
+    algorithms: tuple[str, ...]
+    nonce_lifetime: timedelta
+    ignore_query: bool
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Introspection:
+    """RFC 7662: where tokens are asked about, and who we are there."""
+
+    url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth2(Auth):
+    """
+    issuer: "self", a URL, or None where tokens are only asked about. audience: None for the endpoint's own name.
+
+    scope: all of them are needed. required_claims: name -> value, or one of a list's. allowed_clients: empty for all.
+    """
+
+    issuer: str | None
+    audience: str | None
+    scope: tuple[str, ...]
+    jwks_uri: str | None
+    algorithms: tuple[str, ...]
+    at_jwt_only: bool
+    leeway: timedelta
+    required_claims: Mapping[str, str]
+    allowed_clients: tuple[str, ...]
+    introspection: Introspection | None
+
+
+@dataclass(frozen=True, slots=True)
+class Signature(Auth):
+    """HMAC-SHA256. header: None for Standard Webhooks; else where it is, written as encoding and prefix say."""
+
+    secrets: tuple[str, ...] = field(repr=False)
+    header: str | None
+    encoding: str
+    prefix: str
+    timestamp_header: str | None
+    tolerance: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who may fetch tokens from our own token endpoint. secret: plain, or ``sha256:`` and 64 hex digits."""
+
+    id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """
+    answer: the success status. allow: empty for no restriction.
+
+    client_certificates: SHA-256 of the DER certificates, of which a trusted proxy must have seen one; empty: no need.
+    """
+
+    name: str
+    provider: str
+    account: str | None
+    timezone: ZoneInfo | None
+    region: str | None
+    auth: Auth
+    tokens: tuple[Token, ...]
+    allow: tuple[Network, ...]
+    client_certificates: tuple[bytes, ...]
+    answer: int
+    insecure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """path: None when the text came from FAXHOOK_CONFIG_TOML. folder: where relative paths begin."""
+
+    path: Path | None
+    folder: Path
+    server: Server
+    store: StoreSettings
+    queue: Queue
+    retention: Retention
+    endpoints: Mapping[str, Endpoint]
+    clients: Mapping[str, Client]

@@ -1,0 +1,107 @@
+"""[server], [store], [queue] and [retention]."""
+
+import ipaddress
+import os
+from datetime import timedelta
+
+from receiver import transports
+from receiver.settings import forms
+from receiver.settings.model import CLIENT_CERTIFICATE, Queue, Retention, Server, StoreSettings
+from receiver.settings.tables import LATER, Table
+
+
+def server(root: Table) -> Server:
+    table = root.table(
+        "server",
+        (
+            *("bind", "public_url", "trusted_proxies", "client_certificate_header", "max_body"),
+            *("secret_key", "state_dir", "ops_token"),
+        ),
+        refused={"workers": "unknown key; the number of workers is the variable WEB_CONCURRENCY"},
+    )
+    port = root.source.variable("PORT", forms.number(1, 65535), "a port number")
+    bind = table.one("bind", forms.bind, '"<host>:<port>", "[<address>]:<port>" or "unix:<path>"') or "127.0.0.1:8000"
+    return Server(
+        bind=f"0.0.0.0:{port}" if port else bind,
+        public_url=table.one("public_url", forms.public_url, 'a URL such as "https://hooks.example.com"'),
+        trusted_proxies=table.many("trusted_proxies", ipaddress.ip_network, forms.NETWORK, empty_ok=True),
+        client_certificate_header=table.one("client_certificate_header", forms.header, forms.HEADER)
+        or CLIENT_CERTIFICATE,
+        max_body=_max_body(table),
+        secret_keys=_configured_keys(table),
+        state_dir=root.source.folder / (table.text("state_dir") or "var"),
+        ops_token=table.text("ops_token", empty_ok=True) or None,
+        workers=root.source.variable("WEB_CONCURRENCY", forms.number(1, 999), "a number of workers")
+        or min(max(os.cpu_count() or 1, 2), 4),
+    )
+
+
+def _max_body(table: Table) -> int:
+    value = table.values.get("max_body", "8MiB")
+    if type(value) is int and value > 0:
+        return value
+    if type(value) in (int, bool, float):
+        raise table.error("max_body", f"expected {forms.SIZE}")
+    return table.one("max_body", forms.size, forms.SIZE) or forms.size("8MiB")
+
+
+def _configured_keys(table: Table) -> tuple[str, ...]:
+    if isinstance(table.values.get("secret_key"), list):
+        return table.many("secret_key", forms.secret, forms.SECRET)
+    key = table.one("secret_key", forms.secret, forms.SECRET)
+    return () if key is None else (key,)
+
+
+def store(root: Table) -> StoreSettings:
+    table = root.table("store", ("url", "identity_salt", "ephemeral_ok"), refused={"encryption_key": LATER})
+    url = forms.store_url(root.source.folder)
+    return StoreSettings(
+        url=root.source.variable("DATABASE_URL", url, forms.STORE_URL)
+        or table.one("url", url, forms.STORE_URL)
+        or url("sqlite:///var/faxhook.db"),
+        identity_salt=table.text("identity_salt"),
+        ephemeral_ok=table.flag("ephemeral_ok"),
+    )
+
+
+def queue(root: Table) -> Queue:
+    table = root.table("queue", ("url", "exchange", "queue", "declare"))
+    url = (
+        root.source.variable("FAXHOOK_BROKER_URL", forms.broker_url, forms.BROKER_URL)
+        or root.source.variable("CLOUDAMQP_URL", forms.broker_url, forms.BROKER_URL)
+        or table.one("url", forms.broker_url, forms.BROKER_URL)
+        or transports.EMBEDDED
+    )
+    _refuse_unusable(table, url)
+    name = "1 to 200 characters of [A-Za-z0-9._:-], not beginning with amq."
+    return Queue(
+        url=url,
+        exchange=table.one("exchange", forms.broker_name, name) or "fax.events",
+        queue=table.one("queue", forms.broker_name, name) or "fax.completed",
+        declare=table.flag("declare", default=True),
+    )
+
+
+def _refuse_unusable(table: Table, url: str) -> None:
+    scheme = transports.scheme(url)
+    if reason := transports.REFUSED.get(scheme):
+        raise table.error("url", f"{scheme} is not offered: {reason}")
+    transport = transports.TRANSPORTS.get(scheme)
+    if transport is not None and not transport.is_installed:
+        raise table.error("url", f"{scheme} expects its client library: pip install 'faxhook[{transport.extra}]'")
+
+
+def retention(root: Table) -> Retention:
+    table = root.table("retention", ("bodies", "rejected", "ids"))
+    retention = Retention(
+        bodies=_or(table.one("bodies", forms.period_or_zero, forms.PERIOD + ' or "0"'), timedelta(days=7)),
+        rejected=_or(table.one("rejected", forms.period, forms.PERIOD), timedelta(days=30)),
+        ids=_or(table.one("ids", forms.period, forms.PERIOD), timedelta(days=90)),
+    )
+    if retention.ids < max(retention.bodies, retention.rejected):
+        raise table.error("ids", "expected to be no shorter than bodies and rejected")
+    return retention
+
+
+def _or(given: timedelta | None, default: timedelta) -> timedelta:
+    return default if given is None else given

@@ -1,0 +1,107 @@
+"""What schemas/README.md says of queues, checked in the real RabbitMQ."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from queued import Queued, queued, virtual_host
+from stock import environment
+from waiting import until
+
+from schemas.envelope import AMENDED, COMPLETED, routing_key
+from schemas.event import Outcome
+
+README = (Path(__file__).parents[1] / "schemas" / "README.md").read_text()
+SECTION = README.partition("### Queues of your own\n")[2].partition("\n### ")[0]
+ROWS = re.findall(r"^\| ([^|`]+) \| (`.+`[^|]*) \|$", SECTION, re.MULTILINE)
+KEYS = {routing_key(type_, outcome) for type_ in (COMPLETED, AMENDED) for outcome in Outcome}
+
+# What each line of the table promises, said once more and otherwise: wanted type, wanted outcome.
+PROMISED = {
+    "everything": lambda type_, outcome: True,
+    "the first announcement of each fax, and no corrections": lambda type_, outcome: type_ == "completed",
+    "only corrections": lambda type_, outcome: type_ == "amended",
+    "only failures, also those that were learned later": lambda type_, outcome: outcome == "failed",
+    "failures, and whether they still are ones": lambda type_, outcome: type_ == "amended" or outcome == "failed",
+    "what is to be looked at by a person": lambda type_, outcome: outcome in ("failed", "unconfirmed"),
+}
+
+pytestmark = pytest.mark.service("rabbitmq")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Queued]:
+    """With the names that a configuration has unless it says otherwise, and the queue made by the relay."""
+    with virtual_host() as url, queued(tmp_path_factory.mktemp("bindings"), url, 'queue = "fax.completed"') as it:
+        it.fill_queue(1)
+        yield it
+
+
+def test_the_table_promises_what_is_checked_here() -> None:
+    assert [what for what, _ in ROWS] == list(PROMISED)
+    assert len(KEYS) == 8
+
+
+@pytest.mark.parametrize(("what", "bound"), ROWS)
+def test_bindings_bring_what_they_are_said_to_bring(made: Queued, what: str, bound: str) -> None:
+    expected = {key for key in KEYS if PROMISED[what](*key.split(".")[1:])}
+    for alternative in bound.split(", or "):
+        with made.channel() as channel:
+            queue = channel.queue_declare(exclusive=True).queue
+            for pattern in re.findall("`(.+?)`", alternative):
+                channel.queue_bind(queue, "fax.events", pattern)
+            for key in KEYS:
+                message = channel.prepare_message(b"{}")
+                channel.basic_publish(message, exchange="fax.events", routing_key=key)
+            assert routed(channel, queue) == expected
+
+
+def routed(channel: Any, queue: str) -> set[str]:
+    """The routing keys of what a queue has got; each once."""
+    found: list[str] = []
+    while (message := channel.basic_get(queue, no_ack=True)) is not None:
+        found.append(message.delivery_info["routing_key"])
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+def declare_failures(made: Queued) -> None:
+    (program,) = re.findall(r"^```py\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
+    subprocess.run([sys.executable, "-c", program, made.queue.url], env=environment(), check=True, timeout=30)
+
+
+def test_the_example_binds_a_queue_to_failures_and_its_dead_letters_arrive(made: Queued) -> None:
+    declare_failures(made)
+    made.fax(1, status="0")
+    made.fax(2, status="2")
+    made.fax(1, status="2")  # was delivered, and failed after all
+    made.send()
+    dead = made.waiting("fax.completed.dead")
+    with made.channel() as channel:
+        got = []
+        until(lambda: got.append(channel.basic_get("reception.failed-faxes")) or len([x for x in got if x]) == 2)
+        messages = [message for message in got if message]
+        keys = [message.delivery_info["routing_key"] for message in messages]
+        assert sorted(keys) == ["fax.amended.failed", "fax.completed.failed"]
+        for message in messages:
+            channel.basic_reject(message.delivery_tag, requeue=False)
+    until(lambda: made.waiting("fax.completed.dead") == dead + 2)
+
+
+def test_a_republished_event_goes_to_every_bound_queue(made: Queued) -> None:
+    declare_failures(made)
+    made.fax(3, status="2")
+    made.send()
+    before = made.waiting("reception.failed-faxes")
+    in_ours = made.waiting("fax.completed")
+    event_id = next(event["id"] for event in made.events() if event["outcome"] == "failed")
+    process = made.start("events", "republish", "--id", event_id)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    made.send()
+    until(lambda: made.waiting("reception.failed-faxes") == before + 1)
+    until(lambda: made.waiting("fax.completed") == in_ours + 1)
