@@ -145,7 +145,9 @@ def test_an_address_needs_no_configuration(server, capsys, tmp_path, monkeypatch
 
 def test_ctrl_c_stops_it_with_a_summary(server):
     command = [sys.executable, "-m", "receiver", "simulate", "--count", "9999", "--rate", "100", "--config"]
-    process = subprocess.Popen([*command, str(server.config)], stdout=subprocess.PIPE, text=True)
+    # Where the tests themselves run in the background, a shell has told them to ignore Ctrl-C.
+    listening = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen([*command, str(server.config)], stdout=subprocess.PIPE, text=True, **listening)
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
     lines = process.communicate(timeout=20)[0].splitlines()
