@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -10,8 +11,8 @@ from receiver import settings as configuration
 from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
-from receiver.runtime import Endpoint, Runtime
-from receiver.settings import Settings
+from receiver.runtime import Account, Endpoint, Runtime
+from receiver.settings import Settings, is_secure_url
 from receiver.store import Store, StoreUnavailable
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import check_version
@@ -29,17 +30,18 @@ def build(settings: Settings) -> Runtime:
     nonces = Nonces(store)
     keys = configuration.secret_keys(settings)
     around = _around(settings, keys, nonces.claim)
-    endpoints = resolve(settings, around)
+    endpoints, accounts = resolve(settings, around), resolve_accounts(settings)
     salt = settings.store.identity_salt
     try:
         prepare(settings, store)
     except BaseException:
         store.close()
         raise
-    metrics.start_at_zero(endpoints)
+    metrics.start_at_zero(accounts)
     return Runtime(
         settings=settings,
         endpoints=endpoints,
+        accounts=accounts,
         store=store,
         writer=Writer(store),
         fingerprint_key=keys[0],
@@ -97,13 +99,24 @@ def open_store(settings: Settings) -> Store:
 
 def resolve(settings: Settings, around: Surroundings | None = None) -> dict[str, Endpoint]:
     """
-    The endpoints with their providers and gates. Raises ConfigurationError naming endpoint and key.
+    The endpoints that take callbacks, with their providers and gates.
 
-    around: None where nobody will call, and only the settings are looked at.
+    around: None where nobody will call, and only the settings are looked at. Raises ConfigurationError naming endpoint
+    and key.
     """
-    known = providers.load()
+    accounts = resolve_accounts(settings)
     around = around or _around(settings, [b"none"], lambda _name, _expires: False)
-    return {name: _endpoint(endpoint, known, settings, around) for name, endpoint in settings.endpoints.items()}
+    return {
+        name: _endpoint(endpoint, accounts[name], settings, around)
+        for name, endpoint in settings.endpoints.items()
+        if endpoint.takes_callbacks
+    }
+
+
+def resolve_accounts(settings: Settings) -> dict[str, Account]:
+    """Every endpoint's account, with the options of its reports. Raises ConfigurationError naming endpoint and key."""
+    known = providers.load()
+    return {name: _account(endpoint, known, settings) for name, endpoint in settings.endpoints.items()}
 
 
 def doubts(settings: Settings) -> list[str]:
@@ -111,9 +124,9 @@ def doubts(settings: Settings) -> list[str]:
     known = providers.load()
     return [
         f'endpoints.{endpoint.name}.auth.mode: "{endpoint.auth.mode}" cannot work, as far as {provider.title}'
-        f" documents; what can: {', '.join(provider.auth_modes)}, and tokens with each of them"
+        f" documents; what can: {', '.join(provider.push.auth_modes)}, and tokens with each of them"
         for endpoint in settings.endpoints.values()
-        if endpoint.auth.mode not in (provider := known[endpoint.provider]).auth_modes
+        if endpoint.takes_callbacks and endpoint.auth.mode not in (provider := known[endpoint.provider]).push.auth_modes
     ]
 
 
@@ -129,28 +142,74 @@ def _around(settings: Settings, keys: Sequence[bytes], claim: Claim) -> Surround
     )
 
 
-def _endpoint(
-    endpoint: configuration.Endpoint, known: dict[str, Provider], settings: Settings, around: Surroundings
-) -> Endpoint:
-    def wrong(key: str, expected: str) -> ConfigurationError:
-        where = f" ({settings.path})" if settings.path else ""
-        return ConfigurationError(f"endpoints.{endpoint.name}.{key}: expected {expected}{where}")
-
+def _account(endpoint: configuration.Endpoint, known: dict[str, Provider], settings: Settings) -> Account:
     provider = known.get(endpoint.provider)
     if provider is None:
-        raise wrong("provider", "one of " + ", ".join(sorted(known)))
+        raise _wrong(settings, endpoint, "provider", "one of " + ", ".join(sorted(known)))
     if endpoint.account is None and not provider.account_from_payload:
-        raise wrong("account", f"the account at {provider.title}; it is part of each fax's identity for ever")
+        expected = f"the account at {provider.title}; it is part of each fax's identity for ever"
+        raise _wrong(settings, endpoint, "account", expected)
+    if endpoint.account is None and (endpoint.reports or endpoint.job_keys):
+        raise _wrong(
+            settings, endpoint, "account", f"the account at {provider.title}, which reports and jobs belong to"
+        )
     if endpoint.timezone is None and provider.zoneless:
-        raise wrong("timezone", f"the time zone of {provider.title}'s times, which come without one")
-    if endpoint.auth.mode == "payload" and provider.callback.credentials is None:
-        raise wrong("auth.mode", f"another mode: {provider.title} sends no credentials inside the payload")
-    if provider.callback.success is not None and endpoint.answer != 200:
-        raise wrong("answer", f"200, the only answer {provider.title} understands")
+        expected = f"the time zone of {provider.title}'s times, which come without one"
+        raise _wrong(settings, endpoint, "timezone", expected)
+    if endpoint.takes_callbacks and provider.callback is None:
+        expected = f"reports and no auth: {provider.title} sends no callbacks"
+        raise _wrong(settings, endpoint, "auth", expected)
+    if endpoint.job_keys and provider.key is None:
+        expected = f"no key: a fax of {provider.title} has no identity before its report"
+        raise _wrong(settings, endpoint, "job_keys", expected)
+    return Account(
+        endpoint=endpoint.name,
+        provider=provider,
+        source=Source(endpoint.account, endpoint.timezone, endpoint.region or provider.region),
+        reports=_reports(endpoint, provider, settings),
+        job_keys=endpoint.job_keys,
+    )
+
+
+def _reports(endpoint: configuration.Endpoint, provider: Provider, settings: Settings) -> configuration.Reports | None:
+    """What the endpoint says of its reports, with the provider's own for what it leaves out."""
+    given = endpoint.reports
+    if given is None:
+        return None
+    if provider.reports is None:
+        raise _wrong(settings, endpoint, "reports", f"no such table: {provider.title} has no reports")
+    options = {option.name: option for option in provider.reports.options}
+    for key in given.options:
+        if key not in options:
+            names = ", ".join([*options, "every", "requests"])
+            raise _wrong(settings, endpoint, f"reports.{key}", f"one of the keys {names}")
+    for option in options.values():
+        value = given.options.get(option.name)
+        if value is None and option.default is None:
+            raise _wrong(settings, endpoint, f"reports.{option.name}", option.meaning)
+        if option.is_url and not all(map(is_secure_url, (value or option.default or "").split())):
+            expected = "an https:// URL (http:// only to loopback), without user and password"
+            raise _wrong(settings, endpoint, f"reports.{option.name}", expected)
+    complete = {name: given.options.get(name, option.default or "") for name, option in options.items()}
+    return replace(given, options=complete)
+
+
+def _endpoint(endpoint: configuration.Endpoint, account: Account, settings: Settings, around: Surroundings) -> Endpoint:
+    provider = account.provider
+    if endpoint.auth.mode == "payload" and provider.push.credentials is None:
+        expected = f"another mode: {provider.title} sends no credentials inside the payload"
+        raise _wrong(settings, endpoint, "auth.mode", expected)
+    if provider.push.success is not None and endpoint.answer != 200:
+        raise _wrong(settings, endpoint, "answer", f"200, the only answer {provider.title} understands")
     return Endpoint(
         name=endpoint.name,
         provider=provider,
-        source=Source(endpoint.account, endpoint.timezone, endpoint.region or provider.region),
+        source=account.source,
         gate=Gate(endpoint, around),
         answer=endpoint.answer,
     )
+
+
+def _wrong(settings: Settings, endpoint: configuration.Endpoint, key: str, expected: str) -> ConfigurationError:
+    where = f" ({settings.path})" if settings.path else ""
+    return ConfigurationError(f"endpoints.{endpoint.name}.{key}: expected {expected}{where}")

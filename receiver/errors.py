@@ -155,6 +155,21 @@ class StoreError(Exception):
     """The store cannot be used as it is; the message says why and what to do. Exit code 1."""
 
 
+class ReportTrouble(Exception):  # noqa: N818 - the provider's, the network's, or a wrong credential's
+    """
+    A report could not be fetched or read; what was stored of it before stays, and the next run goes on from there.
+
+    kind: ``unreachable``, ``timeout``, ``refused`` (credentials), ``overloaded`` (asked to come later), ``failed`` (the
+    provider's own fault), ``unreadable``, ``budget`` (no more requests in this run) or ``interrupted``. detail: one
+    sentence that says what to do; nothing of what was sent or came is in it.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
 class BrokerTrouble(Exception):  # noqa: N818 - the broker's, or the network's
     """
     The broker did not take or give what was asked; nothing counts as published but what it has confirmed.

@@ -8,6 +8,7 @@ revision …), as plain JSON values, so that they are stored, compared and publi
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -163,6 +164,25 @@ def merge(known: Facts, announced: Facts) -> Merged:
     facts["partial"] = _is_partial(facts)
     news = any(path in _NEWS or path in ("outcome", "failure.reason") for path in changed)
     return Merged(facts, tuple(changed), news, conflict, tuple(differing))
+
+
+# What the sender of a fax may have told us of it before its end.
+OF_THE_SENDER = (
+    *("recipient.number", "recipient.name", "sender.name", "sender.number", "pages.total", "submitted_at"),
+    *("reference.id", "reference.billing_code", "reference.billing_info"),
+)
+
+
+def completed(stated: Facts, known: Mapping[str, Any]) -> Facts:
+    """What an announcement states, its gaps filled with what the sender told us: dotted names -> values."""
+    facts = copy.deepcopy(stated)
+    for path in OF_THE_SENDER:
+        if _get(facts, path) is None and known.get(path) is not None:
+            _set(facts, path, known[path])
+    if facts["recipient"]["number_raw"] is None:
+        facts["recipient"]["number_raw"] = known.get("recipient.number_raw")
+    facts["partial"] = _is_partial(facts)
+    return facts
 
 
 def _is_later(announced: Facts, known: Facts) -> bool:

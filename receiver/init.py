@@ -86,7 +86,7 @@ def write(path: Path) -> None:
 
 def configuration(known: Iterable[Provider]) -> str:
     """The text, with a new token for each provider."""
-    return _HEAD + "".join(_endpoint(provider) for provider in known)
+    return _HEAD + "".join(_endpoint(provider) for provider in known if provider.callback)
 
 
 def _endpoint(provider: Provider) -> str:
@@ -96,12 +96,12 @@ def _endpoint(provider: Provider) -> str:
         _TIMEZONE if provider.zoneless else "",
         _REGION if provider.region else "",
         _PROOF,
-        _PAYLOAD if "payload" in provider.auth_modes else "",
+        _PAYLOAD if "payload" in provider.push.auth_modes else "",
     ]
     return "".join(parts).format(
         name=provider.name,
         title=provider.title,
         region=provider.region,
-        modes=", ".join(mode for mode in provider.auth_modes if mode in AUTH_MODES),
+        modes=", ".join(mode for mode in provider.push.auth_modes if mode in AUTH_MODES),
         token=secrets.token_urlsafe(24),
     )

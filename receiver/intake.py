@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import ValidationError
+from marshmallow import Schema, ValidationError
 
 from receiver import body as request_body
 from receiver import facts, metrics
 from receiver.auth import Request
 from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
-from receiver.providers import Callback, RawCallback, Source, read
+from receiver.providers import RawCallback, Source, read
 from receiver.runtime import Endpoint, Runtime
 from receiver.store import new_id, now_ms
 from receiver.store.recording import Announcement, Recorded, Submission
@@ -94,7 +94,7 @@ def find(environ: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> tuple
     endpoint = endpoints.get(match["endpoint"]) if match else None
     if match is None or endpoint is None or not endpoint.gate.admits(match["token"]):
         raise NotFound("there is nothing here")  # the same as anywhere else
-    methods = ("GET", "HEAD", "POST") if endpoint.provider.callback.query else ("HEAD", "POST")
+    methods = ("GET", "HEAD", "POST") if endpoint.provider.push.query else ("HEAD", "POST")
     if environ["REQUEST_METHOD"] not in methods:
         raise MethodNotAllowed("expected " + " or ".join(methods), headers=[("Allow", ", ".join(methods))])
     return endpoint, match["reference"]
@@ -112,7 +112,7 @@ def _raw_path(environ: Mapping[str, Any]) -> str:
 
 def arrive(environ: Mapping[str, Any], body: bytes, endpoint: Endpoint, reference: str | None) -> Arrival:
     """The request as a plain value. Where the credentials are inside the body, it is decoded and they are checked."""
-    callback = endpoint.provider.callback
+    callback = endpoint.provider.push
     query = environ.get("QUERY_STRING", "").encode("latin-1") if callback.query else b""
     raw = RawCallback(body, environ.get("CONTENT_TYPE", ""), query, reference)
     if environ["REQUEST_METHOD"] == "GET" and not query:
@@ -137,11 +137,11 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
     refusal: Refusal | None = None
     entries: Sequence[FaxCompleted | InvalidRow] = ()
     unreadable: list[str] = []
-    callback = arrival.endpoint.provider.callback
+    callback = arrival.endpoint.provider.push
     try:
         message = callback.shape(arrival.data if arrival.data is not None else read(arrival.raw, callback))
         if message:
-            data, unreadable = check(message, callback)
+            data, unreadable = check(message, callback.schema)
             entries = callback.normalise(data, source_of(arrival))
     except Refusal as error:
         refusal = error
@@ -159,11 +159,11 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
     return recorded
 
 
-def check(message: Mapping[str, Any], callback: Callback) -> tuple[Mapping[str, Any], list[str]]:
+def check(message: Mapping[str, Any], schema: Schema) -> tuple[Mapping[str, Any], list[str]]:
     """Station 5: the message as the provider's schema loads it, and the names of optional fields nobody could read."""
     with noting_unreadable() as unreadable:
         try:
-            return callback.schema.load(message), unreadable
+            return schema.load(message), unreadable
         except ValidationError as error:
             fields = flatten(error.messages)
     raise Unprocessable("what names the fax or its result is missing or malformed", fields=fields)
@@ -249,7 +249,7 @@ def count(
 
 def answer(endpoint: Endpoint, recorded: Recorded) -> Answer:
     """The provider's success answer."""
-    success = endpoint.provider.callback.success
+    success = endpoint.provider.push.success
     if success is not None:
         return Answer(200, success.body, success.content_type)
     if endpoint.answer == 204:

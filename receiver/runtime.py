@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from receiver.auth import Gate
 from receiver.providers import Provider, RawCallback, Source
-from receiver.settings import Settings
+from receiver.settings import Reports, Settings, Token
 from receiver.store import Store
 from receiver.store.nonces import Nonces
 from receiver.store.recording import KeptBody
@@ -30,9 +30,23 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """One configured endpoint as an account at a provider: whose reports are read, and whose faxes are expected."""
+
+    endpoint: str
+    provider: Provider
+    source: Source
+    reports: Reports | None  # complete
+    job_keys: tuple[Token, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
+    """endpoints: those that take callbacks. accounts: of all endpoints, by their names."""
+
     settings: Settings
     endpoints: Mapping[str, Endpoint]
+    accounts: Mapping[str, Account]
     store: Store
     writer: Writer
     fingerprint_key: bytes
@@ -46,7 +60,7 @@ class Runtime:
 
     def keep(self, raw: RawCallback, endpoint: Endpoint) -> KeptBody:
         """The callback as it may be stored: without its secrets. The hash is keyed, since a fax number is guessable."""
-        redact = endpoint.provider.callback.redact
+        redact = endpoint.provider.push.redact
         body = redact(raw.body) if redact else raw.body
         digest = hmac.new(self.fingerprint_key, digestmod=sha256)
         for part in (body, raw.query, raw.content_type.encode(), (raw.reference or "").encode()):

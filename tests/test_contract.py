@@ -328,6 +328,7 @@ def known_keys(tmp_path, document: str, unknown: str) -> list[str]:
     return found[1].split(", ")
 
 
+OF_ALL_REPORTS = ("every", "requests")  # the other keys of an endpoint's reports are its provider's
 ENDPOINT = '[endpoints.a]\nprovider = "openfax"\n'
 
 
@@ -357,6 +358,8 @@ def every_key(tmp_path) -> set[str]:
     names = known_keys(tmp_path, f"{anybody}[oauth2.clients.x]\nqqq = 1", "oauth2.clients.x.qqq")
     keys |= {f"oauth2.clients.<id>.{name}" for name in names}
     keys |= {"endpoints.<name>.auth.required_claims.<claim>"}  # any
+    keys -= {"endpoints.<name>.reports"}
+    keys |= {f"endpoints.<name>.reports.{name}" for name in (*OF_ALL_REPORTS, "<option>")}
     return keys - {f"endpoints.<name>.auth.{name}" for name in ("credentials", "introspection", "required_claims")}
 
 
@@ -392,6 +395,7 @@ NAMED = {
     "endpoints": "<name>",
     "endpoints.<name>.auth.required_claims": "<claim>",
     "oauth2.clients": "<id>",
+    "endpoints.<name>.reports": "<option>",
 }
 
 
@@ -401,7 +405,8 @@ def test_the_example_configuration_shows_every_key(every_key):
     def walk(value, path):
         if isinstance(value, dict) and set(value) != {"file"}:
             for name, inner in value.items():
-                walk(inner, f"{path}.{NAMED.get(path, name)}".lstrip("."))
+                shown_name = name if name in OF_ALL_REPORTS else NAMED.get(path, name)
+                walk(inner, f"{path}.{shown_name}".lstrip("."))
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             for inner in value:
                 walk(inner, path)

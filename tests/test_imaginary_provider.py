@@ -85,10 +85,14 @@ def simulate(job: SimulatedJob) -> Sequence[RawCallback]:
 PROVIDER = Provider(
     name="nimbus",
     title="Nimbus",
-    callback=Callback(kinds=frozenset({BodyKind.JSON}), schema=RESULT, normalise=normalise),
+    callback=Callback(
+        kinds=frozenset({BodyKind.JSON}),
+        schema=RESULT,
+        normalise=normalise,
+        simulate=simulate,
+        setup="Enter {url}.",
+    ),
     codes=CODES,
-    simulate=simulate,
-    setup="Enter {url}.",
 )
 '''
 

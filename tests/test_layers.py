@@ -22,14 +22,22 @@ PROVIDERS = providers.load()
 SOURCES = [path for package in (receiver, schemas) for path in Path(package.__path__[0]).rglob("*.py")]
 # What a provider's module may import of ours, beside its own schemas.
 PROVIDERS_MAY_USE = {"receiver.errors", "schemas.event", "schemas.fields"} | {
-    f"receiver.providers.{name}" for name in ("_contract", "_decoding", "_normalising")
+    f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising")
 }
 # Words of provider fields that everybody uses.
 PLAIN_WORDS = {"number", "status", "reason", "pages", "reference", "options", "From", "To", "Duration"}
 
 
 def own_files(provider):
-    return {Path(receiver.__path__[0], "providers", f"{provider}.py"), Path(schemas.__path__[0], f"{provider}.py")}
+    """Its module, or all of a package of that name, and its schemas."""
+    name = provider.replace("-", "_")
+    folder = Path(receiver.__path__[0], "providers")
+    return {folder / f"{name}.py", Path(schemas.__path__[0], f"{name}.py"), *(folder / name).glob("*.py")}
+
+
+def files_named_alike(name):
+    """Those of providers whose name begins with this one, which is no sign of knowing it."""
+    return {path for other in PROVIDERS if other.startswith(f"{name}-") for path in own_files(other)}
 
 
 def fields(schema):
@@ -69,15 +77,17 @@ def test_every_module_has_a_level():
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_a_provider_uses_the_contract_and_its_own_schemas_only(name):
-    for path in own_files(name):
+    module = name.replace("-", "_")
+    for path in filter(Path.exists, own_files(name)):
         ours = {module for module in imports(path) if module.startswith(("receiver", "schemas"))}
-        assert ours <= PROVIDERS_MAY_USE | {f"schemas.{name}"}
+        of_its_own = {one for one in ours if one.startswith(f"receiver.providers.{module}.")}
+        assert ours <= PROVIDERS_MAY_USE | {f"schemas.{module}"} | of_its_own
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_nobody_else_names_a_provider(name):
     """In code, that is: a comment may say whose habit it is about."""
-    for path in set(SOURCES) - own_files(name):
+    for path in set(SOURCES) - own_files(name) - files_named_alike(name):
         for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline):
             if token.type in (tokenize.NAME, tokenize.STRING) and not token.string.startswith('"""'):
                 assert not re.search(rf"(?<![a-z]){name}", token.string, re.IGNORECASE), f"{path}:{token.start[0]}"
@@ -86,7 +96,10 @@ def test_nobody_else_names_a_provider(name):
 def test_a_field_of_a_provider_occurs_in_its_own_modules_only():
     owners = {}
     for provider in PROVIDERS.values():
-        for name in {*fields(provider.callback.schema), *provider.callback.once} - PLAIN_WORDS:
+        schemas_of = [provider.callback.schema] if provider.callback else []
+        schemas_of += [report.schema for report in (provider.reports.records if provider.reports else ())]
+        once = provider.callback.once if provider.callback else ()
+        for name in {*(name for schema in schemas_of for name in fields(schema)), *once} - PLAIN_WORDS:
             if name.isalnum() and len(name) > 4:
                 owners.setdefault(name, set()).update(own_files(provider.name))
     assert {"OutTransID", "shortstatus", "faxRecipient", "FaxStatus"} <= owners.keys()

@@ -33,6 +33,7 @@ def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
             "url": url,
         }
         for endpoint in settings.endpoints.values()
+        if endpoint.takes_callbacks
         for url in printing.callback_urls(endpoint, settings.server, reveal=reveal or printing.is_terminal())
     ]
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=("endpoint", "auth", "url"))

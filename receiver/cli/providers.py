@@ -52,14 +52,15 @@ def list_(config: Path | None, is_json: bool) -> None:
         {
             "name": provider.name,
             "title": provider.title,
-            "bodies": sorted(provider.callback.kinds),
+            "bodies": _bodies(provider),
+            "reports": _report_names(provider),
             "auth": list(_auth_modes(provider)),
             "codes": len(provider.codes.verdicts),
             "notes": provider.notes,
         }
         for provider in known_providers.load().values()
     ]
-    printing.listing(("name", "title", "bodies", "auth", "codes", "notes"), rows, is_json=is_json)
+    printing.listing(("name", "title", "bodies", "reports", "auth", "codes", "notes"), rows, is_json=is_json)
 
 
 @providers.command()
@@ -73,7 +74,7 @@ def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool
     provider = known_providers.load().get(name)
     if provider is None:
         raise click.UsageError(f"unknown provider; known are {', '.join(known_providers.load())}")
-    url, user, mode = f"https://<your host>/callbacks/{name}/<token>", "<user>", _auth_modes(provider)[-1]
+    url, user, mode = f"https://<your host>/callbacks/{name}/<token>", "<user>", (*_auth_modes(provider), "none")[-1]
     answer = 200
     if endpoint_name is not None:
         configured = opening.load(config)
@@ -83,19 +84,22 @@ def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool
         url = printing.callback_urls(endpoint, configured.server, reveal=reveal or printing.is_terminal())[0]
         user = endpoint.auth.credentials[0].user if endpoint.auth.credentials else user
         mode, answer = endpoint.auth.mode, endpoint.answer
-    setup = provider.setup.replace("{url}", url).replace("{user}", user)
+    setup = provider.callback.setup if provider.callback else "It sends no callbacks; its reports are fetched.\n"
+    setup = setup.replace("{url}", url).replace("{user}", user)
     described = {
         "name": provider.name,
         "title": provider.title,
         "notes": provider.notes,
         "sources": list(provider.sources),
-        "bodies": sorted(provider.callback.kinds),
+        "bodies": _bodies(provider),
+        "reports": _report_names(provider),
+        "report_options": _options(provider),
         "auth": list(_auth_modes(provider)),
         "account_from_payload": provider.account_from_payload,
         "timezone_required": provider.zoneless,
         "code_field": provider.codes.field,
         "codes": list(_codes(provider)),
-        "answers": list(_answers(provider, answer)),
+        "answers": list(_answers(provider, answer)) if provider.callback else [],
         "setup": setup.replace("{auth}", _AUTH_METHODS.get(mode, mode)),
     }
     if is_json:
@@ -115,7 +119,26 @@ def _endpoint(configured: Settings, name: str, provider: Provider) -> Endpoint:
 
 def _auth_modes(provider: Provider) -> tuple[str, ...]:
     """What both sides can do, best last."""
-    return tuple(mode for mode in provider.auth_modes if mode in AUTH_MODES)
+    return tuple(mode for mode in provider.callback.auth_modes if mode in AUTH_MODES) if provider.callback else ()
+
+
+def _bodies(provider: Provider) -> list[str]:
+    return sorted(provider.callback.kinds) if provider.callback else []
+
+
+def _report_names(provider: Provider) -> list[str]:
+    reports = provider.reports
+    if reports is None:
+        return []
+    return [*(report.name for report in reports.records), *(report.name for report in reports.aggregates)]
+
+
+def _options(provider: Provider) -> list[dict[str, Any]]:
+    """The keys of ``[endpoints.<name>.reports]``."""
+    return [
+        {"key": option.name, "required": option.default is None, "default": option.default, "meaning": option.meaning}
+        for option in (provider.reports.options if provider.reports else ())
+    ]
 
 
 def _codes(provider: Provider) -> Iterator[dict[str, Any]]:
@@ -139,7 +162,7 @@ def _code(code: str, text: str, verdict: Any) -> dict[str, Any]:
 
 
 def _answers(provider: Provider, answer: int) -> Iterator[dict[str, Any]]:
-    success = provider.callback.success
+    success = provider.push.success
     body = success.body.decode() if success is not None else _JSON
     if answer == HTTPStatus.NO_CONTENT:
         body = ""
@@ -153,8 +176,12 @@ def _print(described: dict[str, Any]) -> None:
     click.echo(f"{described['title']} ({described['name']})\n{described['notes']}\n")
     click.echo(f"Codes, from {described['code_field']}:")
     printing.table(("code", "outcome", "reason", "retryable", "confidence", "text"), described["codes"])
-    click.echo("\nAnswers:")
-    printing.table(("status", "code", "situation", "body"), described["answers"])
+    if described["answers"]:
+        click.echo("\nAnswers:")
+        printing.table(("status", "code", "situation", "body"), described["answers"])
+    if described["report_options"]:
+        click.echo(f"\nReports: {', '.join(described['reports'])}. Keys of [endpoints.<name>.reports]:")
+        printing.table(("key", "required", "default", "meaning"), described["report_options"])
     click.echo(f"\nWhat to enter at {described['title']}:\n{described['setup'].rstrip()}")
     for source in described["sources"]:
         click.echo(f"Source: {source}")

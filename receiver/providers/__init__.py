@@ -5,10 +5,37 @@ import pkgutil
 from functools import cache
 
 from receiver.errors import ConfigurationError
-from receiver.providers._contract import Callback, Provider, RawCallback, Source
+from receiver.providers._client import Client
+from receiver.providers._contract import (
+    AggregateReport,
+    Ask,
+    Callback,
+    Finding,
+    Page,
+    Provider,
+    RawCallback,
+    RecordReport,
+    Source,
+    Tally,
+)
 from receiver.providers._decoding import decode, read
 
-__all__ = ["Callback", "Provider", "RawCallback", "Source", "decode", "load", "read"]
+__all__ = [
+    "AggregateReport",
+    "Ask",
+    "Callback",
+    "Client",
+    "Finding",
+    "Page",
+    "Provider",
+    "RawCallback",
+    "RecordReport",
+    "Source",
+    "Tally",
+    "decode",
+    "load",
+    "read",
+]
 
 
 @cache

@@ -5,15 +5,17 @@ A provider module imports this, ``_decoding`` and ``_normalising``, and its sche
 the settings. ``receiver/providers/README.md`` walks through writing one.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from marshmallow import Schema
 
+from receiver.providers._client import Client
 from schemas.event import FaxCompleted, Verdict
 from schemas.fields import InvalidRow
 
@@ -68,11 +70,16 @@ class Callback:
     entry a recipient, in order: the event, or why that row is invalid; a recipient that is not final is left out.
     credentials: where the decoded data, before ``shape``, carries user and password (auth mode ``payload``); it may
     raise what shape raises. redact: the raw body without secrets, for storing; any bytes go in, also broken ones.
+    simulate: a job -> the callbacks that announce it. setup: the lines to follow at the provider; ``{url}``,
+    ``{user}``, ``{auth}`` are filled in.
     """
 
     kinds: frozenset[BodyKind]
     schema: Schema
     normalise: Callable[[Mapping[str, Any], Source], Sequence[FaxCompleted | InvalidRow]]
+    simulate: "Callable[[SimulatedJob], Sequence[RawCallback]]"
+    setup: str
+    auth_modes: tuple[str, ...] = ("none",)  # what the provider can do, best last
     shape: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     once: frozenset[str] = frozenset()
     query: bool = False  # fields may come in the query string, also of a GET
@@ -129,26 +136,157 @@ class CodeTable:
         return self.spelling(code) in self.verdicts
 
 
+# --- pull ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """
+    One key of ``[endpoints.<name>.reports]``. default: None where it must be given; "" where it may be left out.
+
+    is_url: it must be https, or http to this machine; several have a space between.
+    """
+
+    name: str
+    meaning: str
+    default: str | None = None
+    is_url: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """
+    What a report is asked for.
+
+    begin, end: aware, in UTC. cursor: the one of the last page that was stored, in the provider's own words; None at
+    the first time, and whenever somebody asks for a window of his own. jobs: ids of jobs whose end is overdue, those
+    that wait longest first. zone: of the endpoint, for providers whose times have none. options: of the endpoint's
+    ``reports``, complete.
+    """
+
+    account: str
+    begin: datetime
+    end: datetime
+    cursor: str | None
+    jobs: Sequence[str]
+    zone: ZoneInfo | None
+    options: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    Something in a report that an operator must look at, such as a list that was cut.
+
+    kind: ``full_list``, ``tally``. subject: what it is about, the same at every run. detail: counts and words for the
+    operator; never a number or a name of a person.
+    """
+
+    kind: str
+    subject: str
+    detail: Mapping[str, int | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """
+    A bounded part of a report: at most some hundred rows, each what the report's ``shape`` reads.
+
+    cursor: once this page is stored, the next run begins behind it; None: it begins where this one did.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    cursor: str | None = None
+    findings: Sequence[Finding] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReport:
+    """
+    A report that names individual faxes: its rows enter the line where a callback's data does.
+
+    fetch: the only input and output a provider performs; yields pages as they come and raises ReportTrouble. shape,
+    schema, normalise: as a callback's, for one row; ``{}`` of shape and an empty list of normalise say "not final".
+    of_jobs: asks about ``Ask.jobs`` and nothing else. overlap: how long before the end of the last window the next one
+    begins, since a result may appear behind it.
+    """
+
+    name: str
+    fetch: Callable[[Ask, Client], Iterator[Page]]
+    schema: Schema
+    normalise: Callable[[Mapping[str, Any], Source], Sequence[FaxCompleted | InvalidRow]]
+    codes: CodeTable
+    shape: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    of_jobs: bool = False
+    overlap: timedelta = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """
+    What a provider has counted on one day. number: of one recipient, as the provider writes it; None: all of them.
+
+    counts: ``delivered``, ``failed``, ``total`` (both), ``pages_sent``, ``calls``, ``seconds``.
+    """
+
+    day: date
+    counts: Mapping[str, int]
+    number: str | None = None
+
+
+def differs(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
+    """Whether any count is another one than ours."""
+    return any(ours.get(name, 0) != count for name, count in theirs.items())
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateReport:
+    """
+    A report of counts: it can prove that something is missing, and never becomes an event.
+
+    fetch: asks for the whole days of the window. differs: their counts and ours of the same day -> a discrepancy.
+    """
+
+    name: str
+    fetch: Callable[[Ask, Client], Iterator[Tally]]
+    differs: Callable[[Mapping[str, int], Mapping[str, int]], bool] = differs
+
+
+@dataclass(frozen=True, slots=True)
+class Reports:
+    """A provider's pull. credit: what is left of a prepaid account, in its own unit."""
+
+    options: tuple[Option, ...]
+    records: tuple[RecordReport, ...] = ()
+    aggregates: tuple[AggregateReport, ...] = ()
+    credit: Callable[[Ask, Client], Decimal] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
     """
-    One provider, push and pull side by side.
+    One provider, push and pull side by side; callback: None where it has only reports.
 
     account_from_payload: the payload names the account, so the endpoint need not. zoneless: it sends times without a
-    zone, so the endpoint must say which one they are in. simulate: a job -> the callbacks that announce it.
-    setup: the lines to follow at the provider; ``{url}``, ``{user}``, ``{auth}`` are filled in.
+    zone, so the endpoint must say which one they are in. key: the identity of a fax as it is known when it is sent,
+    from the job's id and the number (None: of a provider that needs none); None where it is not known then. For equal
+    numbers of one job the third argument counts from 0.
     """
 
     name: str
     title: str
-    callback: Callback
+    callback: Callback | None
     codes: CodeTable
-    simulate: Callable[[SimulatedJob], Sequence[RawCallback]]
-    setup: str
+    reports: Reports | None = None
+    key: Callable[[str, str | None, int], tuple[str, ...] | None] | None = None
     account_from_payload: bool = False
     zoneless: bool = False
     region: str | None = None  # how numbers without a country code are read, unless the endpoint says otherwise
-    max_recipients: int | None = 1  # of one callback; None: any number
-    auth_modes: tuple[str, ...] = ("none",)  # what it can do, best last
     notes: str = ""
     sources: tuple[str, ...] = ()
+
+    @property
+    def push(self) -> Callback:
+        """The callback, for whoever knows that there is one."""
+        assert self.callback is not None
+        return self.callback

@@ -337,6 +337,11 @@ def normalise(disposition: Mapping[str, Any], source: Source) -> Sequence[FaxCom
     ]
 
 
+def key(job_id: str, number: str | None, _occurrence: int) -> tuple[str, ...] | None:
+    """None without a number, as nothing else tells the recipients of a request apart."""
+    return (job_id, number_key(number)) if number_key(number) else None
+
+
 # --- redact --------------------------------------------------------------------------------------------------------
 
 # The value of a credential, as attribute (between quotes, backslashed ones too, or without any) or as element; where
@@ -434,6 +439,9 @@ PROVIDER = Provider(
         kinds=frozenset({BodyKind.FORM}),
         schema=DISPOSITION,
         normalise=normalise,
+        simulate=simulate,
+        setup=SETUP,
+        auth_modes=("none", "payload"),
         shape=shape,
         once=frozenset({"xml"}),
         success=Success("text/plain; charset=utf-8", b"Post Successful"),
@@ -441,11 +449,9 @@ PROVIDER = Provider(
         redact=redact,
     ),
     codes=CODES,
-    simulate=simulate,
-    setup=SETUP,
+    key=key,
     zoneless=True,
     region="US",
-    auth_modes=("none", "payload"),
     notes="Looks for Post Successful in the answer; where it fails, eFax mails the account holder and does not retry.",
     sources=("https://github.com/szimek/efax", "https://github.com/J2Global-Fax/efax-reporting-api"),
 )

@@ -65,6 +65,11 @@ def normalise(notification: Mapping[str, Any], source: Source) -> Sequence[FaxCo
     ]
 
 
+def key(job_id: str, _number: str | None, _occurrence: int) -> tuple[str, ...]:
+    """A job is one fax at FAXAGE."""
+    return (job_id,)
+
+
 def simulate(job: SimulatedJob) -> Sequence[RawCallback]:
     """One urlencoded post a fax; as a FAXAGE job is one fax, the following faxes have the following ids."""
     return [_notification(job, str(int(job.job_id) + index), fax) for index, fax in enumerate(job.faxes)]
@@ -117,12 +122,13 @@ PROVIDER = Provider(
         kinds=frozenset({BodyKind.FORM}),
         schema=NOTIFICATION,
         normalise=normalise,
+        simulate=simulate,
+        setup=SETUP,
         shape=shape,
         once=frozenset({"jobid", "shortstatus"}),
     ),
     codes=CODES,
-    simulate=simulate,
-    setup=SETUP,
+    key=key,
     zoneless=True,
     region="US",
     notes="Sends times without a zone and reasons as text only; documents no retry.",

@@ -77,6 +77,11 @@ def _account(stated: str | None, configured: str | None) -> str:
     return account
 
 
+def key(job_id: str, _number: str | None, _occurrence: int) -> tuple[str, ...]:
+    """A fax has an id of its own at Openfax."""
+    return (job_id,)
+
+
 def simulate(job: SimulatedJob) -> Sequence[RawCallback]:
     """One urlencoded post a fax; as an Openfax job is one fax, the following faxes have the following ids."""
     return [_postback(str(int(job.job_id) + index), job.account, fax.status) for index, fax in enumerate(job.faxes)]
@@ -113,12 +118,13 @@ PROVIDER = Provider(
         kinds=frozenset({BodyKind.FORM}),
         schema=POSTBACK,
         normalise=normalise,
+        simulate=simulate,
+        setup=SETUP,
         once=frozenset({"OutTransID", "AccountID", "LastStatus"}),
         query=True,
     ),
     codes=CODES,
-    simulate=simulate,
-    setup=SETUP,
+    key=key,
     account_from_payload=True,
     region="US",
     notes="Sends no destination number and no time; documents no retry, so a missed postback must be fetched.",

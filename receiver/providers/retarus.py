@@ -226,6 +226,11 @@ def _event(row: Mapping[str, Any], occurrence: int, job: Mapping[str, Any], sour
     )
 
 
+def key(job_id: str, number: str | None, occurrence: int) -> tuple[str, ...] | None:
+    """None without a number, as nothing else tells the recipients of a job apart."""
+    return (job_id, number_key(number), str(occurrence)) if number_key(number) else None
+
+
 def _occurrences(rows: Sequence[Mapping[str, Any] | InvalidRow]) -> Sequence[int]:
     """
     For each row, which one it is among those of its job with the same number: 0, 1, ...
@@ -418,14 +423,14 @@ PROVIDER = Provider(
         kinds=frozenset({BodyKind.XML, BodyKind.JSON}),
         schema=STATUS_PUSH,
         normalise=normalise,
+        simulate=simulate,
+        setup=SETUP,
+        auth_modes=("none", "basic", "digest", "oauth2"),
         shape=shape,
         redact=redact,
     ),
     codes=CODES,
-    simulate=simulate,
-    setup=SETUP,
-    max_recipients=None,
-    auth_modes=("none", "basic", "digest", "oauth2"),
+    key=key,
     notes="One push names all recipients of a job; pages are counted per job. Documents no retry for fax.",
     sources=(
         "https://developers.retarus.com/fax/status-push-api/status-push",

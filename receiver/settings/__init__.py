@@ -15,6 +15,7 @@ from receiver.settings import sections
 from receiver.settings.authentication import AUTH_MODES, SELF, check_own_tokens, clients
 from receiver.settings.doubting import doubts
 from receiver.settings.endpoints import ANSWERS, endpoints
+from receiver.settings.forms import is_secure_url
 from receiver.settings.keys import secret_keys
 from receiver.settings.model import (
     CLIENT_CERTIFICATE,
@@ -27,6 +28,7 @@ from receiver.settings.model import (
     Network,
     OAuth2,
     Queue,
+    Reports,
     Retention,
     Server,
     Settings,
@@ -52,6 +54,7 @@ __all__ = [
     "NoConfiguration",
     "OAuth2",
     "Queue",
+    "Reports",
     "Retention",
     "Server",
     "Settings",
@@ -59,6 +62,7 @@ __all__ = [
     "StoreSettings",
     "Token",
     "doubts",
+    "is_secure_url",
     "load",
     "secret_keys",
 ]

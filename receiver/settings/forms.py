@@ -218,6 +218,14 @@ def secure_url(text: str) -> str:
     return text
 
 
+def is_secure_url(text: str) -> bool:
+    try:
+        secure_url(text)
+    except ValueError:
+        return False
+    return True
+
+
 def instant(text: str) -> datetime:
     try:
         return in_utc(date.fromisoformat(text))

@@ -158,11 +158,27 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Reports:
+    """
+    What an account's reports are fetched with. every: the pause between two runs of ``reconcile --loop``.
+
+    requests: at most so many to the provider in one run. options: the provider's own keys, credentials among them, as
+    text; which they are is checked where providers are known.
+    """
+
+    every: timedelta
+    requests: int
+    options: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """
     answer: the success status. allow: empty for no restriction.
 
     client_certificates: SHA-256 of the DER certificates, of which a trusted proxy must have seen one; empty: no need.
+    takes_callbacks: False for an account that is only asked for reports. job_keys: bearer keys of those who may
+    register sent faxes.
     """
 
     name: str
@@ -176,6 +192,9 @@ class Endpoint:
     client_certificates: tuple[bytes, ...]
     answer: int
     insecure: bool
+    takes_callbacks: bool = True
+    reports: Reports | None = None
+    job_keys: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

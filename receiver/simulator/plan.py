@@ -114,7 +114,7 @@ class Plan:
                 job = _job(target, case, recipients, number, line, completed_at)
                 number += recipients
                 line += recipients
-                for raw in target.provider.simulate(job):
+                for raw in target.provider.push.simulate(job):
                     if (body := self._body(raw, target)) is None:
                         continue
                     sent += 1

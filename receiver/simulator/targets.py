@@ -67,6 +67,8 @@ def targets(
     """
     if provider is not None and provider not in known:
         raise ConfigurationError(f"there is no provider {provider}; expected one of {', '.join(sorted(known))}")
+    if provider is not None and known[provider].callback is None:
+        raise ConfigurationError(f"{known[provider].title} sends no callbacks; its reports are fetched")
     if settings is None:
         if provider is None or to is None:
             raise ConfigurationError("without a configuration, a provider and --to are needed")
@@ -74,7 +76,9 @@ def targets(
     chosen = [
         one
         for name, one in settings.endpoints.items()
-        if (provider is None or one.provider == provider) and (endpoint is None or name == endpoint)
+        if one.takes_callbacks
+        and (provider is None or one.provider == provider)
+        and (endpoint is None or name == endpoint)
     ]
     if not chosen:
         raise ConfigurationError("there is no such endpoint; configured are: " + ", ".join(sorted(settings.endpoints)))
@@ -100,7 +104,7 @@ def _target(
     if mode is None and endpoint is not None:
         mode = endpoint.auth.mode
     elif mode is None:
-        by_password = "payload" if provider.callback.credentials else "basic"
+        by_password = "payload" if provider.push.credentials else "basic"
         mode = by_password if place.user else "none"
     return Target(
         endpoint=endpoint.name if endpoint else _endpoint_in(place.path) or place.host,

@@ -21,12 +21,13 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from receiver import facts as fax_facts
 from receiver.facts import Facts
 from receiver.store import NOTIFIED
-from receiver.store.tables import define, insert_or_keep
+from receiver.store.tables import define, insert_or_keep, insert_or_replace
 from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.identity import amended_id, completed_id
 
 # Has whoever waits for events look when this transaction has committed. SQLite's see it by themselves.
 WAKE = f"NOTIFY {NOTIFIED}"
+CALLBACK, REPORT = "callback", "report"  # how a fax was observed
 _compact = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one each time
 
 
@@ -50,12 +51,23 @@ class Announcement:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """How far a report has been read once the submission with it is committed; text of whoever reads the report."""
+
+    provider: str
+    account: str
+    report: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Submission:
     """
-    One request, ready to be recorded.
+    One request, or a part of a report, ready to be recorded.
 
     refused: the code of the refusal, for a receipt that is ``rejected``. invalid: recipients that could not be used;
     their fields are in ``detail``. replay: the receipt is there already and gets a new state, unless it is accepted.
+    position: of a report, which leaves a receipt only where it says something new or cannot be used.
     """
 
     receipt: str
@@ -65,22 +77,33 @@ class Submission:
     size: int
     body: KeptBody | None
     observed_at: str
-    observed_via: str = "callback"
+    observed_via: str = CALLBACK
     announcements: tuple[Announcement, ...] = ()
     invalid: int = 0
     refused: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     replay: bool = False
+    position: Position | None = None
+
+    @property
+    def is_report(self) -> bool:
+        return self.observed_via == REPORT
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One event this submission added to the outbox. reason: of a failure, else empty."""
+    """
+    One event this submission added to the outbox.
+
+    reason: of a failure, else empty. conflict: it contradicts the outcome that was told before.
+    """
 
     event_id: str
+    fax_id: str
     type: str
     outcome: str
     reason: str
+    conflict: bool
 
 
 @dataclass(slots=True)
@@ -89,13 +112,16 @@ class Recorded:
     What became of a submission.
 
     state: accepted, partial, duplicate, ignored or rejected. events: the current event id of each of its faxes, in
-    order. told: the events that are new. conflicts, flips and differing: for the operator's counters.
+    order. told: the events that are new. filled: of these faxes nothing was known. by_callback: so many were first
+    heard of by a callback. conflicts, flips and differing: for the operator's counters.
     """
 
     receipt: str
     state: str
     events: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
+    filled: int = 0
+    by_callback: int = 0
     conflicts: int = 0
     flips: int = 0
     differing: list[str] = field(default_factory=list)
@@ -114,6 +140,7 @@ class _Fax:
     seen_at_ms: int
     first_digest: str
     first_outcome: str
+    by_report: bool
     is_new: bool
     digests: set[str] = field(default_factory=set)
     outcomes: set[str] = field(default_factory=set)  # announced ones, current or not
@@ -135,7 +162,7 @@ class _Statements:
     As text, made once, for the driver's own cursor: for a single fax, building and compiling them took longer than
     running them, and so did SQLAlchemy's way to the cursor.
 
-    The first three take the ids of faxes as ``wanted``.
+    The first three and those of jobs take the ids of faxes as ``wanted``.
     """
 
     faxes: str
@@ -149,25 +176,31 @@ class _Statements:
     add_bodies: str
     add_receipts: str
     change_receipts: str
+    jobs: str
+    delete_jobs: str
+    move_cursors: str
 
 
 @cache
 def _statements(dialect: sa.Dialect) -> _Statements:
     tables = define(dialect.name)
     faxes, announcements, events, receipts = tables.faxes, tables.announcements, tables.events, tables.receipts
-    payloads = tables.payloads
+    payloads, jobs, cursors = tables.payloads, tables.jobs, tables.cursors
     payload = [sa.bindparam(name, type_=payloads.c[name].type) for name in ("checksum", "stored_at_ms", "body")]
     of_event = sa.select(events.c.seq, *payload).where(events.c.id == sa.bindparam("event_id", type_=sa.Text))
     # Both drivers take parameters by name, so that one row of a dict serves both.
     is_sqlite = dialect.name == "sqlite"
     named = sqlite.dialect(paramstyle="named") if is_sqlite else dialect
 
-    def find(*columns: sa.Column[Any]) -> sa.Select[*tuple[Any, ...]]:
-        """One statement for any number of ids: SQLite takes them as a JSON array, PostgreSQL as an array."""
+    def among(column: sa.Column[Any]) -> sa.TextClause:
+        """For any number of ids: SQLite takes them as a JSON array, PostgreSQL as an array."""
         wanted = "IN (SELECT value FROM json_each(:wanted))" if is_sqlite else "= ANY(:wanted)"
-        return sa.select(*columns).where(sa.text(f"{columns[0].name} {wanted}"))
+        return sa.text(f"{column.name} {wanted}")
 
-    def sql(statement: sa.Select[*tuple[Any, ...]] | sa.Insert | sa.Update, *columns: str) -> str:
+    def find(*columns: sa.Column[Any]) -> sa.Select[*tuple[Any, ...]]:
+        return sa.select(*columns).where(among(columns[0]))
+
+    def sql(statement: sa.Select[*tuple[Any, ...]] | sa.Insert | sa.Update | sa.Delete, *columns: str) -> str:
         """The statement as text, with a parameter for each of these columns."""
         return str(statement.compile(dialect=named, column_keys=list(columns) or None))
 
@@ -200,6 +233,9 @@ def _statements(dialect: sa.Dialect) -> _Statements:
             "detail",
             only=receipts.c.state != sa.literal_column("'accepted'"),
         ),
+        jobs=sql(find(jobs.c.fax_id, jobs.c.facts)),
+        delete_jobs=sql(jobs.delete().where(among(jobs.c.fax_id))),
+        move_cursors=sql(insert_or_replace(cursors, dialect.name), *cursors.c.keys()),
     )
 
 
@@ -216,6 +252,8 @@ class _Work:
         self.announcements: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.payloads: list[dict[str, Any]] = []
+        self.jobs: dict[str, dict[str, Any]] = {}  # of faxes that are new, what their senders know of them
+        self.positions: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def load(self, fax_ids: list[str]) -> None:
         """The known faxes, their rows locked in sorted order so that two writers never wait for each other."""
@@ -230,6 +268,7 @@ class _Work:
             first_digest,
             first_outcome,
             facts,
+            by_report,
         ) in self._rows(self.statements.faxes, fax_ids):
             self.faxes[fax_id] = _Fax(
                 provider=provider,
@@ -241,6 +280,7 @@ class _Work:
                 seen_at_ms=seen_at_ms,
                 first_digest=first_digest,
                 first_outcome=first_outcome,
+                by_report=bool(by_report),
                 is_new=False,
                 digests={first_digest},
                 outcomes={first_outcome},
@@ -251,12 +291,17 @@ class _Work:
         amended = [fax_id for fax_id, fax in self.faxes.items() if fax.revision > 1]
         for fax_id, event_id in self._rows(self.statements.amendments, amended):
             self.faxes[fax_id].told.add(event_id)
+        new = [fax_id for fax_id in fax_ids if fax_id not in self.faxes]
+        self.jobs = {fax_id: json.loads(known) for fax_id, known in self._rows(self.statements.jobs, new)}
 
     def _rows(self, statement: str, fax_ids: list[str]) -> Sequence[Any]:
         if not fax_ids:
             return ()
-        self.cursor.execute(statement, {"wanted": _compact(fax_ids) if self.is_sqlite else fax_ids})
+        self.cursor.execute(statement, self._wanted(fax_ids))
         return self.cursor.fetchall()
+
+    def _wanted(self, fax_ids: list[str]) -> dict[str, Any]:
+        return {"wanted": _compact(fax_ids) if self.is_sqlite else fax_ids}
 
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
@@ -265,7 +310,10 @@ class _Work:
         ids = dict.fromkeys(str(announcement.fax_id) for announcement in submission.announcements)
         recorded.events = [self.faxes[fax_id].event_id for fax_id in ids]
         recorded.state = _state(submission, recorded)
-        self._keep(submission, recorded.state)
+        if not submission.is_report or submission.invalid or recorded.told:
+            self._keep(submission, recorded.state)
+        if submission.position is not None:
+            self._move(submission.position, submission.received_at_ms)
         return recorded
 
     def _announce(self, submission: Submission, announcement: Announcement, recorded: Recorded) -> None:
@@ -281,16 +329,18 @@ class _Work:
                 outcome=stated["outcome"],
                 revision=1,
                 event_id=event_id,
-                facts=stated,
+                facts=fax_facts.completed(stated, self.jobs[fax_id]) if fax_id in self.jobs else stated,
                 seen_at_ms=submission.received_at_ms,
                 first_digest=digest,
                 first_outcome=stated["outcome"],
+                by_report=submission.is_report,
                 is_new=True,
                 digests={digest},
                 outcomes={stated["outcome"]},
             )
             self.faxes[fax_id] = fax
             self._tell(submission, fax_id, fax, recorded, COMPLETED)
+            recorded.filled += 1
         elif digest not in fax.digests:
             self._amend(submission, announcement, fax, recorded)
             fax.digests.add(digest)
@@ -303,6 +353,7 @@ class _Work:
                     "seen_at_ms": submission.received_at_ms,
                 }
             )
+        recorded.by_callback += not fax.by_report
         fax.seen_at_ms = max(fax.seen_at_ms, submission.received_at_ms)
         self.touched.add(fax_id)
 
@@ -372,7 +423,16 @@ class _Work:
             {"event_id": fax.event_id, "checksum": checksum(fax.event_id, body), "stored_at_ms": at, "body": body}
         )
         reason = (fax.facts["failure"] or {}).get("reason", "")
-        recorded.told.append(Told(fax.event_id, event_type, fax.outcome, reason))
+        conflict = merged is not None and merged.conflict
+        recorded.told.append(Told(fax.event_id, fax_id, event_type, fax.outcome, reason, conflict))
+
+    def _move(self, position: Position, at_ms: int) -> None:
+        key = (position.provider, position.account, position.report)
+        self.positions[key] = {
+            **dict(zip(("provider", "account", "report"), key, strict=True)),
+            "position": position.text,
+            "moved_at_ms": at_ms,
+        }
 
     def _keep(self, submission: Submission, state: str) -> None:
         body = submission.body
@@ -419,6 +479,8 @@ class _Work:
             (statements.add_bodies, bodies),
             (statements.add_receipts, self.receipts),
             (statements.change_receipts, self.replayed),
+            (statements.delete_jobs, [self._wanted(sorted(self.jobs))] if self.jobs else []),
+            (statements.move_cursors, list(self.positions.values())),
         )
         with self._sent_together():
             for statement, rows in tables:
@@ -449,6 +511,7 @@ class _Work:
             "first_digest": fax.first_digest,
             "first_outcome": fax.first_outcome,
             "facts": _dump(fax.facts),
+            "by_report": fax.by_report or None,
         }
 
     def _change(self, fax_id: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    UniqueConstraint,
     text,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -47,6 +48,9 @@ class Tables:
     payloads: Table
     audit: Table
     relays: Table
+    jobs: Table
+    cursors: Table
+    discrepancies: Table
     nonces: Table  # in SQLite it is in a file of its own, see receiver.store.nonces
 
 
@@ -117,6 +121,7 @@ def define(dialect: str) -> Tables:
             Column("first_digest", Text, nullable=False),  # of the first announcement
             Column("first_outcome", Text, nullable=False),
             Column("facts", Text),  # JSON; null once purged
+            Column("by_report", Boolean(create_constraint=False)),  # first heard of in a report; null: by a callback
             index("faxes_with_facts", "seen_at_ms", where="facts IS NOT NULL"),
             index("faxes_without_facts", "seen_at_ms", where="facts IS NULL"),
         ),
@@ -170,6 +175,44 @@ def define(dialect: str) -> Tables:
             Column("trouble_since_ms", BigInteger),
             without_rowid=True,
         ),
+        jobs=table(  # faxes that were sent and not heard of yet: a row goes when its fax is recorded
+            "jobs",
+            Column("fax_id", Text, primary_key=True),
+            Column("provider", Text, nullable=False),
+            Column("account", Text, nullable=False),
+            Column("endpoint", Text, nullable=False),
+            Column("job_id", Text, nullable=False),
+            Column("facts", Text, nullable=False),  # JSON: what its sender knows of it
+            Column("registered_at_ms", BigInteger, nullable=False),
+            Column("due_at_ms", BigInteger, nullable=False),
+            Column("asked_at_ms", BigInteger),  # when a report was last asked for it
+            Column("asked", Integer, nullable=False),  # how often
+            index("jobs_due", "provider", "account", "due_at_ms"),
+            without_rowid=True,
+        ),
+        cursors=table(
+            "cursors",
+            Column("provider", Text, primary_key=True),
+            Column("account", Text, primary_key=True),
+            Column("report", Text, primary_key=True),
+            Column("position", Text, nullable=False),  # JSON: until when it has been read, and the provider's cursor
+            Column("moved_at_ms", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
+        discrepancies=table(
+            "discrepancies",
+            Column("seq", row_id, primary_key=True, autoincrement=True),
+            Column("provider", Text, nullable=False),
+            Column("account", Text, nullable=False),
+            Column("endpoint", Text, nullable=False),
+            Column("kind", Text, nullable=False),
+            Column("subject", Text, nullable=False),
+            Column("detail", Text, nullable=False),  # JSON: counts and words
+            Column("found_at_ms", BigInteger, nullable=False),
+            Column("seen_at_ms", BigInteger, nullable=False),
+            Column("closed_at_ms", BigInteger),  # null: it is still so
+            UniqueConstraint("provider", "account", "kind", "subject"),
+        ),
         nonces=Table(
             "nonces",
             MetaData() if sqlite else metadata,
@@ -184,3 +227,10 @@ def insert_or_keep(table: Table, dialect: str) -> sqlite.Insert | postgresql.Ins
     """An insert that leaves a row alone whose key is there already."""
     insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
     return insert.on_conflict_do_nothing()
+
+
+def insert_or_replace(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """An insert that overwrites the row whose key is there already."""
+    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    values = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
+    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)

@@ -128,7 +128,7 @@ def _expect_success(status: str) -> Callable[[bytes], object]:
 
 def _understand(runtime: Runtime, form: str) -> Work:
     endpoint = runtime.endpoints["form" if form == "form" else "retarus"]
-    callback = endpoint.provider.callback
+    callback = endpoint.provider.push
     source = bodies(form, next(_fresh))
 
     def work(times: int) -> None:

@@ -48,10 +48,10 @@ def source(provider: Provider, **changes: Any) -> Source:
 def events(name: str, raw: RawCallback | bytes, **changes: Any) -> list[Any]:
     """What a provider's callback comes to: decode, schema, normalise; [] where shape says it is to be ignored."""
     provider = providers.load()[name]
-    message: Mapping[str, Any] = decode(raw if isinstance(raw, RawCallback) else RawCallback(raw), provider.callback)
+    message: Mapping[str, Any] = decode(raw if isinstance(raw, RawCallback) else RawCallback(raw), provider.push)
     if not message:
         return []
-    return list(provider.callback.normalise(provider.callback.schema.load(message), source(provider, **changes)))
+    return list(provider.push.normalise(provider.push.schema.load(message), source(provider, **changes)))
 
 
 def event(name: str, raw: RawCallback | bytes, **changes: Any) -> Any:

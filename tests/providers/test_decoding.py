@@ -18,7 +18,15 @@ from receiver.providers._contract import BodyKind, Callback
 from receiver.providers._decoding import form_pairs, json_object, kind_of, urlencoded, xml
 from schemas.fields import ProviderSchema
 
-ANY = Callback(frozenset(BodyKind), ProviderSchema(), lambda *_: [], once=frozenset({"id"}), query=True)
+ANY = Callback(
+    kinds=frozenset(BodyKind),
+    schema=ProviderSchema(),
+    normalise=lambda *_: [],
+    simulate=lambda _: [],
+    setup="",
+    once=frozenset({"id"}),
+    query=True,
+)
 
 
 def quickly(function, *arguments):
@@ -79,12 +87,12 @@ def test_an_empty_body_is_undecodable_unless_the_query_has_the_fields():
 
 def test_a_query_does_not_count_where_the_provider_has_none():
     with pytest.raises(Undecodable):
-        decode(RawCallback(b"", query=b"jobid=1&shortstatus=success"), providers.load()["faxage"].callback)
+        decode(RawCallback(b"", query=b"jobid=1&shortstatus=success"), providers.load()["faxage"].push)
 
 
 def test_a_kind_the_provider_never_sends_is_unsupported():
     with pytest.raises(UnsupportedBody):
-        decode(RawCallback(b"a=1"), providers.load()["retarus"].callback)
+        decode(RawCallback(b"a=1"), providers.load()["retarus"].push)
 
 
 def test_a_compressed_body_is_no_form_of_anything():

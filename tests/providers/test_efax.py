@@ -19,7 +19,7 @@ from receiver.providers._decoding import read
 from receiver.providers.efax import redact
 from schemas.event import Pages, Recipient, Reference, TimeQuality
 
-EFAX = providers.load()["efax"].callback
+EFAX = providers.load()["efax"].push
 FIELDS = {"DOCID": "1", "FaxNumber": "19145550168", "FaxStatus": "0"}
 
 
@@ -323,6 +323,6 @@ def test_the_answer_is_what_efax_looks_for():
 
 
 def test_the_set_up_has_the_disposition_control():
-    setup = providers.load()["efax"].setup
+    setup = providers.load()["efax"].push.setup
     assert "<DispositionURL>{url}</DispositionURL>" in setup
     assert "BOTH" in setup

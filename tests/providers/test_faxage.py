@@ -88,4 +88,4 @@ def test_the_reference_of_the_url_is_the_events():
 
 
 def test_the_set_up_names_the_variable_of_sendfax():
-    assert "url_notify={url}" in providers.load()["faxage"].setup
+    assert "url_notify={url}" in providers.load()["faxage"].push.setup

@@ -88,4 +88,4 @@ def test_a_header_text_in_another_charset_is_read():
 
 
 def test_the_portal_steps_name_the_url():
-    assert "{url}" in providers.load()["openfax"].setup
+    assert "{url}" in providers.load()["openfax"].push.setup

@@ -347,5 +347,5 @@ def test_redacting_takes_linear_time_on_hostile_bodies():
 
 
 def test_the_set_up_has_the_block_for_a_send_request():
-    setup = providers.load()["retarus"].setup
+    setup = providers.load()["retarus"].push.setup
     assert all(placeholder in setup for placeholder in ("{url}", "{user}", "{auth}", "httpStatusPush"))

@@ -82,7 +82,7 @@ def test_every_code_can_be_simulated_and_comes_back_as_the_table_has_it(provider
             user="me",
             password='p"<&>ä',
         )
-        raws = provider.simulate(job)
+        raws = provider.push.simulate(job)
         found = [
             event
             for raw in raws

@@ -1,0 +1,190 @@
+"""
+The HTTP client that reports are fetched with: a budget of requests, deadlines, bounded answers, and a few more tries.
+
+Nothing it raises or logs holds a URL, a header or a body: credentials are in all three, and one provider echoes them.
+"""
+
+import json
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from functools import cache
+from random import uniform
+from typing import Any
+
+import httpx
+
+from receiver.errors import ReportTrouble
+
+LONGEST = 32 * 1024**2  # bytes of one answer that is read as a whole
+_LONGEST_LINE = 64 * 1024
+_TRIES = 3
+_FIRST_DELAY_SECONDS = 1.0
+_LONGEST_DELAY_SECONDS = 60.0
+_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_DEADLINE_SECONDS = 300.0  # for all of an answer, however slowly it comes
+_COME_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A provider's answer, whatever its status. body: at most 32 MiB."""
+
+    status: int
+    body: bytes = field(repr=False)
+    content_type: str = ""
+
+    def json(self, provider: str) -> Any:
+        """The body as JSON, numbers with a point as exact decimals. ReportTrouble where it is none."""
+        try:
+            return json.loads(self.body, parse_float=Decimal)
+        except (ValueError, RecursionError):
+            raise ReportTrouble("unreadable", f"{provider} answered something that is not JSON") from None
+
+
+class Client:
+    """
+    For one account and one run. ``requests`` counts what was sent, further tries among it.
+
+    wait: sleeps so many seconds, and says whether we are asked to end.
+    """
+
+    def __init__(self, provider: str, budget: int, wait: Callable[[float], bool]) -> None:
+        self.provider = provider
+        self.requests = 0
+        self._budget = budget
+        self._wait = wait
+        self._http = httpx.Client(verify=_tls(), timeout=_TIMEOUT, follow_redirects=False, trust_env=True)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def get(self, url: str, **sent: Any) -> Reply:
+        """``send`` of a GET."""
+        return self.send("GET", url, **sent)
+
+    def post(self, url: str, **sent: Any) -> Reply:
+        """``send`` of a POST."""
+        return self.send("POST", url, **sent)
+
+    def send(self, method: str, url: str, **sent: Any) -> Reply:
+        """
+        One request, tried again where the provider may be better in a moment.
+
+        sent: headers, params, data, files, json or content as httpx takes them, and auth: user and password for Basic.
+
+        Answers that say the credentials are wrong (401, 403), that the provider is in trouble, or that lead elsewhere
+        raise ReportTrouble; others are returned.
+        """
+        with self._answered(method, url, sent) as (answer, deadline):
+            body = bytearray()
+            for part in self._parts(answer, deadline):
+                body += part
+                if len(body) > LONGEST:
+                    raise ReportTrouble("unreadable", f"{self.provider}'s answer is longer than {LONGEST >> 20} MiB")
+            return Reply(answer.status_code, bytes(body), answer.headers.get("content-type", ""))
+
+    def lines(self, url: str, **sent: Any) -> Iterator[bytes]:
+        """The lines of the answer to a POST as they come, without their ends: for answers of any length."""
+        with self._answered("POST", url, sent) as (answer, deadline):
+            if answer.status_code != httpx.codes.OK:
+                raise self.trouble(answer.status_code)
+            rest = b""
+            for part in self._parts(answer, deadline):
+                *whole, rest = (rest + part).split(b"\n")
+                yield from (line.removesuffix(b"\r") for line in whole)
+                if len(rest) > _LONGEST_LINE:
+                    raise ReportTrouble("unreadable", f"{self.provider} answered a line of more than 64 KiB")
+            if rest:
+                yield rest.removesuffix(b"\r")
+
+    def trouble(self, status: int) -> ReportTrouble:
+        """What a status that nobody expected means."""
+        name = self.provider
+        if status in (401, 403):
+            return ReportTrouble("refused", f"{name} refused the credentials ({status}); check the endpoint's reports")
+        if status == httpx.codes.TOO_MANY_REQUESTS:
+            return ReportTrouble("overloaded", f"{name} asked for fewer requests ({status}); the next run goes on")
+        if status >= 500:
+            return ReportTrouble("failed", f"{name} failed ({status}); the next run tries again")
+        return ReportTrouble("unreadable", f"{name} answered {status}; check the url of the endpoint's reports")
+
+    # --- one answer, after some tries --------------------------------------------------------------------------------
+
+    @contextmanager
+    def _answered(self, method: str, url: str, sent: Mapping[str, Any]) -> Iterator[tuple[httpx.Response, float]]:
+        """The answer, its body not yet read, and when reading must end."""
+        answer = self._ask(method, url, sent)
+        try:
+            yield answer, time.monotonic() + _DEADLINE_SECONDS
+        finally:
+            answer.close()
+
+    def _ask(self, method: str, url: str, sent: Mapping[str, Any]) -> httpx.Response:
+        delay = _FIRST_DELAY_SECONDS
+        content = dict(sent)
+        auth = content.pop("auth", None)
+        for attempt in range(1, _TRIES + 1):
+            if self.requests >= self._budget:
+                detail = f"the {self._budget} requests to {self.provider} for one run are used up; the next run goes on"
+                raise ReportTrouble("budget", detail)
+            self.requests += 1
+            asked_for = 0.0
+            request = self._http.build_request(method, url, **content)
+            try:
+                answer = self._http.send(request, auth=auth and httpx.BasicAuth(*auth), stream=True)
+            except httpx.TimeoutException:
+                trouble = ReportTrouble("timeout", f"{self.provider} did not answer in time; the next run tries again")
+            except httpx.HTTPError as error:
+                detail = f"{self.provider} cannot be reached ({type(error).__name__}); check the network and the url"
+                trouble = ReportTrouble("unreachable", detail)
+            else:
+                if answer.status_code < 300 or (400 <= answer.status_code < 500 and answer.status_code not in _ALWAYS):
+                    return answer
+                trouble = self.trouble(answer.status_code)
+                asked_for = _retry_after(answer.headers.get("retry-after", ""))
+                answer.close()
+                if answer.status_code not in _COME_AGAIN:
+                    raise trouble
+            if attempt == _TRIES or asked_for > _LONGEST_DELAY_SECONDS:
+                raise trouble
+            if self._wait(max(delay * uniform(0.75, 1.25), asked_for)):  # noqa: S311 - spreads load, hides nothing
+                raise ReportTrouble("interrupted", "stopped; the next run goes on")
+            delay = min(4 * delay, _LONGEST_DELAY_SECONDS)
+        raise AssertionError  # the last try returns or raises
+
+    def _parts(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
+        late = ReportTrouble("timeout", f"{self.provider}'s answer took too long; ask for a shorter window")
+        try:
+            for part in answer.iter_bytes():
+                if time.monotonic() > deadline:
+                    raise late
+                yield part
+        except httpx.TimeoutException:
+            raise late from None
+        except httpx.HTTPError as error:
+            detail = f"{self.provider}'s answer was cut off ({type(error).__name__}); the next run tries again"
+            raise ReportTrouble("unreachable", detail) from None
+
+
+_ALWAYS = frozenset({401, 403, 408, 425, 429})  # never an answer that a report could read
+
+
+def _retry_after(text: str) -> float:
+    """Seconds that the provider asks us to wait; 0 where it does not say."""
+    if text.strip().isdecimal():
+        return float(text)
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Made once: reading the certificates takes longer than most requests."""
+    return httpx.create_ssl_context()

@@ -1,0 +1,133 @@
+"""What does not add up between a provider and us: found, seen again, and closed when it is so no more."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store.browsing import iso
+from receiver.store.tables import Tables
+
+# Every kind, with what it says.
+KINDS = {
+    "missing": "a registered job is overdue, and no report has its end",
+    "contradiction": "a provider said delivered, and something else at another time",
+    "tally": "a provider's counts differ from ours",
+    "unreadable": "rows of a report could not be used",
+    "full_list": "a report showed no more than its oldest part",
+    "low_credit": "the prepaid credit is below low_credit",
+    "silent": "an endpoint that used to call has stopped",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Discrepancy:
+    """One of them, at one account. subject: what it is about, the same each time it is found."""
+
+    provider: str
+    account: str
+    endpoint: str
+    kind: str
+    subject: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+def note(connection: Connection, tables: Tables, found: Sequence[Discrepancy], now_ms: int) -> list[Discrepancy]:
+    """Keep what was found; those that are new, or open again, are returned."""
+    table = tables.discrepancies
+    new = []
+    for one in found:
+        key = _key(tables, one)
+        values = {"endpoint": one.endpoint, "detail": json.dumps(dict(one.detail)), "seen_at_ms": now_ms}
+        row = connection.execute(sa.select(table.c.seq, table.c.closed_at_ms).where(*key).with_for_update()).first()
+        if row is None:
+            named = {"provider": one.provider, "account": one.account, "kind": one.kind, "subject": one.subject}
+            connection.execute(table.insert().values(**named, **values, found_at_ms=now_ms))
+        elif row.closed_at_ms is not None:
+            again = {**values, "found_at_ms": now_ms, "closed_at_ms": None}
+            connection.execute(table.update().where(table.c.seq == row.seq).values(**again))
+        else:
+            connection.execute(table.update().where(table.c.seq == row.seq).values(**values))
+            continue
+        new.append(one)
+    return new
+
+
+def close(
+    connection: Connection,
+    tables: Tables,
+    provider: str,
+    account: str,
+    kind: str,
+    now_ms: int,
+    *,
+    but: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> int:
+    """Those of this kind are so no more, except those about ``but``; only: of these subjects alone. How many."""
+    table = tables.discrepancies
+    query = sa.select(table.c.seq, table.c.subject).where(
+        table.c.provider == provider, table.c.account == account, table.c.kind == kind, table.c.closed_at_ms.is_(None)
+    )
+    over = [
+        seq for seq, subject in connection.execute(query) if subject not in but and (only is None or subject in only)
+    ]
+    if over:
+        connection.execute(table.update().where(table.c.seq.in_(over)).values(closed_at_ms=now_ms))
+    return len(over)
+
+
+def close_one(connection: Connection, tables: Tables, seq: int, now_ms: int) -> bool:
+    """An operator has dealt with it; whether there was such an open one."""
+    table = tables.discrepancies
+    change = table.update().where(table.c.seq == seq, table.c.closed_at_ms.is_(None)).values(closed_at_ms=now_ms)
+    return bool(connection.execute(change).rowcount)
+
+
+def listing(
+    connection: Connection, tables: Tables, *, limit: int | None, now_ms: int, closed: bool = False
+) -> list[dict[str, Any]]:
+    """The oldest first, as ``discrepancies list --json`` shows them; closed: those as well."""
+    table = tables.discrepancies
+    query = sa.select(table).order_by(table.c.found_at_ms, table.c.seq).limit(limit)
+    query = query if closed else query.where(table.c.closed_at_ms.is_(None))
+    return [
+        {
+            "id": row.seq,
+            "kind": row.kind,
+            "endpoint": row.endpoint,
+            "provider": row.provider,
+            "account": row.account,
+            "subject": row.subject,
+            "detail": json.loads(row.detail),
+            "found_at": iso(row.found_at_ms),
+            "seen_at": iso(row.seen_at_ms),
+            "closed_at": iso(row.closed_at_ms),
+            "age_seconds": max(0, (row.closed_at_ms or now_ms) - row.found_at_ms) // 1000,
+        }
+        for row in connection.execute(query)
+    ]
+
+
+def open_by_kind(connection: Connection, tables: Tables) -> dict[str, tuple[int, int]]:
+    """Kind -> how many are open, and when the oldest was found (milliseconds)."""
+    table = tables.discrepancies
+    query = (
+        sa.select(table.c.kind, sa.func.count(), sa.func.min(table.c.found_at_ms))
+        .where(table.c.closed_at_ms.is_(None))
+        .group_by(table.c.kind)
+    )
+    return {kind: (count, oldest) for kind, count, oldest in connection.execute(query)}
+
+
+def _key(tables: Tables, one: Discrepancy) -> tuple[sa.ColumnElement[bool], ...]:
+    table = tables.discrepancies
+    return (
+        table.c.provider == one.provider,
+        table.c.account == one.account,
+        table.c.kind == one.kind,
+        table.c.subject == one.subject,
+    )

@@ -1,0 +1,158 @@
+"""
+Faxes that were sent and not heard of yet, as their senders registered them.
+
+A row goes in the transaction that records its fax, so that what stands here is what is missing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Row
+
+from receiver.store.browsing import iso
+from receiver.store.tables import Tables, insert_or_keep
+
+_FIRST_PAUSE_MS = 60_000  # between two questions for the same fax, doubled each time
+_LONGEST_PAUSE_MS = 6 * 3600_000
+_MOST_DOUBLINGS = 9
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedFax:
+    """
+    One fax that was sent. facts: dotted names as ``receiver.facts.completed`` takes them.
+
+    due_at_ms: when its callback should have come.
+    """
+
+    fax_id: str
+    provider: str
+    account: str
+    endpoint: str
+    job_id: str
+    facts: Mapping[str, Any]
+    due_at_ms: int
+
+
+def register(connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax], now_ms: int) -> dict[str, str]:
+    """
+    Expect these faxes; fax_id -> ``expected``, ``known`` (it has been heard of already) or ``registered`` (before).
+
+    What was registered first stays as it is.
+    """
+    known = _present(connection, tables.faxes.c.fax_id, [fax.fax_id for fax in faxes])
+    before = _present(connection, tables.jobs.c.fax_id, [fax.fax_id for fax in faxes])
+    states = {}
+    rows = []
+    for fax in faxes:
+        if fax.fax_id in states:
+            continue
+        states[fax.fax_id] = "known" if fax.fax_id in known else "registered" if fax.fax_id in before else "expected"
+        if states[fax.fax_id] == "expected":
+            rows.append(
+                {
+                    "fax_id": fax.fax_id,
+                    "provider": fax.provider,
+                    "account": fax.account,
+                    "endpoint": fax.endpoint,
+                    "job_id": fax.job_id,
+                    "facts": json.dumps(dict(fax.facts)),
+                    "registered_at_ms": now_ms,
+                    "due_at_ms": fax.due_at_ms,
+                    "asked": 0,
+                }
+            )
+    if rows:
+        connection.execute(insert_or_keep(tables.jobs, connection.dialect.name), rows)
+    return states
+
+
+def overdue(connection: Connection, tables: Tables, provider: str, account: str, now_ms: int, limit: int) -> list[str]:
+    """The ids of jobs whose end is overdue and that may be asked for again, those that wait longest first."""
+    jobs = tables.jobs
+    # A minute, then two, four ... as a table of cases: the two databases have no function for it in common.
+    pause = sa.case(
+        {asked: _FIRST_PAUSE_MS << (asked - 1) for asked in range(1, _MOST_DOUBLINGS)},
+        value=jobs.c.asked,
+        else_=_LONGEST_PAUSE_MS,
+    )
+    may_be_asked = sa.or_(jobs.c.asked == 0, jobs.c.asked_at_ms + pause <= now_ms)
+    query = (
+        sa.select(jobs.c.job_id)
+        .where(*_missing(tables, provider, account, now_ms), may_be_asked)
+        .group_by(jobs.c.job_id)
+        .order_by(sa.func.min(jobs.c.due_at_ms))
+        .limit(limit)
+    )
+    return list(connection.scalars(query))
+
+
+def note_asked(
+    connection: Connection, tables: Tables, provider: str, account: str, job_ids: Sequence[str], now_ms: int
+) -> None:
+    """These jobs were asked for; the next time is later."""
+    jobs = tables.jobs
+    for start in range(0, len(job_ids), 500):
+        some = job_ids[start : start + 500]
+        connection.execute(
+            jobs.update()
+            .where(jobs.c.provider == provider, jobs.c.account == account, jobs.c.job_id.in_(some))
+            .values(asked_at_ms=now_ms, asked=jobs.c.asked + 1)
+        )
+
+
+def missing(
+    connection: Connection, tables: Tables, provider: str, account: str, now_ms: int
+) -> dict[str, tuple[int, int]]:
+    """Job id -> how many of its faxes are overdue, and since when (milliseconds)."""
+    jobs = tables.jobs
+    query = (
+        sa.select(jobs.c.job_id, sa.func.count(), sa.func.min(jobs.c.due_at_ms))
+        .where(*_missing(tables, provider, account, now_ms))
+        .group_by(jobs.c.job_id)
+    )
+    return {job_id: (count, due) for job_id, count, due in connection.execute(query)}
+
+
+def listing(
+    connection: Connection, tables: Tables, *, limit: int | None, overdue_at_ms: int | None = None
+) -> list[dict[str, Any]]:
+    """Those that are expected, the longest due first, as ``jobs list --json`` shows them; or the overdue ones only."""
+    jobs = tables.jobs
+    query = sa.select(jobs).where(~_is_known(tables)).order_by(jobs.c.due_at_ms, jobs.c.fax_id).limit(limit)
+    query = query.where(jobs.c.due_at_ms <= overdue_at_ms) if overdue_at_ms is not None else query
+    return [_row(row) for row in connection.execute(query)]
+
+
+def _row(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "fax_id": row.fax_id,
+        "endpoint": row.endpoint,
+        "provider": row.provider,
+        "account": row.account,
+        "job_id": row.job_id,
+        "registered_at": iso(row.registered_at_ms),
+        "due_at": iso(row.due_at_ms),
+        "asked": row.asked,
+        "asked_at": iso(row.asked_at_ms),
+    }
+
+
+def _missing(tables: Tables, provider: str, account: str, now_ms: int) -> tuple[sa.ColumnElement[bool], ...]:
+    jobs = tables.jobs
+    return (jobs.c.provider == provider, jobs.c.account == account, jobs.c.due_at_ms <= now_ms, ~_is_known(tables))
+
+
+def _is_known(tables: Tables) -> sa.ColumnElement[bool]:
+    """A fax may have been recorded by a transaction that did not see its registration."""
+    return sa.exists().where(tables.faxes.c.fax_id == tables.jobs.c.fax_id)
+
+
+def _present(connection: Connection, column: sa.Column[Any], values: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(values), 500):
+        found |= set(connection.scalars(sa.select(column).where(column.in_(values[start : start + 500]))))
+    return found
