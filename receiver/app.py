@@ -20,6 +20,7 @@ from receiver.logs import error_class, log, place
 from receiver.runtime import Runtime
 from receiver.store import figures
 from receiver.store.browsing import iso, touch
+from receiver.store.discrepancies import KINDS
 from receiver.store.figures import Figures
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def create_app(runtime: Runtime) -> Flask:
     def prometheus() -> Response:
         if not _may_see_details(runtime):
             raise NotFound("there is nothing here")
-        text, content_type = metrics.render(_gauges(known.get()))
+        text, content_type = metrics.render(_gauges(runtime, known.get()))
         return Response(text, 200, content_type=content_type)
 
     # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
@@ -149,11 +150,21 @@ def _figures(runtime: Runtime) -> Figures | None:
         return None
 
 
-def _gauges(found: Figures | None) -> metrics.Gauges:
+def _gauges(runtime: Runtime, found: Figures | None) -> metrics.Gauges:
     if found is None:
         return {"faxhook_store_up": 0}
     relay = found.relay
+    discrepancies = found.discrepancies
     return {
+        "faxhook_discrepancies": {kind: discrepancies.get(kind, (0, 0))[0] for kind in KINDS},
+        "faxhook_discrepancies_oldest_seconds": {
+            kind: max(0, found.at_ms - at_ms) / 1000 for kind, (_, at_ms) in discrepancies.items()
+        },
+        "faxhook_available_credit": {
+            name: credit
+            for name, account in runtime.accounts.items()
+            if (credit := found.credits.get((account.provider.name, account.source.account or ""))) is not None
+        },
         "faxhook_store_up": 1,
         "faxhook_backlog_events": found.backlog,
         "faxhook_backlog_oldest_seconds": found.oldest_seconds,
@@ -172,6 +183,7 @@ def _described(found: Figures) -> dict[str, Any]:
     return {
         "backlog": {"events": found.backlog, "oldest_seconds": found.oldest_seconds},
         "dead_letters": found.dead,
+        "discrepancies": {kind: count for kind, (count, _) in sorted(found.discrepancies.items())},
         "relay": {
             "alive": found.relay_is_alive,
             "seen_at": iso(relay.seen_at_ms) if relay else None,

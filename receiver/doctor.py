@@ -64,6 +64,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]
         yield _relay(settings.queue, found)
         yield _backlog(settings.queue, found)
         yield _dead_letters(found)
+        yield _discrepancies(found)
 
 
 # --- what is configured ---------------------------------------------------------------------------------------------
@@ -269,6 +270,13 @@ def _backlog(queue: Queue, found: Figures) -> Finding:
     if found.oldest_seconds < _OLD_SECONDS:
         return Finding("backlog", OK, detail)
     return Finding("backlog", WARNING, detail + ("; is there a consumer?" if queue.is_embedded else ""))
+
+
+def _discrepancies(found: Figures) -> Finding:
+    if not found.discrepancies:
+        return Finding("discrepancies", OK, "none")
+    counts = ", ".join(f"{count} {kind}" for kind, (count, _) in sorted(found.discrepancies.items()))
+    return Finding("discrepancies", WARNING, f"{counts}; see `faxhook discrepancies list`")
 
 
 def _dead_letters(found: Figures) -> Finding:

@@ -202,7 +202,7 @@ def submit(
         received_at_ms=now_ms() if arrival.replay else arrival.received_at_ms,
         size=len(arrival.raw.body) or len(arrival.raw.query),
         body=None if arrival.replay else runtime.keep(arrival.raw, endpoint),
-        observed_at=_milliseconds(arrival.received_at_ms),
+        observed_at=milliseconds(arrival.received_at_ms),
         announcements=tuple(
             Announcement(
                 fax_id(endpoint.provider.name, entry.account, entry.key, runtime.identity_salt), facts.of(entry)
@@ -258,6 +258,7 @@ def answer(endpoint: Endpoint, recorded: Recorded) -> Answer:
     return Answer(endpoint.answer, _compact(body).encode())
 
 
-def _milliseconds(at_ms: int) -> str:
+def milliseconds(at_ms: int) -> str:
+    """RFC 3339 in UTC, with milliseconds."""
     seconds = datetime.fromtimestamp(at_ms // 1000, UTC)
     return f"{seconds.isoformat()[:19]}.{at_ms % 1000:03d}Z"

@@ -25,10 +25,11 @@ ALLOWED = frozenset(
     {
         # what the line is about
         *("receipt", "event_id", "event_type", "endpoint", "provider", "outcome", "state", "reason", "status", "code"),
-        *("revision", "last_two", "type", "field", "via", "audience"),
+        *("revision", "last_two", "type", "field", "via", "audience", "report"),
         # how much and how long
         *("size", "count", "duration_ms", "duration_seconds", "delay_seconds", "age_seconds", "attempt", "attempts"),
         *("events", "receipts", "recipients", "pending", "published", "dead", "parked", "backlog", "lag_seconds"),
+        *("filled", "requests"),
         # what went wrong, and where in the code
         *("error", "where", "logger"),
         # this program and what it runs on

@@ -51,6 +51,9 @@ request_seconds = Histogram(
 
 # Figures of the moment, read from the store: name -> HELP.
 GAUGES = {
+    "faxhook_discrepancies": "What does not add up with the providers and is open, by kind.",
+    "faxhook_discrepancies_oldest_seconds": "Age of the oldest open discrepancy of each kind.",
+    "faxhook_available_credit": "What is left of a prepaid account, in the provider's unit, by endpoint.",
     "faxhook_store_up": "1 while the store can be read; the other figures from it are missing while it cannot.",
     "faxhook_backlog_events": "Events that have not arrived: waiting, or with a consumer.",
     "faxhook_backlog_oldest_seconds": "Age of the oldest event of the backlog; 0 without one.",
@@ -61,7 +64,15 @@ GAUGES = {
     " acknowledgement: quantiles of the 500 newest events that have arrived.",
 }
 
-Gauges: TypeAlias = Mapping[str, float | Mapping[str, float]]  # quantile -> value, where a figure has some
+# Of the figures that have several values: what these are told apart by.
+LABELS = {
+    "faxhook_commit_to_consumer_seconds": "quantile",
+    "faxhook_discrepancies": "kind",
+    "faxhook_discrepancies_oldest_seconds": "kind",
+    "faxhook_available_credit": "endpoint",
+}
+
+Gauges: TypeAlias = Mapping[str, float | Mapping[str, float]]  # label -> value, where a figure has several
 
 
 def start_at_zero(endpoints: Iterable[str]) -> None:
@@ -78,7 +89,7 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         for name, value in self._gauges.items():
-            family = GaugeMetricFamily(name, GAUGES[name], labels=["quantile"] if isinstance(value, Mapping) else [])
+            family = GaugeMetricFamily(name, GAUGES[name], labels=[LABELS[name]] if isinstance(value, Mapping) else [])
             for label, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
                 family.add_metric([label] if label is not None else [], number)
             yield family

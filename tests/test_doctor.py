@@ -68,7 +68,17 @@ def test_where_all_is_well_everything_is_ok(anywhere: Stock) -> None:
     if anywhere.runtime.store.dialect == "sqlite":
         found.pop("platform")  # of the folder the tests are run in
         assert found.pop("disk")
-    names = {"configuration", "secret key", "store", "clock", "queue", "relay", "backlog", "dead letters"}
+    names = {
+        "configuration",
+        "secret key",
+        "store",
+        "clock",
+        "queue",
+        "relay",
+        "backlog",
+        "dead letters",
+        "discrepancies",
+    }
     assert found.keys() - {"platform"} == names
     assert set().union(*verdicts(found).values()) == {"ok"}, found
     told = " ".join(detail for _, detail in found["store"])

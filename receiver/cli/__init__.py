@@ -30,6 +30,8 @@ _COMMANDS = {
     "dead-letters": ("dead_letters", "dead_letters", "The events that could not be sent."),
     "receipts": ("receipts", "receipts", "The callbacks that were kept."),
     "secrets": ("tokens", "secrets", "New tokens and hashed passwords."),
+    "reconcile": ("reconciling", "reconcile", "Fetch what was missed from the providers' reports."),
+    "discrepancies": ("reconciling", "discrepancies", "What does not add up between the providers and us."),
     "schema": ("schema", "schema", "The schema of what is published."),
 }
 

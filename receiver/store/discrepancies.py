@@ -1,7 +1,7 @@
 """What does not add up between a provider and us: found, seen again, and closed when it is so no more."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,19 +62,17 @@ def close(
     provider: str,
     account: str,
     kind: str,
-    now_ms: int,
+    about: Callable[[str], bool],
     *,
     but: Collection[str] = (),
-    only: Collection[str] | None = None,
+    now_ms: int,
 ) -> int:
-    """Those of this kind are so no more, except those about ``but``; only: of these subjects alone. How many."""
+    """Those of this kind and about such subjects are so no more, except those about ``but``; how many."""
     table = tables.discrepancies
     query = sa.select(table.c.seq, table.c.subject).where(
         table.c.provider == provider, table.c.account == account, table.c.kind == kind, table.c.closed_at_ms.is_(None)
     )
-    over = [
-        seq for seq, subject in connection.execute(query) if subject not in but and (only is None or subject in only)
-    ]
+    over = [seq for seq, subject in connection.execute(query) if subject not in but and about(subject)]
     if over:
         connection.execute(table.update().where(table.c.seq.in_(over)).values(closed_at_ms=now_ms))
     return len(over)

@@ -1,11 +1,12 @@
 """Figures of the moment for operators, the same for every process that asks: backlog, dead letters, relay, delays."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import now_ms
+from receiver.store import cursors, discrepancies, now_ms
 from receiver.store.tables import Tables
 
 ALIVE_SECONDS = 60.0  # a relay shows a sign of life each 10 s, or later while it waits for its broker
@@ -28,7 +29,8 @@ class Figures:
     backlog: events that have not arrived; oldest_at_ms: when the first of them was written.
 
     delays: from commit to arrival of the newest published events, in seconds, the shortest first. relay: None where
-    none has ever run.
+    none has ever run. discrepancies: kind -> how many are open, and when the oldest was found. credits: (provider,
+    account) -> what is left of a prepaid account, as its report has it.
     """
 
     at_ms: int
@@ -37,6 +39,8 @@ class Figures:
     dead: int
     relay: Relay | None
     delays: tuple[float, ...]
+    discrepancies: Mapping[str, tuple[int, int]]
+    credits: Mapping[tuple[str, str], float]
 
     @property
     def oldest_seconds(self) -> float:
@@ -61,6 +65,8 @@ def read(connection: Connection, tables: Tables) -> Figures:
         dead=_count(connection, tables, "dead"),
         relay=_relay(connection, tables),
         delays=_delays(connection, tables),
+        discrepancies=discrepancies.open_by_kind(connection, tables),
+        credits={who: float(text) for who, (text, _) in cursors.all_of(connection, tables, "credit").items()},
     )
 
 

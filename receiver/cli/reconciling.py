@@ -1,0 +1,166 @@
+"""reconcile; discrepancies list, discrepancies close."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from receiver import reconcile as reconciling
+from receiver.cli import Failure, opening, printing
+from receiver.errors import ConfigurationError
+from receiver.reconcile import Choice, Summary
+from receiver.runtime import Account, Runtime
+from receiver.stopping import Interrupted, Stop, on_signals
+from receiver.store import browsing, now_ms
+from receiver.store import discrepancies as found
+
+_COLUMNS = (
+    *("endpoint", "provider", "rows", "faxes", "by_callback", "filled", "amended", "contradicting", "missing"),
+    *("unreadable", "too_old", "tallies", "discrepancies", "credit", "requests"),
+)
+_NARROW = ("endpoint", "faxes", "by_callback", "filled", "missing", "contradicting", "discrepancies", "requests")
+_GRACE_SECONDS = 5.0  # after SIGTERM, for a provider that does not answer
+
+
+@click.command()
+@opening.config_option
+@click.option("--endpoint", "endpoints", multiple=True, help="Only this endpoint's account; may be repeated.")
+@click.option("--since", type=opening.SINCE, help="A window of your own: a time, or how long ago (24h).")
+@click.option("--until", type=opening.SINCE, help="Its end; by default now.")
+@click.option("--dry-run", is_flag=True, help="Ask and compare, and write nothing.")
+@click.option("--loop", is_flag=True, help="Again and again, each account as often as its reports.every says.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+def reconcile(
+    config: Path | None,
+    endpoints: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    dry_run: bool,
+    loop: bool,
+    is_json: bool,
+) -> None:
+    """
+    Fetch what was missed from the providers' reports, and say what does not add up.
+
+    A fax seen by callback and by report is one fax: only what is new becomes an event. Exit code 1 when something is
+    missing, contradicting or unreadable, or when a report could not be read to its end.
+    """
+    choice = Choice(endpoints, since, until, dry_run)
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--since must be before --until")
+    if loop and (dry_run or is_json or not choice.is_routine):
+        raise click.UsageError("--loop goes on from the last run; leave out --since, --until, --dry-run and --json")
+    with opening.open_runtime(config) as runtime, on_signals() as stop:
+        accounts = _accounts(runtime, endpoints)
+        try:
+            with stop.interrupting(_GRACE_SECONDS):
+                if loop:
+                    reconciling.follow(runtime, choice, stop, _told)
+                    return
+                summaries = _run(runtime, accounts, choice, stop)
+        except Interrupted:
+            raise Failure("stopped; what was stored stays, and the next run goes on") from None
+    rows = [_row(summary) for summary in summaries]
+    printing.listing((*_COLUMNS, "trouble") if is_json else _COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+    for summary in summaries:
+        for trouble in summary.trouble:
+            click.echo(f"faxhook: {summary.endpoint}: {trouble}", err=True)
+    if stop.asked:
+        raise Failure("stopped; what was stored stays, and the next run goes on")
+    if not all(summary.is_good for summary in summaries):
+        raise SystemExit(1)
+
+
+def _accounts(runtime: Runtime, endpoints: tuple[str, ...]) -> list[Account]:
+    for name in endpoints:
+        account = runtime.accounts.get(name)
+        if account is None:
+            raise ConfigurationError(f"endpoint {name} is not configured")
+        if account.reports is None:
+            raise ConfigurationError(f"endpoints.{name}.reports: missing; expected what its reports are asked with")
+    accounts = reconciling.chosen(runtime, endpoints)
+    if not accounts:
+        raise ConfigurationError("no endpoint has reports; expected a table [endpoints.<name>.reports]")
+    return accounts
+
+
+def _run(runtime: Runtime, accounts: list[Account], choice: Choice, stop: Stop) -> list[Summary]:
+    summaries = []
+    for account in accounts:
+        if stop.asked:
+            break
+        with _progress() as told:
+            summaries.append(reconciling.reconcile(runtime, account, choice, stop, told))
+    if not choice.dry_run and not stop.asked:
+        reconciling.watch(runtime)
+    return summaries
+
+
+def _progress() -> AbstractContextManager[Callable[[str, str, int], object]]:
+    """On a terminal what is being read, on the error output: the table may go into a file."""
+    console = Console(stderr=True)
+    return _shown(console) if console.is_terminal else nullcontext(lambda _endpoint, _report, _rows: None)
+
+
+@contextmanager
+def _shown(console: Console) -> Any:
+    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("asking", total=None)
+
+        def told(endpoint: str, report: str, rows: int) -> None:
+            progress.update(task, description=f"{endpoint}: {report}: {rows} rows")
+
+        yield told
+
+
+def _told(summary: Summary) -> None:
+    counts = ", ".join(f"{name} {value}" for name in _NARROW[1:] if (value := getattr(summary, name)))
+    click.echo(f"{summary.endpoint}: {counts or 'nothing'}")
+    for trouble in summary.trouble:
+        click.echo(f"faxhook: {summary.endpoint}: {trouble}", err=True)
+
+
+def _row(summary: Summary) -> dict[str, Any]:
+    row = {name: getattr(summary, name) for name in _COLUMNS}
+    credit = summary.credit
+    return {**row, "credit": None if credit is None else f"{credit:f}", "trouble": list(summary.trouble)}
+
+
+@click.group()
+def discrepancies() -> None:
+    """What does not add up between the providers and us."""
+
+
+@discrepancies.command("list")
+@opening.config_option
+@click.option("--all", "every", is_flag=True, help="Those that are closed as well.")
+@printing.limit_option
+@click.option("--json", "is_json", is_flag=True, help="One JSON array.")
+def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) -> None:
+    """The open ones, the oldest first. Exit code 1 when there is one."""
+    with opening.open_store(config) as store, store.reading() as connection:
+        most = printing.limit(limit, is_json=is_json)
+        rows = found.listing(connection, store.tables, limit=most, now_ms=now_ms(), closed=every)
+    columns = ("id", "kind", "endpoint", "subject", "detail", "found_at", "seen_at", "closed_at", "age_seconds")
+    printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "found_at"))
+    if any(row["closed_at"] is None for row in rows):
+        raise SystemExit(1)
+
+
+@discrepancies.command()
+@click.argument("ids", metavar="ID...", nargs=-1, required=True, type=int)
+@opening.config_option
+def close(ids: tuple[int, ...], config: Path | None) -> None:
+    """Say that these have been dealt with. One that is found again is opened again."""
+    with opening.open_store(config) as store, store.writing() as connection:
+        unknown = [one for one in ids if not found.close_one(connection, store.tables, one, now_ms())]
+        for one in set(ids) - set(unknown):
+            browsing.audit(connection, store.tables, "discrepancies.close", str(one))
+    if unknown:
+        raise Failure("there is no open discrepancy " + ", ".join(map(str, unknown)))

@@ -1,0 +1,125 @@
+"""
+What was missed, fetched: each account's reports, sent along the line that callbacks take, and what does not add up.
+
+``reconcile`` owns the order: what is overdue is asked for first, then each report is read page by page, then the
+provider's counts are held against ours. A page's events are committed together with the place where reading goes on,
+so that an end at any point loses nothing and repeats only what is recognised as a duplicate.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from receiver.errors import ReportTrouble, Unavailable
+from receiver.logs import log
+from receiver.providers import Client
+from receiver.reconcile.counts import compare, read_credit
+from receiver.reconcile.model import Choice, Summary
+from receiver.reconcile.records import read_records
+from receiver.reconcile.silence import watch
+from receiver.reconcile.turn import Told, Turn
+from receiver.runtime import Account, Runtime
+from receiver.stopping import Stop
+
+__all__ = ["Choice", "Summary", "chosen", "follow", "reconcile", "watch"]
+
+_MOST_DOUBLINGS = 4  # of the pause after trouble
+
+
+def chosen(runtime: Runtime, names: Sequence[str] = ()) -> list[Account]:
+    """The accounts with reports, or those of these endpoints; each account once, though several endpoints share it."""
+    accounts: dict[tuple[str, str | None], Account] = {}
+    for name, account in runtime.accounts.items():
+        if account.reports is not None and (not names or name in names):
+            accounts.setdefault((account.provider.name, account.source.account), account)
+    return list(accounts.values())
+
+
+def reconcile(
+    runtime: Runtime,
+    account: Account,
+    choice: Choice,
+    stop: Stop,
+    told: Told = lambda _endpoint, _report, _rows: None,
+) -> Summary:
+    """
+    Read all reports of one account. told: endpoint, report and rows so far, after each page.
+
+    Trouble with the provider is in the summary; raises Unavailable when the store is away.
+    """
+    assert account.reports is not None
+    assert account.provider.reports is not None, "the settings require it"
+    reports = account.provider.reports
+    client = Client(account.provider.title, account.reports.requests, stop.wait)
+    turn = Turn(runtime, account, account.reports.options, choice, stop, client, told)
+    try:
+        for report in sorted(reports.records, key=lambda report: not report.of_jobs):
+            _attempt(turn, report.name, partial(read_records, turn, report))
+        turn.records_are_read()
+        if reports.credit is not None and choice.is_routine:
+            _attempt(turn, "credit", partial(read_credit, turn, reports.credit))
+        for aggregate in reports.aggregates:
+            _attempt(turn, aggregate.name, partial(compare, turn, aggregate))
+        if not stop.asked:
+            turn.find_missing()
+        turn.settle()
+    finally:
+        client.close()
+    turn.summary.requests = client.requests
+    return turn.summary
+
+
+def _attempt(turn: Turn, report: str, work: Callable[[], None]) -> None:
+    """Trouble with one report is no reason not to read the others."""
+    if turn.stop.asked:
+        return
+    started = time.monotonic()
+    summary, client = turn.summary, turn.client
+    rows, filled, requests = summary.rows, summary.filled, client.requests
+    who = {"endpoint": summary.endpoint, "provider": summary.provider, "report": report}
+    try:
+        work()
+    except ReportTrouble as trouble:
+        if trouble.kind == "interrupted":
+            summary.is_cut = True
+            return
+        summary.trouble.append(f"{report}: {trouble.detail}")
+        log.warning("report_failed", **who, reason=trouble.kind)
+        return
+    log.info(
+        "report_read",
+        **who,
+        count=summary.rows - rows,
+        filled=summary.filled - filled,
+        requests=client.requests - requests,
+        duration_ms=round((time.monotonic() - started) * 1000, 1),
+    )
+
+
+def follow(runtime: Runtime, choice: Choice, stop: Stop, done: Callable[[Summary], object]) -> None:
+    """
+    Reconcile each account when it is due, until asked to stop: each ``every``, and later after trouble.
+
+    A store that is away is waited for.
+    """
+    accounts = chosen(runtime, choice.endpoints)
+    due = {account.endpoint: 0.0 for account in accounts}
+    failures = dict.fromkeys(due, 0)
+    while not stop.asked:
+        for account in accounts:
+            name = account.endpoint
+            if stop.asked or time.monotonic() < due[name]:
+                continue
+            assert account.reports is not None
+            try:
+                summary = reconcile(runtime, account, choice, stop)
+                watch(runtime)
+            except Unavailable as error:
+                log.error("store_unavailable", error=getattr(error, "error", error.code))
+                failures[name] += 1
+            else:
+                failures[name] = failures[name] + 1 if summary.trouble else 0
+                done(summary)
+            pause = account.reports.every.total_seconds() * 2 ** min(failures[name], _MOST_DOUBLINGS)
+            due[name] = time.monotonic() + pause
+        stop.wait(max(0.0, min(due.values()) - time.monotonic()))

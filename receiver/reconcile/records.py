@@ -1,0 +1,169 @@
+"""Record reports: each row goes the way of a callback's data, from its schema to the store."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from receiver import facts, intake
+from receiver.errors import Refusal, ReportTrouble
+from receiver.logs import error_class, log, place
+from receiver.providers import Finding, Page, RecordReport
+from receiver.reconcile.model import Place
+from receiver.reconcile.turn import FIRST_WINDOW, Turn
+from receiver.store import BUSY_SECONDS, jobs, new_id, now_ms
+from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
+from schemas.envelope import AMENDED
+from schemas.event import FaxCompleted
+from schemas.fields import InvalidRow
+from schemas.identity import fax_id
+
+_LARGEST_SUBMISSION = 500  # faxes in one transaction: callbacks wait for it
+_MOST_JOBS = 1000  # asked for in one run
+_NAMED = 20  # invalid rows of a page
+
+
+def read_records(turn: Turn, report: RecordReport) -> None:
+    """Read one report of the turn's account to its end, and store it page by page. Raises ReportTrouble."""
+    overdue = _overdue(turn) if report.of_jobs else []
+    if report.of_jobs and not overdue:
+        return
+    start = Place(None, None) if report.of_jobs else turn.place(report.name)
+    begin = turn.choice.since or (start.until - report.overlap if start.until else turn.now - FIRST_WINDOW)
+    end = min(turn.choice.until or turn.now, turn.now)
+    # Never before the oldest: an event of then would be told again as something new.
+    ask = turn.ask(max(begin, turn.oldest), end, cursor=start.cursor, jobs=overdue)
+    keeps_place = turn.choice.is_routine and not report.of_jobs
+    cursor, is_whole, rows = start.cursor, True, 0
+    for page in report.fetch(ask, turn.client):
+        entries, invalid, failed = _read(turn, report, page)
+        is_whole = is_whole and not failed
+        cursor = page.cursor or cursor
+        # Where we failed ourselves on a row, everything behind it is read again once that is mended.
+        moves = keeps_place and is_whole and page.cursor is not None
+        _store(turn, report, entries, invalid, Place(start.until, cursor).text() if moves else None)
+        for finding in page.findings:
+            turn.find(finding)
+        rows += len(page.rows)
+        turn.told(turn.account.endpoint, report.name, rows)
+        if turn.stop.asked:
+            raise ReportTrouble("interrupted", "stopped; the next run goes on")
+    if keeps_place and is_whole:
+        turn.move(report.name, Place(end, cursor).text())
+    if report.of_jobs and not turn.choice.dry_run:
+        with turn.store.writing() as connection:
+            jobs.note_asked(connection, turn.store.tables, turn.provider, turn.name, overdue, now_ms())
+
+
+def _overdue(turn: Turn) -> list[str]:
+    with turn.store.reading() as connection:
+        return jobs.overdue(connection, turn.store.tables, turn.provider, turn.name, now_ms(), limit=_MOST_JOBS)
+
+
+def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[FaxCompleted], dict[str, Any], bool]:
+    """The page's events; by position, the rows that cannot be used; whether one of them is our own failure."""
+    entries: list[FaxCompleted] = []
+    invalid: dict[str, Any] = {}
+    failed = False
+    for index, row in enumerate(page.rows):
+        try:
+            found = _events(turn, report, row)
+        except Refusal as refusal:
+            invalid[str(index)] = dict(refusal.fields)
+        except Exception as error:  # noqa: BLE001 - our bug: this row waits, and the others need not
+            where = place(error.__traceback__)
+            log.error("row_failed", endpoint=turn.account.endpoint, error=error_class(error), where=where)
+            invalid[str(index)] = {}
+            failed = True
+        else:
+            for number, entry in enumerate(found):
+                if isinstance(entry, InvalidRow):
+                    invalid[f"{index}.{number}"] = dict(entry.expected)
+                else:
+                    entries.append(entry)
+    recent = [entry for entry in entries if not _is_too_old(turn, entry)]
+    turn.summary.rows += len(page.rows)
+    turn.summary.faxes += len(recent)
+    turn.summary.too_old += len(entries) - len(recent)
+    if invalid:
+        turn.summary.unreadable += len(invalid)
+        fields = {name: words for fields in list(invalid.values())[:_NAMED] for name, words in fields.items()}
+        turn.find(Finding("unreadable", report.name, {"rows": turn.summary.unreadable, **fields}))
+    return recent, invalid, failed
+
+
+def _events(turn: Turn, report: RecordReport, row: Mapping[str, Any]) -> Sequence[FaxCompleted | InvalidRow]:
+    message = report.shape(row)
+    if not message:
+        return ()
+    data, _ = intake.check(message, report.schema)
+    return report.normalise(data, turn.account.source)
+
+
+def _is_too_old(turn: Turn, entry: FaxCompleted) -> bool:
+    at = entry.completed_at or entry.submitted_at
+    return at is not None and at < turn.oldest
+
+
+def _store(
+    turn: Turn, report: RecordReport, entries: Sequence[FaxCompleted], invalid: Mapping[str, Any], position: str | None
+) -> None:
+    """A page in transactions that callbacks can wait for; the position is in the last of them."""
+    parts = [entries[at : at + _LARGEST_SUBMISSION] for at in range(0, len(entries), _LARGEST_SUBMISSION)]
+    if not parts and (invalid or position):
+        parts = [()]
+    for number, part in enumerate(parts, start=1):
+        is_last = number == len(parts)
+        at = now_ms()
+        detail: dict[str, Any] = {"report": report.name}
+        if invalid and is_last:
+            detail |= {"invalid": dict(list(invalid.items())[:_NAMED]), "invalid_count": len(invalid)}
+        reached = None if position is None else Position(turn.provider, turn.name, report.name, position)
+        submission = Submission(
+            receipt=new_id(at),
+            endpoint=turn.account.endpoint,
+            provider=turn.provider,
+            received_at_ms=at,
+            size=0,
+            body=None,
+            observed_at=intake.milliseconds(at),
+            observed_via=REPORT,
+            announcements=tuple(_announcement(turn, entry) for entry in part),
+            invalid=len(invalid) if is_last else 0,
+            detail=detail,
+            position=reached if is_last else None,
+        )
+        _count(turn, _record(turn, submission))
+
+
+def _announcement(turn: Turn, entry: FaxCompleted) -> Announcement:
+    identity = fax_id(turn.provider, entry.account, entry.key, turn.runtime.identity_salt)
+    return Announcement(identity, facts.of(entry))
+
+
+class _Rehearsed(Exception):  # noqa: N818 - a way out, and no error
+    """The end of a transaction that was only tried."""
+
+
+def _record(turn: Turn, submission: Submission) -> Recorded:
+    if not turn.choice.dry_run:
+        return turn.runtime.writer.submit(submission)
+    recorded: list[Recorded] = []
+    with suppress(_Rehearsed), turn.store.recording(time.monotonic() + BUSY_SECONDS) as cursor:
+        recorded = record(cursor, turn.store.engine.dialect, [submission])
+        raise _Rehearsed  # and so it is rolled back
+    return recorded[0]
+
+
+def _count(turn: Turn, recorded: Recorded) -> None:
+    summary = turn.summary
+    summary.filled += recorded.filled
+    summary.by_callback += recorded.by_callback
+    summary.contradicting += recorded.conflicts
+    for event in recorded.told:
+        summary.amended += event.type == AMENDED and not event.conflict
+        if event.conflict:
+            turn.find(Finding("contradiction", event.fax_id, {"event": event.event_id, "outcome": event.outcome}))
+    if recorded.flips:
+        endpoint = turn.account.endpoint
+        log.warning("outcome_flipped", receipt=recorded.receipt, endpoint=endpoint, count=recorded.flips)

@@ -1,0 +1,106 @@
+"""One account's turn: what its stations share, and what they found that does not add up."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+from receiver.intake import milliseconds
+from receiver.logs import log
+from receiver.providers import Ask, Client, Finding
+from receiver.reconcile.model import Choice, Place, Summary
+from receiver.runtime import Account, Runtime
+from receiver.stopping import Stop
+from receiver.store import cursors, discrepancies, jobs, now_ms
+from receiver.store.discrepancies import Discrepancy
+
+FIRST_WINDOW = timedelta(hours=24)
+
+Told = Callable[[str, str, int], object]
+
+
+class Turn:
+    def __init__(
+        self,
+        runtime: Runtime,
+        account: Account,
+        options: Mapping[str, str],
+        choice: Choice,
+        stop: Stop,
+        client: Client,
+        told: Told,
+    ) -> None:
+        assert account.source.account is not None, "the settings require it"
+        self.runtime = runtime
+        self.store = runtime.store
+        self.account = account
+        self.provider = account.provider.name
+        self.name = account.source.account
+        self.choice = choice
+        self.stop = stop
+        self.client = client
+        self.told = told
+        self.now = datetime.now(UTC)
+        self.oldest = self.now - runtime.settings.retention.ids  # what is older would be told again as something new
+        self.summary = Summary(account.endpoint, self.provider)
+        self._options = options
+        self._found: list[Discrepancy] = []
+        self._looked_at: list[tuple[str, Callable[[str], bool]]] = []  # kinds, and which of their subjects
+
+    # --- what is asked for -------------------------------------------------------------------------------------------
+
+    def ask(self, begin: datetime, end: datetime, *, cursor: str | None = None, jobs: Sequence[str] = ()) -> Ask:
+        zone = self.account.source.timezone
+        return Ask(self.name, begin, end, cursor, jobs, zone, self._options)
+
+    def place(self, report: str) -> Place:
+        """Where the last run has ended; nowhere, for a window that somebody asks for."""
+        if not self.choice.is_routine:
+            return Place(None, None)
+        with self.store.reading() as connection:
+            return Place.of(cursors.position(connection, self.store.tables, self.provider, self.name, report))
+
+    def move(self, report: str, position: str) -> None:
+        """Keep a place that no events go with."""
+        if self.choice.dry_run:
+            return
+        with self.store.writing() as connection:
+            cursors.move(connection, self.store.tables, self.provider, self.name, report, position, now_ms())
+
+    # --- what does not add up ----------------------------------------------------------------------------------------
+
+    def find(self, finding: Finding) -> None:
+        who = (self.provider, self.name, self.account.endpoint)
+        self._found.append(Discrepancy(*who, finding.kind, finding.subject, finding.detail))
+
+    def looked_at(self, kind: str, about: Callable[[str], bool] = lambda _subject: True) -> None:
+        """Discrepancies of this kind and about these subjects are over, unless they were found again."""
+        self._looked_at.append((kind, about))
+
+    def records_are_read(self) -> None:
+        """What record reports find is over only where all of them were read to their end."""
+        if not self.summary.trouble and not self.summary.is_cut and self.choice.is_routine:
+            self.looked_at("full_list")
+            self.looked_at("unreadable")
+            self.looked_at("tally", lambda subject: subject.startswith("job "))
+
+    def find_missing(self) -> None:
+        """The faxes that were registered, are overdue, and no report has told of."""
+        with self.store.reading() as connection:
+            missing = jobs.missing(connection, self.store.tables, self.provider, self.name, now_ms())
+        self.summary.missing = sum(count for count, _ in missing.values())
+        self.looked_at("missing")
+        for job_id, (count, due_at_ms) in missing.items():
+            self.find(Finding("missing", job_id, {"faxes": count, "due_at": milliseconds(due_at_ms)}))
+
+    def settle(self) -> None:
+        """Keep what was found, with a line for what is new; close what was looked at and is so no more."""
+        if self.choice.dry_run:
+            return
+        with self.store.writing() as connection:
+            new = discrepancies.note(connection, self.store.tables, self._found, now_ms())
+            for kind, about in self._looked_at:
+                still = {one.subject for one in self._found if one.kind == kind}
+                who = (self.provider, self.name, kind)
+                discrepancies.close(connection, self.store.tables, *who, about, but=still, now_ms=now_ms())
+        for one in new:
+            log.warning("discrepancy_found", endpoint=one.endpoint, provider=one.provider, reason=one.kind)
+        self.summary.discrepancies = len(new)

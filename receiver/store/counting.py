@@ -1,0 +1,83 @@
+"""What we know of an account's faxes, counted as providers count; and how regularly an endpoint is called."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from datetime import date, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store import first_id
+from receiver.store.tables import Tables
+
+HOUR_MS = 3600_000
+_BATCH = 1000
+
+
+def counts(
+    connection: Connection,
+    tables: Tables,
+    provider: str,
+    account: str,
+    zone: ZoneInfo,
+    since_ms: int,
+    numbers: Collection[str],
+) -> dict[tuple[date, str | None], dict[str, int]]:
+    """
+    Of the faxes last heard of since then: for each day they ended on in the zone, how many had which outcome.
+
+    Keys: the day and None, or the day and one of ``numbers`` (digits as sent, without more). Values: each outcome's
+    name, ``total`` and ``pages_sent``. Faxes without a time, or whose facts are purged, are in no day.
+    """
+    found: dict[tuple[date, str | None], dict[str, int]] = {}
+    for facts in _facts(connection, tables, provider, account, since_ms):
+        if facts["completed_at"] is None:
+            continue
+        day = datetime.fromisoformat(facts["completed_at"]).astimezone(zone).date()
+        number = digits(facts["recipient"]["number_raw"])
+        for key in [(day, None), *([(day, number)] if number in numbers else [])]:
+            of_day = found.setdefault(key, {})
+            for name, count in ((facts["outcome"], 1), ("total", 1), ("pages_sent", facts["pages"]["sent"] or 0)):
+                of_day[name] = of_day.get(name, 0) + count
+    return found
+
+
+def digits(number: str | None) -> str:
+    """A number as providers' counts are compared by: the last ten digits, since country codes come and go."""
+    return "".join(character for character in number or "" if character in "0123456789")[-10:]
+
+
+def _facts(
+    connection: Connection, tables: Tables, provider: str, account: str, since_ms: int
+) -> Iterator[Mapping[str, Any]]:
+    faxes = tables.faxes
+    query = (
+        sa.select(faxes.c.facts)
+        .where(
+            faxes.c.facts.is_not(None),
+            faxes.c.seen_at_ms >= since_ms,
+            faxes.c.provider == provider,
+            faxes.c.account == account,
+        )
+        .execution_options(yield_per=_BATCH)
+    )
+    for text in connection.scalars(query):
+        yield json.loads(text)
+
+
+def called_hours(connection: Connection, tables: Tables, since_ms: int) -> dict[str, list[int]]:
+    """Endpoint -> the hours since 1970 in which a callback came to it, in order; reports and replays are none."""
+    receipts = tables.receipts
+    hour = (receipts.c.received_at_ms - receipts.c.received_at_ms % HOUR_MS).label("hour")
+    query = (
+        sa.select(receipts.c.endpoint, hour)
+        .where(receipts.c.id >= first_id(since_ms), receipts.c.body_hash.is_not(None))
+        .group_by(receipts.c.endpoint, hour)
+        .order_by(hour)
+    )
+    found: dict[str, list[int]] = {}
+    for endpoint, at in connection.execute(query):
+        found.setdefault(endpoint, []).append(int(at) // HOUR_MS)
+    return found
