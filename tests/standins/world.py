@@ -6,6 +6,7 @@ the world agrees with them; what ``simulate`` fixes (1 page, 31 seconds, texts) 
 """
 
 import random
+import socket
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -244,6 +245,7 @@ class World:
         """Close the connection without an answer."""
 
         def close() -> None:
+            request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError
 
         self._plan(times, operation, after, close)
