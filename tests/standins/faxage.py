@@ -78,7 +78,7 @@ def application(
             calldate = call[0]
             if begin and end and not begin <= calldate <= end:
                 continue
-            if after and nuid <= int(after):
+            if after and nuid <= (int(after) if after.isdecimal() else 0):
                 continue
             if text("didnumber") and (call[1], call[3]) != ("IN", text("didnumber")):
                 continue

@@ -3,7 +3,8 @@ Retarus report APIs: REST below ``/rest/v1/<customer>/fax/reports``, and SOAP ``
 
 Sources: Fax reports of the REST API (developers.retarus.com), getFaxReports (docs.retarus.com); sections 4.1, 4.2
 (layouts C and D) and 4.6 of the collected facts on the providers. One application is one data center: it knows the
-jobs that live there and no others. Reports that were deleted are gone for everybody.
+jobs that live there and no others. Reports that were deleted are gone for everybody. The WSDL of the SOAP service was
+never seen: its own holds getFaxReports and nothing else.
 """
 
 import json
@@ -13,6 +14,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC
 from typing import Any
 from xml.etree import ElementTree
+from xml.sax.saxutils import quoteattr
 
 import xmltodict
 from flask import Response, request
@@ -95,6 +97,8 @@ def application(
         job_ids = document.get("jobIds") if isinstance(document, dict) else None
         if not isinstance(job_ids, list) or len(job_ids) > HIGHEST_COUNT:
             return _error(400)
+        if not all(isinstance(job_id, str) for job_id in job_ids):
+            return _error(400)
         match _bulk_operation():
             case "bulk GET":  # a job that is not here is left out: not documented
                 return _json({"reports": [report(*job) for job in reports.jobs(job_ids)]})
@@ -102,6 +106,10 @@ def application(
                 return _json({"reports": reports.delete(job_ids)})
             case _:
                 return _error(400)
+
+    @app.operation(SOAP_PATH, "WSDL", "GET")
+    def wsdl() -> Response:
+        return Response(_wsdl(request.base_url), content_type="text/xml; charset=utf-8")
 
     @app.operation(SOAP_PATH, "getFaxReports", "POST")
     def get_fax_reports() -> Response:
@@ -254,3 +262,62 @@ def _soap_fault(text: str) -> Response:
 def _soap(body: Mapping[str, Any], status: int = 200) -> Response:
     document = {"soap:Envelope": {"@xmlns:soap": ENVELOPE, "soap:Body": body}}
     return Response(xmltodict.unparse(document), status, content_type="text/xml; charset=utf-8")
+
+
+def _wsdl(address: str) -> str:
+    recipient = _fields(
+        *("number:string", "numId:string", "status:string", "reason:string", "sentTS:dateTime"),
+        *("durationInSecs:int", "sentToNumber:string", "remoteCsid:string"),
+    )
+    return f"""<?xml version="1.0" encoding="utf-8"?>
+<definitions xmlns="http://schemas.xmlsoap.org/wsdl/" xmlns:soap="http://schemas.xmlsoap.org/wsdl/soap/"
+    xmlns:s="http://www.w3.org/2001/XMLSchema" xmlns:tns="{NAMESPACE}" targetNamespace="{NAMESPACE}">
+  <types>
+    <s:schema elementFormDefault="qualified" targetNamespace="{NAMESPACE}">
+      <s:complexType name="FaxRecipientWithStatus"><s:sequence>{recipient}</s:sequence></s:complexType>
+      <s:complexType name="Document"><s:sequence>{_fields("name:string", "isText:boolean")}</s:sequence></s:complexType>
+      <s:complexType name="Options"><s:sequence>{_fields("jobReference:string")}</s:sequence></s:complexType>
+      <s:complexType name="FaxJobReport"><s:sequence>
+        <s:element name="jobId" type="s:string" />
+        <s:element name="faxRecipient" type="tns:FaxRecipientWithStatus" maxOccurs="unbounded" />
+        <s:element name="document" type="tns:Document" minOccurs="0" maxOccurs="unbounded" />
+        <s:element name="options" type="tns:Options" minOccurs="0" />
+        <s:element name="pages" type="s:int" minOccurs="0" />
+      </s:sequence></s:complexType>
+      <s:element name="ReportRequest"><s:complexType><s:sequence>
+        <s:element name="username" type="s:string" />
+        <s:element name="password" type="s:string" />
+        <s:element name="jobId" type="s:string" maxOccurs="unbounded" />
+      </s:sequence></s:complexType></s:element>
+      <s:element name="ReportResponse"><s:complexType><s:sequence>
+        <s:element name="faxJobReport" type="tns:FaxJobReport" minOccurs="0" maxOccurs="unbounded" />
+      </s:sequence></s:complexType></s:element>
+    </s:schema>
+  </types>
+  <message name="ReportRequest"><part name="parameters" element="tns:ReportRequest" /></message>
+  <message name="ReportResponse"><part name="parameters" element="tns:ReportResponse" /></message>
+  <portType name="FaxService">
+    <operation name="getFaxReports">
+      <input message="tns:ReportRequest" />
+      <output message="tns:ReportResponse" />
+    </operation>
+  </portType>
+  <binding name="FaxService" type="tns:FaxService">
+    <soap:binding transport="http://schemas.xmlsoap.org/soap/http" style="document" />
+    <operation name="getFaxReports">
+      <soap:operation soapAction="" style="document" />
+      <input><soap:body use="literal" /></input>
+      <output><soap:body use="literal" /></output>
+    </operation>
+  </binding>
+  <service name="FaxService">
+    <port name="FaxService" binding="tns:FaxService"><soap:address location={quoteattr(address)} /></port>
+  </service>
+</definitions>
+"""
+
+
+def _fields(*fields: str) -> str:
+    """Elements that may be missing or empty, each given as name:type."""
+    pairs = (field.split(":") for field in fields)
+    return "".join(f'<s:element name="{name}" type="s:{kind}" minOccurs="0" nillable="true" />' for name, kind in pairs)

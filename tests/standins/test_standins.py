@@ -137,6 +137,16 @@ def test_openfax_refuses_a_wrong_key_with_200(client, path):
     assert (answer.status_code, answer.json()) == (200, {"Response": "InvalidAuthentication"})
 
 
+def test_openfax_may_have_what_its_documents_say_in_other_places(client):
+    world = World("openfax", "123456789", fax("1", "2", attempts=2))
+    with standing(openfax.application(world, credit_name="AccountBalance", has_last_status=True)) as url:
+        rows = openfax_ask(client, url, DetailType="1").json()
+        assert openfax_ask(client, url, "getAvailableCredit.php").text == '[{"AccountBalance":8956.6637749994}]'
+        assert client.get(f"{url}/outboundDetailsbyDate.php").status_code == 405
+        assert openfax_ask(client, url, FromDate="15.07.2026").json() == {"Response": "Failed"}
+    assert [row.get("LastStatus") for row in rows] == [None, 2]
+
+
 # --- Openfax Broadcast ---------------------------------------------------------------------------------------------
 
 
@@ -285,9 +295,14 @@ def test_faxage_errors_are_200_with_the_texts_of_the_samples(client):
     assert none.text == sample("faxage/poll_status_ERR06.txt")
     assert login.text == sample("faxage/poll_status_ERR02.txt")
     assert cdr.text == sample("faxage/poll_getcdr_ERR02.txt")
-    for answer in (unknown, time):
+    for answer in (unknown, time):  # the trap: what was posted is echoed
         assert answer.text.startswith(sample("faxage/poll_status_ERR08.txt"))
-        assert "example-password" in answer.text  # the trap
+        assert "example-password" in answer.text
+
+
+def test_faxage_may_write_names_in_an_old_encoding(client, faxage_faxes):
+    with standing(faxage.application(faxage_faxes, encoding="cp1252")) as url:
+        assert "\tCafé\t".encode("cp1252") in status(client, url).content
 
 
 def test_faxage_database_errors_can_be_had(client, faxage_faxes):
@@ -419,6 +434,8 @@ def get_fax_reports(client, url, *jobs, password="example-password"):
 def test_retarus_soap_reports_are_those_of_the_callback(client, retarus_faxes):
     with standing(retarus.application(retarus_faxes)) as url:
         answer = get_fax_reports(client, url, "FJ1", "FJ2", "FJ4", "gone")
+        wsdl = ElementTree.fromstring(client.get(f"{url}{retarus.SOAP_PATH}?wsdl").content)
+        assert wsdl.find(".//{*}address").get("location") == url + retarus.SOAP_PATH
         refused = get_fax_reports(client, url, "FJ1", password="wrong")
         too_many = get_fax_reports(client, url, *map(str, range(1_001)))
     found = events("retarus", RawCallback(answer.content, "text/xml"))
