@@ -25,21 +25,21 @@ NAMESPACE = "http://retarus.com/fax4ba/faxws/3/0"
 ENVELOPE = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_PATH = "/Faxolution-v3.0"  # not documented
 HIGHEST_COUNT = 1000  # reports in a list, jobs in a request
-CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 404: "NOT_FOUND", 520: "UNKNOWN_ERROR"}
+CODES = {400: "BAD_REQUEST", 401: "UNAUTHORIZED", 404: "NOT_FOUND"}  # 520 by World.fail
 
 
 def spaced(number: str) -> str:
-    """ "+498912345678900" as "+49 89 1234567-8900", as in an example of the documents."""
+    """``+498912345678900`` as ``+49 89 1234567-8900``, as in an example of the documents."""
     return f"{number[:3]} {number[3:5]} {number[5:-4]}-{number[-4:]}"
 
 
 def with_trunk_zero(number: str) -> str:
-    """ "+498912345678900" as "+49 (0)89 1234567-8900"."""
+    """``+498912345678900`` as ``+49 (0)89 1234567-8900``."""
     return f"{number[:3]} (0){number[3:5]} {number[5:-4]}-{number[-4:]}"
 
 
 def dialed(number: str) -> str:
-    """ "+498912345678900" as "00498912345678900"."""
+    """``+498912345678900`` as ``00498912345678900``."""
     return "00" + number.removeprefix("+")
 
 

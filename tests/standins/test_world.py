@@ -183,9 +183,12 @@ def test_a_share_is_lost_by_the_seed_and_nothing_is_announced_twice(receiver):
     world.add(waits := SentFax("1", late.number, "", DONE))
     world.announce(url)
     assert len(bodies) == 40
-    world.change(waits, status="0", completed_at=DONE)
+    done = world.change(waits, status="0", completed_at=DONE)
     world.announce(url)
     assert len(bodies) == 41
+    world.change(done, status="2", completed_at=DONE + timedelta(hours=1))
+    world.announce(url)
+    assert len(bodies) == 42
 
 
 def test_a_retarus_job_is_announced_when_all_its_recipients_are_finished(receiver):

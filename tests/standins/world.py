@@ -113,7 +113,7 @@ class World:
         self.now = now
         self._lock = threading.Lock()
         self._faxes = list(faxes)
-        self._announced: set[tuple[str, str, str]] = set()
+        self._announced: set[tuple[SentFax, ...]] = set()
         self._asked: Counter[str] = Counter()
         self._faults: deque[_Fault] = deque()
         self._over = threading.Event()
@@ -186,17 +186,17 @@ class World:
         """
         Post the callbacks that were not due before; the lost ones are the result, to be posted late by ``deliver``.
 
+        A finished fax that has changed since, as when FAXAGE sends a job again, is announced again.
         lose: ids of jobs or faxes whose callbacks are lost. share: of the others that are lost too, drawn by seed.
         """
         chance = random.Random(seed)
         lost: list[Announcement] = []
         sent: list[Announcement] = []
         for one in self.callbacks():
-            key = (one.faxes[0].job_id, one.faxes[0].number, one.faxes[0].fax_id)
             with self._lock:
-                if key in self._announced:
+                if one.faxes in self._announced:
                     continue
-                self._announced.add(key)
+                self._announced.add(one.faxes)
             named = any(fax.job_id in lose or (fax.fax_id and fax.fax_id in lose) for fax in one.faxes)
             (lost if named or chance.random() < share else sent).append(one)
         self.deliver(url, sent)
