@@ -179,7 +179,7 @@ class World:
             user=self.user,
             password=self.password,
         )
-        (callback,) = self.provider.simulate(job)
+        (callback,) = self.provider.push.simulate(job)
         return callback
 
     def announce(self, url: str, *, lose: Collection[str] = (), share: float = 0, seed: int = 0) -> list[Announcement]:
@@ -209,7 +209,7 @@ class World:
                 callback = one.callback
                 answer = client.post(url, content=callback.body, headers={"Content-Type": callback.content_type})
                 assert answer.is_success, f"the callback was answered {answer.status_code}"
-                if success := self.provider.callback.success:
+                if success := self.provider.push.success:
                     assert success.body in answer.content, "the answer lacks the text the provider looks for"
 
     # --- requests ---
