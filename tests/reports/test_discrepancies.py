@@ -1,0 +1,90 @@
+"""What does not add up: found once, seen again, closed, and shown where operators look."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from receiver.app import create_app
+from receiver.cli import main
+from receiver.store import discrepancies, now_ms
+from receiver.store.discrepancies import KINDS, Discrepancy
+
+ONE = Discrepancy("openfax", "123456789", "openfax", "missing", "779029", {"faxes": 1})
+OTHER = Discrepancy("faxage", "acme", "faxage", "tally", "calls 2026-11-20", {"calls": 3})
+
+
+def note(stock, *found):
+    with stock.runtime.store.writing() as connection:
+        return discrepancies.note(connection, stock.runtime.store.tables, found, now_ms())
+
+
+def close(stock, kind, **choice):
+    store = stock.runtime.store
+    with store.writing() as connection:
+        about = choice.pop("about", lambda _: True)
+        return discrepancies.close(
+            connection, store.tables, "openfax", "123456789", kind, about, now_ms=now_ms(), **choice
+        )
+
+
+def faxhook(stock, *arguments):
+    done = CliRunner().invoke(main, [*arguments, "--config", str(stock.config)])
+    return done.exit_code, done.output
+
+
+def listed(stock, *more):
+    return json.loads(faxhook(stock, "discrepancies", "list", "--json", *more)[1])
+
+
+def test_it_is_new_once_until_it_has_been_over(anywhere):
+    assert note(anywhere, ONE, OTHER) == [ONE, OTHER]
+    assert note(anywhere, ONE) == []
+    assert close(anywhere, "missing") == 1
+    assert note(anywhere, ONE) == [ONE]
+
+
+def test_only_what_was_looked_at_is_closed(anywhere):
+    note(anywhere, ONE, OTHER)
+    assert close(anywhere, "tally") == 0  # another account's
+    assert close(anywhere, "missing", but={"779029"}) == 0
+    assert close(anywhere, "missing", about=lambda subject: subject != "779029") == 0
+    assert close(anywhere, "missing") == 1
+    assert [row["kind"] for row in listed(anywhere)] == ["tally"]
+    assert [row["kind"] for row in listed(anywhere, "--all")] == ["missing", "tally"]
+
+
+def test_the_list_is_trouble_while_something_is_open(filled):
+    assert faxhook(filled, "discrepancies", "list")[0] == 0
+    note(filled, ONE)
+    code, output = faxhook(filled, "discrepancies", "list")
+    assert code == 1
+    assert "779029" in output
+    (row,) = listed(filled)
+    assert (row["detail"], row["closed_at"]) == ({"faxes": 1}, None)
+    assert row["age_seconds"] >= 0
+
+
+def test_an_operator_closes_what_he_has_looked_at(filled):
+    note(filled, ONE)
+    (row,) = listed(filled)
+    assert faxhook(filled, "discrepancies", "close", str(row["id"]))[0] == 0
+    assert listed(filled) == []
+    assert faxhook(filled, "discrepancies", "close", str(row["id"]))[0] == 1
+    assert filled.audit() == [("discrepancies.close", str(row["id"]))]
+
+
+def test_metrics_show_every_kind_and_the_age_of_the_open_ones(filled):
+    note(filled, ONE)
+    text = create_app(filled.runtime).test_client().get("/metrics").text
+    for kind in KINDS:
+        assert f'faxhook_discrepancies{{kind="{kind}"}} {1.0 if kind == "missing" else 0.0}' in text
+    assert 'faxhook_discrepancies_oldest_seconds{kind="missing"}' in text
+    assert 'kind="tally"}' not in text.partition("oldest_seconds{")[2].partition("\n")[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_documented(kind):
+    readme = Path(__file__).parents[2] / "deploy" / "README.md"
+    assert f"| `{kind}` |" in readme.read_text()
