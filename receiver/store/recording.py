@@ -252,11 +252,21 @@ class _Work:
         self.announcements: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.payloads: list[dict[str, Any]] = []
-        self.jobs: dict[str, dict[str, Any]] = {}  # of faxes that are new, what their senders know of them
+        self.jobs: dict[str, dict[str, Any]] = {}  # fax_id -> what its sender knows of it
         self.positions: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def load(self, fax_ids: list[str]) -> None:
-        """The known faxes, their rows locked in sorted order so that two writers never wait for each other."""
+        """
+        The known faxes, their rows locked in sorted order so that two writers never wait for each other; and what the
+        senders of any of them have registered.
+        """
+        if not fax_ids:
+            return
+        expected: Any = self.cursor.connection.cursor()
+        with self._sent_together():
+            self.cursor.execute(self.statements.faxes, self._wanted(fax_ids))
+            expected.execute(self.statements.jobs, self._wanted(fax_ids))
+        self.jobs = {fax_id: json.loads(known) for fax_id, known in expected.fetchall()}
         for (
             fax_id,
             provider,
@@ -269,7 +279,7 @@ class _Work:
             first_outcome,
             facts,
             by_report,
-        ) in self._rows(self.statements.faxes, fax_ids):
+        ) in self.cursor.fetchall():
             self.faxes[fax_id] = _Fax(
                 provider=provider,
                 account=account,
@@ -291,8 +301,6 @@ class _Work:
         amended = [fax_id for fax_id, fax in self.faxes.items() if fax.revision > 1]
         for fax_id, event_id in self._rows(self.statements.amendments, amended):
             self.faxes[fax_id].told.add(event_id)
-        new = [fax_id for fax_id in fax_ids if fax_id not in self.faxes]
-        self.jobs = {fax_id: json.loads(known) for fax_id, known in self._rows(self.statements.jobs, new)}
 
     def _rows(self, statement: str, fax_ids: list[str]) -> Sequence[Any]:
         if not fax_ids:
