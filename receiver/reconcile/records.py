@@ -128,7 +128,7 @@ def _store(
             body=None,
             observed_at=intake.milliseconds(at),
             observed_via=REPORT,
-            announcements=tuple(_announcement(turn, entry) for entry in part),
+            announcements=_announcements(turn, part),
             invalid=len(invalid) if is_last else 0,
             detail=detail,
             position=reached if is_last else None,
@@ -136,9 +136,14 @@ def _store(
         _count(turn, _record(turn, submission))
 
 
-def _announcement(turn: Turn, entry: FaxCompleted) -> Announcement:
-    identity = fax_id(turn.provider, entry.account, entry.key, turn.runtime.identity_salt)
-    return Announcement(identity, facts.of(entry))
+def _announcements(turn: Turn, entries: Sequence[FaxCompleted]) -> tuple[Announcement, ...]:
+    """In a dry run each fax once: a second report would find it told by the first."""
+    salt = turn.runtime.identity_salt
+    named = [(fax_id(turn.provider, entry.account, entry.key, salt), entry) for entry in entries]
+    if turn.choice.dry_run:
+        named = [(identity, entry) for identity, entry in named if identity not in turn.rehearsed]
+        turn.rehearsed.update(identity for identity, _ in named)
+    return tuple(Announcement(identity, facts.of(entry)) for identity, entry in named)
 
 
 class _Rehearsed(Exception):  # noqa: N818 - a way out, and no error

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 from receiver.intake import milliseconds
 from receiver.logs import log
@@ -41,6 +42,7 @@ class Turn:
         self.now = datetime.now(UTC)
         self.oldest = self.now - runtime.settings.retention.ids  # what is older would be told again as something new
         self.summary = Summary(account.endpoint, self.provider)
+        self.rehearsed: set[UUID] = set()  # faxes that a dry run would have told
         self._options = options
         self._found: list[Discrepancy] = []
         self._looked_at: list[tuple[str, Callable[[str], bool]]] = []  # kinds, and which of their subjects
