@@ -1,10 +1,13 @@
-"""What FAXAGE sends. Source: FAXAGE Internet Fax API, "Callback URL POST Response"; bodies seen in public test code."""
+"""
+What FAXAGE sends. Sources: FAXAGE Internet Fax API, "Callback URL POST Response" and "Status Operation"; bodies and
+records seen in public test code.
+"""
 
 from schemas.fields import ClockSeconds, Count, Identity, ProviderSchema, StatusWord, Text, ZonelessTime
 
 
 class Notification(ProviderSchema):
-    """One job that FAXAGE has finished with. Public test bodies hold the first two fields only."""
+    """One job, by callback or as a status record. Public test bodies hold the first two fields only."""
 
     job_id = Identity(data_key="jobid")
     status = StatusWord(("pending", "success", "failure"), data_key="shortstatus")
@@ -16,6 +19,9 @@ class Notification(ProviderSchema):
     duration_seconds = ClockSeconds(data_key="xmittime")
     pages_total = Count(data_key="pagecount")
     pages_sent = Count(data_key="xmitpages")
+    # Status records only. Their columns have no names; the last one is asked for by this.
+    station_id = Text(data_key="csid")
+    attempts = Count(data_key="showtries")
 
 
 NOTIFICATION = Notification()

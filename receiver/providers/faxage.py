@@ -1,16 +1,37 @@
 """
-FAXAGE: a form post to the URL that was given with the fax (``url_notify``).
+FAXAGE: a form post to the URL that was given with the fax (``url_notify``), and status and call records on request.
 
-Source: FAXAGE Internet Fax API documentation, and the bodies seen in public code that receives them.
+Source: FAXAGE Internet Fax API documentation, and what was seen in public code that receives or asks.
 """
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
-from receiver.providers._contract import BodyKind, Callback, Provider, RawCallback, SimulatedFax, SimulatedJob, Source
+from receiver.errors import ReportTrouble, Unprocessable
+from receiver.providers._client import Client
+from receiver.providers._contract import (
+    AggregateReport,
+    Ask,
+    BodyKind,
+    Callback,
+    Option,
+    Page,
+    Provider,
+    RawCallback,
+    RecordReport,
+    Reports,
+    SimulatedFax,
+    SimulatedJob,
+    Source,
+    Tally,
+)
+from receiver.providers._decoding import text
 from receiver.providers._normalising import DELIVERED, e164, failed, table, utc
 from schemas.event import Confidence, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable
 from schemas.faxage import NOTIFICATION
@@ -34,7 +55,7 @@ def shape(form: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def normalise(notification: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
-    """One event for one notification, none while the job is pending. Times are in the endpoint's zone."""
+    """One event for one notification or status record, none while the job is pending; times in the endpoint's zone."""
     assert source.account is not None, "the settings require it"
     verdict = CODES.verdict(notification["status"])
     if verdict is None:
@@ -54,9 +75,11 @@ def normalise(notification: Mapping[str, Any], source: Source) -> Sequence[FaxCo
                 number=e164(notification["number"], source.region),
                 number_raw=notification["number"],
                 name=notification["recipient_name"],
+                station_id=notification["station_id"],
             ),
             pages=Pages(total=notification["pages_total"], sent=notification["pages_sent"]),
             duration_seconds=notification["duration_seconds"],
+            attempts=notification["attempts"],
             submitted_at=submitted_at,
             completed_at=completed_at,
             time_quality=time_quality,
@@ -106,6 +129,166 @@ def _time(time: datetime, zone: ZoneInfo | None) -> str:
     return f"{time.astimezone(zone or UTC):%Y-%m-%d %H:%M:%S}"
 
 
+# --- reports -------------------------------------------------------------------------------------------------------
+
+# A status record has no header: always the same options, so that always the same columns come, in this order.
+_COLUMNS = (
+    *("jobid", "commid", "destname", "destnum", "shortstatus", "longstatus", "sendtime", "completetime", "xmittime"),
+    *("pagecount", "csid", "login", "xmitpages", "showtries"),
+)
+_ALL_COLUMNS = dict.fromkeys(("pagecount", "csid", "showlogin", "xmitpages", "showtries"), "1")
+_ROWS = 500  # of a page
+_GROUP = 100  # jobs of a request
+_MOST_DIVIDED = 16  # groups of one run
+# FAXAGE documents no zone, so the endpoint's may be an hour off half of the year.
+_MARGIN = timedelta(hours=1)
+
+# Errors are HTTP 200 with a text that begins so; what follows may echo the request, password and all.
+_ERROR = re.compile(r"(ERR[0-9]{1,3}):", re.ASCII | re.IGNORECASE)
+_NO_JOBS = "ERR06"
+_TROUBLE = {
+    "ERR01": ("failed", "FAXAGE cannot reach its own database (ERR01); the next run tries again"),
+    "ERR02": ("refused", "FAXAGE refused the login, or disabled it (ERR02); check company, user and password"),
+    "ERR08": ("unreadable", "FAXAGE did not understand the request (ERR08); check the url of the endpoint's reports"),
+}
+
+
+def fetch_jobs(ask: Ask, client: Client) -> Iterator[Page]:
+    """The status records of the jobs asked for, so many in a request."""
+    groups = deque(ask.jobs[at : at + _GROUP] for at in range(0, len(ask.jobs), _GROUP))
+    divided = 0
+    while groups:
+        group = groups.popleft()
+        found = False
+        for page in _pages(ask, client, {"jobids[]": list(group)}):
+            found = True
+            yield page
+        # "No jobs to display or job id specified not found": whether one unknown job hides the others is not said.
+        if not found and len(group) > 1 and divided < _MOST_DIVIDED:
+            divided += 1
+            groups += (group[: len(group) // 2], group[len(group) // 2 :])
+
+
+def fetch_window(ask: Ask, client: Client) -> Iterator[Page]:
+    """The status records of all jobs between the two times, which are probably about ``sendtime``."""
+    begin, end = _time(ask.begin - _MARGIN, ask.zone), _time(ask.end + _MARGIN, ask.zone)
+    return _pages(ask, client, {"begin": begin, "end": end})
+
+
+def _pages(ask: Ask, client: Client, which: Mapping[str, Any]) -> Iterator[Page]:
+    """The records of one request as they come; they are in no documented order, so there is no cursor."""
+    lines = _lines(ask, client, "url", {"operation": "status", **_ALL_COLUMNS, **which})
+    are_records = False
+    while rows := [{"record": line} for line in islice(lines, _ROWS)]:
+        # One odd record is left to ``shape_record``; where all are odd they are none, or of another version.
+        are_records = are_records or any(row["record"].count("\t") == len(_COLUMNS) - 1 for row in rows)
+        if not are_records:
+            expected = f"status records of {len(_COLUMNS)} columns"
+            raise ReportTrouble("unreadable", f"FAXAGE did not answer {expected}; check the url of the reports")
+        yield Page(rows)
+
+
+def shape_record(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A status record with the names that a callback has. Columns may be empty, also the last ones."""
+    columns = row["record"].split("\t")
+    if len(columns) != len(_COLUMNS):
+        raise Unprocessable("not a status record", fields={"columns": f"expected {len(_COLUMNS)}"})
+    return dict(zip(_COLUMNS, columns, strict=True))
+
+
+def _lines(ask: Ask, client: Client, option: str, fields: Mapping[str, Any]) -> Iterator[str]:
+    """The lines of an answer but for blank ones; raises ReportTrouble where one says an error."""
+    url = ask.options[option]
+    if "debug" in urlsplit(url).path.lower():
+        detail = f"the {option} of the endpoint's reports is FAXAGE's debugging page, which sends the password back"
+        raise ReportTrouble("refused", f"{detail}; use the one without -debug")
+    login = {name: ask.options[name] for name in ("company", "password")} | {"username": ask.options["user"]}
+    for line in client.lines(url, data={**login, **fields}):
+        if not line.strip():
+            continue
+        record = text(line).removeprefix("\ufeff")
+        if error := _ERROR.match(record):
+            code = error[1].upper()
+            if code == _NO_JOBS and option == "url":
+                return
+            unknown = ("unreadable", f"FAXAGE answered {code}, which it documents for nothing asked here; ask FAXAGE")
+            raise ReportTrouble(*_TROUBLE.get(code, unknown))
+        yield record
+
+
+# nuid with nuidshow=1 only; then calldate, direction, src, dst, duration.
+_CALL = re.compile(r"(?:[0-9]+,)?([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}),(IN|OUT),.*,([0-9]{1,9})", re.ASCII)
+
+
+def fetch_calls(ask: Ask, client: Client) -> Iterator[Tally]:
+    """
+    The outgoing calls of each day and their billable seconds. A call says neither its job nor its result.
+
+    It counts for the day it ended on, as a fax does; so those that began shortly before the first day are asked for.
+    """
+    begin, end = _time(ask.begin - _MARGIN, ask.zone), _time(ask.end - timedelta(seconds=1), ask.zone)
+    counts = {day: {"calls": 0, "seconds": 0} for day in _days(ask)}
+    for line in _lines(ask, client, "cdr_url", {"begin": begin, "end": end}):
+        ended_on, direction, seconds = _call(line)
+        if direction == "OUT" and ended_on in counts:
+            counts[ended_on]["calls"] += 1
+            counts[ended_on]["seconds"] += seconds
+    yield from (Tally(day, count) for day, count in counts.items())
+
+
+def _days(ask: Ask) -> Iterator[date]:
+    day = ask.begin.astimezone(ask.zone or UTC).date()
+    last = (ask.end - timedelta(seconds=1)).astimezone(ask.zone or UTC).date()
+    while day <= last:
+        yield day
+        day += timedelta(days=1)
+
+
+def _call(line: str) -> tuple[date, str, int]:
+    """The day a call ended on, ``IN`` or ``OUT``, and how many seconds it took."""
+    trouble = ReportTrouble(
+        "unreadable", "FAXAGE answered something that is no call record; check the cdr_url of the endpoint's reports"
+    )
+    match = _CALL.fullmatch(line)
+    if match is None:
+        raise trouble
+    seconds = int(match[3])
+    try:  # naive, as the days are: both in the endpoint's zone
+        return (datetime.fromisoformat(match[1]) + timedelta(seconds=seconds)).date(), match[2], seconds
+    except (ValueError, OverflowError):
+        raise trouble from None
+
+
+def differs(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
+    """
+    Whether the calls of a day cannot be those of our faxes: fewer than were delivered, or some where we know none.
+
+    More cannot be told: a fax may take several calls, or fail without one.
+    """
+    return theirs["calls"] < ours.get("delivered", 0) or (theirs["calls"] > 0 and not ours.get("total"))
+
+
+REPORTS = Reports(
+    options=(
+        Option("company", "the company that you log in to FAXAGE with"),
+        Option("user", "the user name that you log in to FAXAGE with"),
+        Option("password", "the password that you log in to FAXAGE with"),
+        # The document has www. for both; newer public clients all use this one, of which no getcdr.php is known.
+        Option("url", "where operation=status is asked", "https://api.faxage.com/httpsfax.php", is_url=True),
+        Option("cdr_url", "where call records are asked", "https://www.faxage.com/getcdr.php", is_url=True),
+    ),
+    records=(
+        RecordReport("status-of-jobs", fetch_jobs, NOTIFICATION, normalise, CODES, shape=shape_record, of_jobs=True),
+        # A window is about the times of sending, so a fax that redials or waits in a queue for up to a day is in the
+        # window of the run after its end. Longer is left to status-of-jobs.
+        RecordReport(
+            "status", fetch_window, NOTIFICATION, normalise, CODES, shape=shape_record, overlap=timedelta(days=1)
+        ),
+    ),
+    aggregates=(AggregateReport("calls", fetch_calls, differs),),
+)
+
+
 SETUP = """\
 With every fax that you send (operation=sendfax), add one variable:
   url_notify={url}
@@ -128,6 +311,7 @@ PROVIDER = Provider(
         once=frozenset({"jobid", "shortstatus"}),
     ),
     codes=CODES,
+    reports=REPORTS,
     key=key,
     zoneless=True,
     region="US",
