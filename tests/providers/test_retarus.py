@@ -13,7 +13,7 @@ from samples import event, events, sample
 
 from receiver import providers
 from receiver.errors import Undecodable
-from receiver.providers.retarus import redact
+from receiver.providers.retarus.callback import redact
 from schemas.event import FaxCompleted, Pages, Reference, TimeQuality
 from schemas.fields import InvalidRow, flatten
 from schemas.identity import fax_id

@@ -16,7 +16,7 @@ from typing import Any
 import xmltodict
 
 from receiver.errors import Undecodable
-from receiver.providers._contract import BodyKind, Callback, Provider, RawCallback, SimulatedFax, SimulatedJob, Source
+from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
 from receiver.providers._decoding import leaf, once
 from receiver.providers._normalising import (
     CANCELED,
@@ -30,7 +30,6 @@ from receiver.providers._normalising import (
 )
 from schemas.event import Confidence, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Reference, Retryable
 from schemas.fields import InvalidRow
-from schemas.retarus import STATUS_PUSH
 
 # The official list cannot be read to its end, so unlisted codes must be expected. Retrying after NOFAX* is what
 # Retarus itself advises.
@@ -415,26 +414,3 @@ With authMethod NONE leave out principal and credentials. With OAUTH2 they are t
 Retarus has to set the token server for your account.
 Keep the default layout of the push. A customerDefinedId or a jobReference comes back as the event's reference.
 """
-
-PROVIDER = Provider(
-    name="retarus",
-    title="Retarus",
-    callback=Callback(
-        kinds=frozenset({BodyKind.XML, BodyKind.JSON}),
-        schema=STATUS_PUSH,
-        normalise=normalise,
-        simulate=simulate,
-        setup=SETUP,
-        auth_modes=("none", "basic", "digest", "oauth2"),
-        shape=shape,
-        redact=redact,
-    ),
-    codes=CODES,
-    key=key,
-    notes="One push names all recipients of a job; pages are counted per job. Documents no retry for fax.",
-    sources=(
-        "https://developers.retarus.com/fax/status-push-api/status-push",
-        "https://docs.retarus.com/fax/http-status-push",
-        "https://docs.retarus.com/fax/transmission-status-codes-outbound-fax",
-    ),
-)

@@ -1,0 +1,28 @@
+"""Retarus: one push for a whole job, and its reports by REST or SOAP."""
+
+from receiver.providers._contract import BodyKind, Callback, Provider
+from receiver.providers.retarus.callback import CODES, SETUP, key, normalise, redact, shape, simulate
+from schemas.retarus import STATUS_PUSH
+
+PROVIDER = Provider(
+    name="retarus",
+    title="Retarus",
+    callback=Callback(
+        kinds=frozenset({BodyKind.XML, BodyKind.JSON}),
+        schema=STATUS_PUSH,
+        normalise=normalise,
+        simulate=simulate,
+        setup=SETUP,
+        auth_modes=("none", "basic", "digest", "oauth2"),
+        shape=shape,
+        redact=redact,
+    ),
+    codes=CODES,
+    key=key,
+    notes="One push names all recipients of a job; pages are counted per job. Documents no retry for fax.",
+    sources=(
+        "https://developers.retarus.com/fax/status-push-api/status-push",
+        "https://docs.retarus.com/fax/http-status-push",
+        "https://docs.retarus.com/fax/transmission-status-codes-outbound-fax",
+    ),
+)
