@@ -16,7 +16,7 @@ from receiver import providers
 from receiver.errors import Undecodable, Unprocessable
 from receiver.providers import RawCallback
 from receiver.providers._decoding import read
-from receiver.providers.efax import redact
+from receiver.providers.efax.callback import redact
 from schemas.event import Pages, Recipient, Reference, TimeQuality
 
 EFAX = providers.load()["efax"].push

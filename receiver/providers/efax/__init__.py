@@ -1,0 +1,5 @@
+"""eFax Developer."""
+
+from receiver.providers.efax.callback import PROVIDER
+
+__all__ = ["PROVIDER"]
