@@ -23,3 +23,29 @@ class Disposition(ProviderSchema):
 
 
 DISPOSITION = Disposition()
+
+
+class Status(ProviderSchema):
+    """
+    How far one recipient's fax is: a Recipient of OutboundStatusResponse, laid flat.
+
+    Source: replies in the tests of a public client. The quotation marks around some values are taken off before.
+    """
+
+    job_id = Identity(data_key="DOCID")
+    number = Text(data_key="Fax")
+    message = Text(data_key="Message")
+    classification = Text(data_key="Classification")  # both empty while the fax waits
+    outcome = Text(data_key="Outcome")
+    next_attempt = Text(data_key="NextDate")
+    recipient_name = Text(data_key="Name")
+    reference_id = Text(data_key="TransmissionID")  # of the whole request
+    completed_at = ZonelessTime(data_key="LastAttempt")
+    station_id = Text(data_key="RemoteCSID")
+    duration_seconds = Seconds(60, data_key="Duration")  # sent as decimal minutes
+    pages_total = Count(data_key="Scheduled")
+    pages_sent = Count(data_key="Sent")
+    attempts = Count(data_key="Retries")  # calls, as in a disposition: 1 where the first one succeeded
+
+
+STATUS = Status()

@@ -3,6 +3,7 @@
 from receiver.providers._contract import BodyKind, Callback, Provider, Success
 from receiver.providers.efax.callback import SETUP, credentials, key, normalise, redact, shape, simulate
 from receiver.providers.efax.codes import CODES
+from receiver.providers.efax.reports import REPORTS
 from schemas.efax import DISPOSITION
 
 PROVIDER = Provider(
@@ -22,6 +23,7 @@ PROVIDER = Provider(
         redact=redact,
     ),
     codes=CODES,
+    reports=REPORTS,
     key=key,
     zoneless=True,
     region="US",

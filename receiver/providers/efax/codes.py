@@ -1,6 +1,12 @@
-"""What eFax's codes mean. Source: public code that receives dispositions; wording is ours."""
+"""
+What eFax's codes and texts mean.
 
-from receiver.providers._normalising import DELIVERED, failed, table, whole_number
+Sources: public code that receives dispositions, the wording is ours; replies to OutboundStatus in the tests of a public
+client; the categories of the eFax Reporting API.
+"""
+
+from receiver.providers._contract import CodeTable
+from receiver.providers._normalising import DELIVERED, UNLISTED, failed, table, whole_number
 from schemas.event import Confidence, FailureReason, Retryable
 
 # 60xx is 6000 + the Q.850 cause, 41xx is 4100 + the hang-up code of the fax board.
@@ -206,4 +212,25 @@ CODES = table(
         ("6408", failed(FailureReason.UNKNOWN, Retryable.UNKNOWN, Confidence.MEDIUM), "internal"),
     ],
     spelling=whole_number,
+)
+
+# What OutboundStatus says of a fax that did not arrive. Of its own texts, one has been seen; the others are the names
+# that the Reporting API counts under.
+_OUTCOMES = {
+    "Success": DELIVERED,
+    "Normal busy: remote end busy (off hook)": failed(FailureReason.BUSY, Retryable.YES, Confidence.HIGH),
+    "Busy": failed(FailureReason.BUSY, Retryable.YES, Confidence.HIGH),
+    "No answer": failed(FailureReason.NO_ANSWER, Retryable.YES, Confidence.HIGH),
+    "No dial tone": failed(FailureReason.PROVIDER_ERROR, Retryable.YES, Confidence.MEDIUM),
+    # Each covers several reasons of the table above: named one, the report would contradict a callback that is exact.
+    "Call placement error": UNLISTED,
+    "Fax transmission failed": UNLISTED,
+    "Unspecified failure": failed(FailureReason.UNKNOWN, Retryable.UNKNOWN, Confidence.HIGH),
+}
+OUTCOMES = CodeTable(
+    field="Outcome",
+    verdicts={text.lower(): verdict for text, verdict in _OUTCOMES.items()},
+    texts={text.lower(): text for text in _OUTCOMES},
+    unknown=UNLISTED,
+    spelling=str.lower,
 )
