@@ -161,7 +161,8 @@ class Ask:
     begin, end: aware, in UTC. cursor: the one of the last page that was stored, in the provider's own words; None at
     the first time, and whenever somebody asks for a window of his own. jobs: ids of jobs whose end is overdue, those
     that wait longest first. zone: of the endpoint, for providers whose times have none. options: of the endpoint's
-    ``reports``, complete.
+    ``reports``, complete. is_stored: each page is stored before the next one is asked for; only then may anything be
+    deleted at the provider.
     """
 
     account: str
@@ -171,6 +172,7 @@ class Ask:
     jobs: Sequence[str]
     zone: ZoneInfo | None
     options: Mapping[str, str] = field(repr=False)
+    is_stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

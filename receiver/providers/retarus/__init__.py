@@ -2,6 +2,7 @@
 
 from receiver.providers._contract import BodyKind, Callback, Provider
 from receiver.providers.retarus.callback import CODES, SETUP, key, normalise, redact, shape, simulate
+from receiver.providers.retarus.reports import REPORTS
 from schemas.retarus import STATUS_PUSH
 
 PROVIDER = Provider(
@@ -18,11 +19,14 @@ PROVIDER = Provider(
         redact=redact,
     ),
     codes=CODES,
+    reports=REPORTS,
     key=key,
     notes="One push names all recipients of a job; pages are counted per job. Documents no retry for fax.",
     sources=(
         "https://developers.retarus.com/fax/status-push-api/status-push",
         "https://docs.retarus.com/fax/http-status-push",
+        "https://developers.retarus.com/fax/fax4a-api/fax-reports",
+        "https://docs.retarus.com/fax/method-getfaxreports",
         "https://docs.retarus.com/fax/transmission-status-codes-outbound-fax",
     ),
 )
