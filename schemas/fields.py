@@ -102,7 +102,7 @@ class StatusNumber(Identity):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | None:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if text is None or not _INTEGER.fullmatch(text):
+        if text is not None and not _INTEGER.fullmatch(text):
             raise self.refuse()
         return text
 

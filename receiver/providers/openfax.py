@@ -1,19 +1,46 @@
 """
-Openfax: a form post for every finished fax.
+Openfax: a form post for every finished fax, and a report of all calls by their day.
 
-The only description of it is a PHP example that reads eight names from ``$_REQUEST``: method and kind of body stay
-open, so query string, urlencoded and multipart are all read. Source: Openfax Cloud Fax API, apidocs.openfax.com.
+The only description of the post is a PHP example that reads eight names from ``$_REQUEST``: method and kind of body
+stay open, so query string, urlencoded and multipart are all read. Of the report there is no sample of an answer.
+Source: Openfax Cloud Fax API, apidocs.openfax.com.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from urllib.parse import urlencode
 
-from receiver.errors import AccountMismatch, Unprocessable
-from receiver.providers._contract import BodyKind, Callback, Provider, RawCallback, SimulatedJob, Source
-from receiver.providers._normalising import DELIVERED, failed, table, whole_number
-from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable, Sender
-from schemas.openfax import POSTBACK
+from receiver.errors import AccountMismatch, ReportTrouble, Unprocessable
+from receiver.providers._client import Client
+from receiver.providers._contract import (
+    Ask,
+    BodyKind,
+    Callback,
+    Option,
+    Page,
+    Provider,
+    RawCallback,
+    RecordReport,
+    Reports,
+    SimulatedJob,
+    Source,
+)
+from receiver.providers._normalising import CANCELED, DELIVERED, e164, failed, table, whole_number
+from schemas.event import (
+    Confidence,
+    Cost,
+    FailureReason,
+    FaxCompleted,
+    Outcome,
+    Pages,
+    Recipient,
+    Reference,
+    Retryable,
+    Sender,
+)
+from schemas.openfax import OUTBOUND_DETAIL, POSTBACK
 
 # Openfax has used up its own redials when it posts; retryable is about the sender trying later.
 CODES = table(
@@ -65,13 +92,13 @@ def normalise(postback: Mapping[str, Any], source: Source) -> Sequence[FaxComple
 
 
 def _account(stated: str | None, configured: str | None) -> str:
-    """The account the fax belongs to: the postback's, and the endpoint's where that is set; they must agree."""
+    """The account the fax belongs to: the stated one, and the endpoint's where that is set; they must agree."""
     account = stated or configured
     if account is None:
         raise Unprocessable("the postback names no account", fields={"AccountID": "expected the account number"})
     if configured is not None and account != configured:
         raise AccountMismatch(
-            "the postback is about another account than this endpoint's",
+            "the fax is another account's than this endpoint's",
             fields={"AccountID": "expected the account of this endpoint"},
         )
     return account
@@ -111,6 +138,226 @@ In the Openfax portal, once for the account:
 The address holds the endpoint's token, which is the only proof of origin Openfax can give: keep it secret.
 """
 
+# --- the report by date, and the credit ------------------------------------------------------------------------------
+
+# Which of them are final is documented for 8, 9, 10 and 13 alone. A state nobody listed is refused, not taken for one.
+STATES = table(
+    "CurrentState",
+    [
+        ("0", None, "Received"),
+        ("1", None, "Document Rendering"),
+        ("2", None, "Checking Credit"),
+        ("3", None, "On Outbound Table / Waiting for queue space"),
+        ("4", None, "In Outbound Queue / In queue for node"),
+        ("5", None, "At Fax Node / Fax dialing"),
+        ("6", None, "Reporting Engine"),
+        ("7", None, "Waiting for Redial"),
+        ("8", DELIVERED, "Finalized / Fax Successful"),
+        ("9", failed(FailureReason.UNKNOWN, Retryable.UNKNOWN, Confidence.HIGH), "Finalized / Fax Failed"),
+        (
+            "10",
+            failed(FailureReason.DOCUMENT_CONVERSION, Retryable.NO, Confidence.HIGH),
+            "Finalized / Fax Failed due to document conversion",
+        ),
+        ("11", None, "Credit Hold"),
+        ("12", None, "Retry Eligible"),
+        ("13", CANCELED, "Canceled"),
+    ],
+    unknown=None,
+    spelling=whole_number,
+)
+
+_DAY = timedelta(days=1)
+_LIMIT = 1000  # rows asked for at once: the document's "max 1,0000" is no less
+_LARGEST_PAGE = 500
+_MOST_READ_AGAIN = 20_000  # rows behind a fax that is not final
+
+_Row = Mapping[str, Any]
+
+# What Openfax answers in place of rows. Those of reports are not documented; these are the ones of sending.
+_REFUSALS = {
+    "InvalidAuthentication": (
+        "refused",
+        "Openfax refused the account or its key; copy the API key from the portal's account settings into api_key",
+    ),
+    "AccountInactive": (
+        "refused",
+        "Openfax says that the account is out of funds or deactivated; check its balance in the portal",
+    ),
+    "Failed": ("failed", "Openfax says that the request has failed; the next run tries again"),
+} | {
+    name: (
+        "unreadable",
+        f"Openfax answered {name}, which is about sending a fax; check the url of the endpoint's reports",
+    )
+    for name in (
+        *("RestrictedFaxNumber", "Restricted Number", "InvalidFaxNumberLength", "InvalidFaxResolution"),
+        *("InvalidPapersize", "InvalidPaperSize", "InvalidPriority"),
+    )
+}
+
+
+def fetch(ask: Ask, client: Client) -> Iterator[Page]:
+    """
+    The records of the window's days, and of one day more on both sides, since the zone of the days is not documented.
+
+    Behind a cursor, a HistoryOutboundFaxID, every call is read (DetailType 1), for that shows which faxes are not final
+    yet. Reading goes on with the highest id, but the cursor stays before the first call whose fax is not final and has
+    no later call, since that record may change in its place. It stays there while the days that are asked for have that
+    call, which is two days at least, and until 20,000 calls came behind it. What changes later is known by its
+    postback, or by a window that somebody asks for.
+
+    Without a cursor, which is such a window or the first run, the finalized records are read (DetailType 0). The run
+    after the first begins with the first call of its own days.
+    """
+    if ask.cursor is None:
+        for rows in _records(ask, client, "0", after=0):
+            yield Page(_last_of_each(rows))
+        yield Page((), cursor="0")
+        return
+    after, count = int(ask.cursor), 0
+    not_final: dict[str, tuple[int, int]] = {}  # fax -> its last call, and how many rows were read up to it; in order
+    for rows in _records(ask, client, "1", after):
+        for row in rows:
+            count += 1
+            if (call := _history_id(row)) is None:
+                continue
+            after = max(after, call)
+            not_final.pop(_fax(row), None)
+            if not _is_final(row):
+                not_final[_fax(row)] = call, count
+        while not_final and count - next(iter(not_final.values()))[1] > _MOST_READ_AGAIN:
+            del not_final[next(iter(not_final))]
+        first, _ = next(iter(not_final.values()), (after + 1, 0))
+        yield Page(_last_of_each(rows), cursor=str(first - 1))
+
+
+def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator[Sequence[_Row]]:
+    """The rows behind a HistoryOutboundFaxID by their ids, at most 500 at once. Raises ReportTrouble."""
+    sent = {
+        "FromDate": (ask.begin - _DAY).date().isoformat(),
+        "ToDate": (ask.end + _DAY).date().isoformat(),
+        "DetailType": detail_type,
+        "Limit": str(_LIMIT),
+    }
+    while True:
+        rows = _answer(ask, client, "outboundDetailsbyDate.php", {**sent, "LastHistoryID": str(after)})
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ReportTrouble("unreadable", "Openfax answered something that is no list of records")
+        is_last = len(rows) < _LIMIT
+        ids = [number for row in rows if (number := _history_id(row)) is not None]
+        if not is_last and (ids != sorted(ids) or not ids or ids[-1] <= after):
+            # Order and LastHistoryID are hardly documented: were they otherwise, the rest could not be asked for.
+            detail = "Openfax did not list its records by id, behind LastHistoryID; ask for short windows with --since"
+            raise ReportTrouble("unreadable", f"{detail} and --until")
+        new = [row for row in rows if (_history_id(row) or after + 1) > after]
+        new.sort(key=lambda row: _history_id(row) or 0)
+        for start in range(0, len(new), _LARGEST_PAGE):
+            yield new[start : start + _LARGEST_PAGE]
+        if is_last:
+            return
+        after = ids[-1]
+
+
+def _answer(ask: Ask, client: Client, page: str, sent: Mapping[str, str]) -> Any:
+    """
+    What Openfax answers, as JSON. Raises ReportTrouble, also for what it says in place of an answer.
+
+    Posted as multipart, as in the document's sample: its heading says GET, which would put the key into the URL.
+    """
+    fields = {"AccountID": ask.account, "APIKey": ask.options["api_key"], **sent}
+    url = f"{ask.options['url'].rstrip('/')}/{page}"
+    reply = client.post(url, files={name: (None, value) for name, value in fields.items()})
+    if reply.status != 200:
+        raise client.trouble(reply.status)
+    answer = reply.json(client.provider)
+    first = answer[0] if isinstance(answer, list) and answer else answer
+    if isinstance(first, dict) and "Response" in first:
+        unknown = "unreadable", "Openfax refused the request in words that it does not document"
+        raise ReportTrouble(*_REFUSALS.get(str(first["Response"]), unknown))
+    return answer
+
+
+def _history_id(row: _Row) -> int | None:
+    """None: unreadable, which the schema says of the row."""
+    value = row.get("HistoryOutboundFaxID")
+    return int(value) if isinstance(value, int | str) and str(value).strip().isdecimal() else None
+
+
+def _fax(row: _Row) -> str:
+    return str(row.get("OutTransID")).strip()
+
+
+def _is_final(row: _Row) -> bool:
+    """A state that cannot be read, or that nobody listed, is not: the row is read again once that is mended."""
+    try:
+        return STATES.verdict(str(row.get("CurrentState"))) is not None
+    except ValueError:
+        return False
+
+
+def _last_of_each(rows: Sequence[_Row]) -> list[_Row]:
+    """The last call of each fax alone: of those before it, each might count as another result."""
+    return list({_fax(row): row for row in rows}.values())
+
+
+def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
+    """
+    The event of one row, none while the fax is not final. A row has no time.
+
+    CurrentState says whether the fax is final. Where the row has a LastStatus too, that says how it ended, as in the
+    postback. Raises AccountMismatch for another account's row, and Unprocessable for a state nobody listed.
+    """
+    account = _account(row["account"], source.account)
+    if not STATES.lists(row["state"]):
+        expected = "expected a documented state"
+        raise Unprocessable("the state of a fax is not a known one", fields={STATES.field: expected})
+    by_state = STATES.verdict(row["state"])
+    if by_state is None:
+        return []
+    last = row["status"]
+    result = CODES.verdict(last) if last is not None and CODES.lists(last) else None
+    verdict = result or by_state
+    return [
+        FaxCompleted(
+            account=account,
+            key=(row["job_id"],),
+            outcome=verdict.outcome,
+            failure=verdict.failure,
+            status_code=last if result else row["state"],
+            status_text=None if result else STATES.field,  # else a 9 might be taken for LastStatus 9
+            provider_job_id=row["job_id"],
+            recipient=Recipient(number=_number(row["number"]), number_raw=row["number"], name=row["recipient_name"]),
+            sender=Sender(name=row["sender_name"], number=_number(row["caller_id"])),
+            pages=Pages(
+                total=row["pages_total"], sent=row["pages_total"] if verdict.outcome is Outcome.DELIVERED else None
+            ),
+            attempts=row["attempts"],
+            reference=Reference(id=source.reference),
+        )
+    ]
+
+
+def _number(digits: str | None) -> str | None:
+    """In E.164. Openfax takes numbers with their country code and without + alone, 1 being North America's."""
+    return e164(digits and f"+{digits}", None)
+
+
+def credit(ask: Ask, client: Client) -> Decimal:
+    """What is left of the prepaid account; the sample and the table of the document name it differently."""
+    answer = _answer(ask, client, "getAvailableCredit.php", {})
+    found = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+    if isinstance(found, dict):
+        value = found.get("AvailableCredit", found.get("AccountBalance"))
+        try:
+            amount = Decimal(str(value))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if amount.is_finite():
+            return amount
+    raise ReportTrouble("unreadable", "Openfax answered no AvailableCredit and no AccountBalance that is a number")
+
+
 PROVIDER = Provider(
     name="openfax",
     title="Openfax",
@@ -124,6 +371,23 @@ PROVIDER = Provider(
         query=True,
     ),
     codes=CODES,
+    reports=Reports(
+        options=(
+            Option("api_key", "the API key from the account settings of the portal"),
+            Option("url", "the host of the API", "https://api.openfax.com", is_url=True),
+            Option("low_credit", "warn where the prepaid credit is below this number", ""),
+        ),
+        records=(
+            RecordReport(
+                name="outbound-by-date",
+                fetch=fetch,
+                schema=OUTBOUND_DETAIL,
+                normalise=normalise_detail,
+                codes=STATES,
+            ),
+        ),
+        credit=credit,
+    ),
     key=key,
     account_from_payload=True,
     region="US",
