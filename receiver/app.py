@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
@@ -98,7 +99,8 @@ def create_app(runtime: Runtime) -> Flask:
 
     @app.errorhandler(HTTPException)
     def not_routed(error: HTTPException) -> Response:
-        body.read(request.environ, runtime.settings.server.max_body)
+        with suppress(Refusal):  # whatever is wrong with it: there is nobody here to read it
+            body.read(request.environ, runtime.settings.server.max_body)
         if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ["GET"]))
             return refused(MethodNotAllowed(f"expected {allowed}", headers=[("Allow", allowed)]))

@@ -306,6 +306,13 @@ def test_a_401_can_be_read_after_150_kb(server):
     assert server.ask("POST", f"/callbacks/efax/{TOKEN}", form.encode(), Content_Type=FORM).status == 401
 
 
+@pytest.mark.parametrize("wrong", [{"Content_Encoding": "gzip"}, {"Content_Length": "-1"}])
+def test_what_nobody_reads_may_be_wrong_in_any_way(server, wrong):
+    """The refusal of a body is an answer only where somebody would have read it."""
+    assert server.ask("POST", "/nowhere", b"x", **wrong).status == 404
+    assert server.ask("POST", "/healthz", b"x", **wrong).status == 405
+
+
 # --- what is never told ---------------------------------------------------------------------------------------------
 
 MARK = "Zq7marker"
