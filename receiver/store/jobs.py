@@ -7,6 +7,7 @@ A row goes in the transaction that records its fax, so that what stands here is 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,7 +47,7 @@ def register(connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax
     known = _present(connection, tables.faxes.c.fax_id, [fax.fax_id for fax in faxes])
     before = _present(connection, tables.jobs.c.fax_id, [fax.fax_id for fax in faxes])
     states = {}
-    rows = []
+    rows: list[dict[str, Any]] = []
     for fax in faxes:
         if fax.fax_id in states:
             continue
@@ -66,7 +67,11 @@ def register(connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax
                 }
             )
     if rows:
-        connection.execute(insert_or_keep(tables.jobs, connection.dialect.name), rows)
+        rows.sort(key=itemgetter("fax_id"))  # in one order, so that two who register the same never wait for each other
+        insert = insert_or_keep(tables.jobs, connection.dialect.name).returning(tables.jobs.c.fax_id)
+        added = set(connection.scalars(insert, rows))
+        # The others came in between, from somebody who registered the same.
+        states |= {row["fax_id"]: "registered" for row in rows if row["fax_id"] not in added}
     return states
 
 
