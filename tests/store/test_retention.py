@@ -5,8 +5,11 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from announcing import NOON, failed, fax, numbered, rows, tell
+from announcing import NOON, failed, fax, identity, numbered, rows, tell
 
+from receiver.store import discrepancies, jobs
+from receiver.store.discrepancies import Discrepancy
+from receiver.store.jobs import ExpectedFax
 from receiver.store.retention import Limits, give_back_space, purge
 from schemas.event import Recipient
 
@@ -124,6 +127,44 @@ def test_a_fax_at_work_is_left_alone(postgresql):
         with store.writing() as connection:
             purge(connection, store.tables, LIMITS, START + 8 * DAY)
     assert {row.fax_id for row in rows(store, "faxes") if row.facts} == {at_work}
+
+
+def expect(store, *keys, at_ms=START):
+    faxes = [ExpectedFax(str(identity(key)), "faxage", "acme", "fax-age", key, {}, at_ms) for key in keys]
+    with store.writing() as connection:
+        jobs.register(connection, store.tables, faxes, at_ms)
+
+
+def test_a_job_that_is_never_heard_of_is_forgotten_with_the_ids(store):
+    expect(store, "1", "2")
+    expect(store, "3", at_ms=START + 2 * DAY)
+    assert purged(store, 90) == []
+    assert purged(store, 90.001, batch=1) == [1, 1]
+    assert rows(store, "jobs", "fax_id") == [str(identity("3"))]
+
+
+def test_a_job_is_forgotten_when_its_fax_is_known(store):
+    """Recorded by a transaction that did not see the registration."""
+    expect(store, "1", "2")
+    job = rows(store, "jobs")
+    tell(store, fax("1"), received_at_ms=START)
+    with store.writing() as connection:
+        connection.execute(store.tables.jobs.delete())
+        connection.execute(store.tables.jobs.insert(), [row._asdict() for row in job])
+    assert purged(store, 0) == [1]
+    assert rows(store, "jobs", "fax_id") == [str(identity("2"))]
+
+
+def test_a_discrepancy_is_forgotten_after_the_ids_time_once_it_is_closed(store):
+    found = [Discrepancy("faxage", "acme", "fax-age", "missing", subject) for subject in ("open", "closed", "late")]
+    with store.writing() as connection:
+        discrepancies.note(connection, store.tables, found, START)
+        for subject, closed_at in (("closed", START), ("late", START + 2 * DAY)):
+            only = {"only": {subject}}
+            discrepancies.close(connection, store.tables, "faxage", "acme", "missing", closed_at, **only)
+    assert purged(store, 90) == []
+    assert purged(store, 90.001) == [1]
+    assert rows(store, "discrepancies", "subject") == ["open", "late"]
 
 
 def test_purged_bytes_are_gone_from_the_files(sqlite):
