@@ -10,11 +10,11 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from receiver import body, hosting, intake, metrics
+from receiver import body, hosting, intake, metrics, registration
 from receiver.auth import Request
 from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFound, Refusal, Unavailable
 from receiver.logs import error_class, log, place
@@ -57,6 +57,13 @@ def create_app(runtime: Runtime) -> Flask:
             log.warning("token_refused", status=answer.status, code=answer.code)
         return Response(answer.body, answer.status, list(answer.headers), content_type="application/json")
 
+    def jobs() -> Response:
+        admitted = registration.admit(request.environ, runtime.accounts)
+        g.endpoint = admitted.account.endpoint
+        status, document = registration.register(admitted, runtime)
+        _count(runtime, status, None)
+        return Response(document, status, [("Cache-Control", "no-store")], content_type="application/json")
+
     def healthz() -> Response:
         return _bare(200)
 
@@ -78,6 +85,8 @@ def create_app(runtime: Runtime) -> Flask:
     app.endpoint("callbacks")(callbacks)
     if runtime.token_endpoint is not None:
         app.add_url_rule("/oauth2/token", "tokens", tokens, methods=["POST"], provide_automatic_options=False)
+    if any(account.job_keys for account in runtime.accounts.values()):
+        app.add_url_rule("/jobs", "jobs", jobs, methods=["POST"], provide_automatic_options=False)
     app.add_url_rule("/healthz", "healthz", healthz)
     app.add_url_rule("/readyz", "readyz", readyz)
     app.add_url_rule("/metrics", "metrics", prometheus)
@@ -88,7 +97,7 @@ def create_app(runtime: Runtime) -> Flask:
         is_news = refusal.status in (401, 403) and not isinstance(refusal, Challenged)
         if is_news or refusal.status >= 500 or refusal.receipt:
             log.warning(
-                "callback_refused",
+                "job_refused" if request.endpoint == "jobs" else "callback_refused",
                 status=refusal.status,
                 code=refusal.code,
                 receipt=refusal.receipt,
@@ -223,7 +232,9 @@ def _count(runtime: Runtime, status: int, started: float | None) -> None:
 
 
 def _endpoint(runtime: Runtime) -> str:
-    """The endpoint in the path, if there is one of that name; never a word of the request's own."""
+    """The endpoint in the path or of a job, if there is one of that name; never a word of the request's own."""
+    if "endpoint" in g:
+        return str(g.endpoint)
     name = request.path.removeprefix("/callbacks/").partition("/")[0]
     return name if name in runtime.endpoints else "-"
 
