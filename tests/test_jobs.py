@@ -1,8 +1,12 @@
 """Faxes that are expected: registered before their callbacks, over HTTP and on the command line."""
 
+import contextlib
 import itertools
 import json
+import os
+import pty
 import re
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,14 +16,16 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 import pytest
+from click.testing import CliRunner
 from house import CONFIGURATION, EFAX_PASSWORD, EFAX_USER, TOKEN, house
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from stock import stock
+from stock import FAXHOOK, environment, stock
 
 from receiver import expecting, providers, registration
 from receiver.app import create_app
+from receiver.cli import main
 from receiver.errors import Unprocessable
 from receiver.providers._contract import SimulatedFax, SimulatedJob
 from receiver.store import jobs, now_ms
@@ -617,3 +623,172 @@ def test_no_document_is_our_trouble(client, document):
 @given(body=bodies)
 def test_no_body_is_our_trouble(client, body):
     assert posted(client, body).status_code in (400, 401, 413, 422)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _no_configuration_of_our_own(monkeypatch):
+    for name in ("FAXHOOK_CONFIG", "FAXHOOK_CONFIG_TOML", "PORT", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(made, *arguments, stdin=None):
+    options = ["--config", str(made.config)]
+    return CliRunner().invoke(main, ["jobs", *arguments, *options], input=stdin, catch_exceptions=False)
+
+
+def listed(made, *options):
+    result = run(made, "list", "--json", *options)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_job_is_added_and_its_callback_is_told_with_it(made):
+    result = run(
+        made, "add", "openfax", "779029", "--number", "555-555-1212", "--reference", "order-4711", "--due", "2h"
+    )
+    assert result.exit_code == 0
+    (row,) = listed(made)
+    assert result.stdout == f"{row['fax_id']}: expected\n"
+    assert run(made, "add", "openfax", "779029").stdout == f"{row['fax_id']}: registered\n"
+    due = datetime.fromisoformat(row["due_at"]) - datetime.fromisoformat(row["registered_at"])
+    assert abs(due - timedelta(hours=2)) < timedelta(minutes=1)
+    made.fax(779029)
+    (event,) = made.events()
+    told = json.loads(made.payload(event["id"]))["data"]
+    assert (told["recipient"]["number"], told["reference"]["id"]) == ("+15555551212", "order-4711")
+    assert listed(made) == []
+    assert run(made, "add", "openfax", "779029").stdout == f"{row['fax_id']}: known\n"
+
+
+def test_a_job_with_several_numbers_is_a_line_for_each(made):
+    result = run(made, "add", "retarus", "J1", "--number", "+4989125040001", "--number", "+4989125040002")
+    assert len(result.stdout.splitlines()) == 2
+    assert {row["job_id"] for row in listed(made)} == {"J1"}
+
+
+def test_no_key_is_needed_where_the_configuration_can_be_read(tmp_path, sqlite_url):
+    with stock(tmp_path, sqlite_url) as made:
+        assert run(made, "add", "faxage", "1").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["nobody", "1"], "endpoint: expected one of openfax, faxage, retarus, efax, keyless"),
+        (["keyless", "1"], "endpoint: expected one with an account"),
+        (["retarus", "1"], "recipients: expected a list"),
+        (["openfax", "1", "--number", "1", "--number", "2"], "recipients: expected one at most"),
+        (["openfax", "1", "--number", "x"], "recipients.0.number: expected a fax number"),
+        (["openfax", "1", "--due", "soon"], "expected a period such as 90m"),
+        (["openfax", "1", "--due", "400d"], "due_in: expected within 90 days"),
+        (["openfax"], "JOB_ID"),
+    ],
+)
+def test_a_job_that_cannot_be_added_is_bad_usage(made, arguments, told):
+    result = run(made, "add", *arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+    assert listed(made) == []
+
+
+@pytest.mark.parametrize(
+    "due", ["2026-07-01T09:30:00Z", "2026-07-01T11:30:00+02:00", "2026-07-01 09:30", "2026-07-01T0930"]
+)
+def test_a_due_time_without_a_zone_is_in_utc(made, due):
+    run(made, "add", "openfax", "1", "--due", due)
+    assert listed(made)[0]["due_at"] == "2026-07-01T09:30:00.000Z"
+
+
+def lines(*documents):
+    return "".join(f"{document if isinstance(document, str) else json.dumps(document)}\n" for document in documents)
+
+
+def test_jobs_are_imported_from_a_file_and_again_without_harm(made, tmp_path):
+    file = tmp_path / "jobs.jsonl"
+    file.write_text(lines(*(job(job_id=number) for number in range(1200)), retarus({"number": "+4989125040001"})))
+    made.fax(7)
+    result = run(made, "import", str(file))
+    assert result.exit_code == 0, result.output
+    counts = "1201 jobs, 1201 faxes: 1200 expected, 0 registered before, 1 known already; 0 lines refused\n"
+    assert result.stdout == counts
+    again = run(made, "import", "-", stdin=file.read_text())
+    assert "0 expected, 1200 registered before, 1 known already" in again.stdout
+    assert len(listed(made)) == 1200
+
+
+def test_wrong_lines_are_named_with_their_fields_and_the_good_ones_are_kept(made):
+    long = json.dumps(job(job_id="9")) + " " * 70_000
+    given = lines(
+        job(job_id="1"),
+        "",
+        "{",
+        job(job_id="2", pages=0, **{"a\x1b[31m\nb": 1}),
+        long,
+        job(endpoint="nobody"),
+        '{"endpoint": "openfax", "endpoint": "openfax"}',
+        retarus({"number": "+4989125040001"}, {"name": "Anna"}),
+    )
+    result = run(made, "import", "-", stdin=given + json.dumps(job(job_id="3")))
+    assert result.exit_code == 1
+    assert {row["job_id"] for row in listed(made)} == {"1", "3"}
+    assert result.stdout.startswith("2 jobs, 2 faxes: 2 expected")
+    assert result.stdout.endswith("; 6 lines refused\n")
+    told = result.stderr.splitlines()
+    assert [line.partition(": ")[0] for line in told] == [f"line {number}" for number in (3, 4, 4, 5, 6, 7, 8)]
+    assert "line 4: pages: expected a whole number from 1" in told
+    assert "line 8: recipients.1.number: expected a number with digits, by which a fax of Retarus is known" in told
+    assert "\x1b" not in result.stderr
+    assert "Anna" not in result.stderr
+
+
+def test_a_store_that_goes_away_during_an_import_ends_it_and_says_what_is_kept(made, monkeypatch):
+    genuine, calls = expecting.register, []
+
+    def register(store, faxes):
+        calls.append(len(faxes))
+        if len(calls) == 2:
+            store.close()
+            store.file.path.rename(store.file.path.with_suffix(".away"))
+        return genuine(store, faxes)
+
+    monkeypatch.setattr(expecting, "register", register)
+    result = run(made, "import", "-", stdin=lines(*(job(job_id=number) for number in range(1200))))
+    assert result.exit_code == 1
+    assert "kept are 500 jobs. Run it again when it is back" in result.stderr
+    assert calls == [500, 500]
+
+
+def test_an_import_on_a_terminal_shows_a_bar_and_complains_beside_it(made, tmp_path):
+    file = tmp_path / "jobs.jsonl"
+    file.write_text(lines(*(job(job_id=number) for number in range(50)), {"endpoint": "openfax"}))
+    ours, its = pty.openpty()
+    command = [*FAXHOOK, "jobs", "import", str(file), "--config", str(made.config)]
+    process = subprocess.Popen(command, env=environment() | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=its)
+    os.close(its)
+    seen = b""
+    with contextlib.suppress(OSError):  # the end of a terminal
+        while piece := os.read(ours, 65536):
+            seen += piece
+    os.close(ours)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert out.startswith(b"50 jobs, 50 faxes: 50 expected")
+    assert b"line 51: job_id: expected" in seen
+    assert b"51 lines" in seen
+
+
+def test_expected_faxes_are_listed_the_longest_due_first_and_without_numbers(made):
+    run(made, "add", "openfax", "1", "--number", "+15555551212", "--due", "3h")
+    run(made, "add", "openfax", "2", "--due", "2026-07-01T09:30:00Z")
+    run(made, "add", "faxage", "3", "--due", "1h")
+    assert [row["job_id"] for row in listed(made)] == ["2", "3", "1"]
+    assert [row["job_id"] for row in listed(made, "--overdue")] == ["2"]
+    assert [row["job_id"] for row in listed(made, "--limit", "2")] == ["2", "3"]
+    keys = ["fax_id", "endpoint", "provider", "account", "job_id", "registered_at", "due_at", "asked", "asked_at"]
+    assert list(listed(made)[0]) == keys
+    shown = run(made, "list").stdout
+    assert shown.splitlines()[0] == "\t".join(keys)
+    assert "5551212" not in shown

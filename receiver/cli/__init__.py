@@ -28,6 +28,7 @@ _COMMANDS = {
     "providers": ("providers", "providers", "What each provider sends, means, and needs to be told."),
     "events": ("events", "events", "The events in the outbox."),
     "dead-letters": ("dead_letters", "dead_letters", "The events that could not be sent."),
+    "jobs": ("jobs", "jobs", "The faxes that were sent and are not heard of yet."),
     "receipts": ("receipts", "receipts", "The callbacks that were kept."),
     "secrets": ("tokens", "secrets", "New tokens and hashed passwords."),
     "reconcile": ("reconciling", "reconcile", "Fetch what was missed from the providers' reports."),
