@@ -234,6 +234,14 @@ def test_a_registered_fax_is_the_one_its_callback_is_about(server, name):
     assert expected(server) == []
 
 
+def test_it_is_the_same_where_identities_are_salted(tmp_path, sqlite_url):
+    with house(tmp_path, sqlite_url, JOBS.replace("[store]", '[store]\nidentity_salt = "pepper"')) as server:
+        reply = tell(server, job())
+        server.post("openfax", postback())
+        assert [event["subject"] for event in server.events()] == [reply.json["faxes"][0]["fax_id"]]
+        assert expected(server) == []
+
+
 # --- several recipients -----------------------------------------------------------------------------------------------
 
 
@@ -430,6 +438,7 @@ WRONG = {
     "a day that is none": (job(submitted_at="2026-02-30T09:30:00Z"), "submitted_at"),
     "a time in seconds": (job(submitted_at=1782898200), "submitted_at"),
     "a time long ago": (job(submitted_at="0001-01-01T00:00:00+14:00"), "submitted_at"),
+    "a time before there was any": (job(submitted_at="1969-12-31T23:59:59Z"), "submitted_at"),
     "a zone that is none": (job(submitted_at="2026-07-01T09:30:00+99:00"), "submitted_at"),
     "due twice": (job(due_at="2026-07-01T09:30:00Z"), "due_in"),
     "due without zone": (job(due_in=..., due_at="2026-07-01T09:30:00"), "due_at"),
