@@ -226,6 +226,8 @@ def fetch_calls(ask: Ask, client: Client) -> Iterator[Tally]:
 
     It counts for the day it ended on, as a fax does; so those that began shortly before the first day are asked for.
     """
+    if not ask.options["cdr_url"]:
+        return
     begin, end = _time(ask.begin - _MARGIN, ask.zone), _time(ask.end - timedelta(seconds=1), ask.zone)
     counts = {day: {"calls": 0, "seconds": 0} for day in _days(ask)}
     for line in _lines(ask, client, "cdr_url", {"begin": begin, "end": end}):
@@ -275,7 +277,9 @@ REPORTS = Reports(
         Option("password", "the password that you log in to FAXAGE with"),
         # The document has www. for both; newer public clients all use this one, of which no getcdr.php is known.
         Option("url", "where operation=status is asked", "https://api.faxage.com/httpsfax.php", is_url=True),
-        Option("cdr_url", "where call records are asked", "https://www.faxage.com/getcdr.php", is_url=True),
+        Option(
+            "cdr_url", 'where call records are asked; "" for nowhere', "https://www.faxage.com/getcdr.php", is_url=True
+        ),
     ),
     records=(
         RecordReport("status-of-jobs", fetch_jobs, NOTIFICATION, normalise, CODES, shape=shape_record, of_jobs=True),

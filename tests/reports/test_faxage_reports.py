@@ -130,6 +130,11 @@ def test_an_answer_without_one_good_record_is_trouble_and_not_many_bad_ones(body
     assert (found.kind, "14 columns" in found.detail) == ("unreadable", True)
 
 
+def test_an_odd_record_alone_on_its_page_is_no_trouble_after_good_ones():
+    pages, _ = answered((RECORD + b"\n") * 500 + b"12346\tsuccess\n")
+    assert [len(page.rows) for page in pages] == [500, 1]
+
+
 def test_an_empty_answer_is_no_record():
     assert answered(b"")[0] == answered(b"\r\n")[0] == []
 
@@ -294,7 +299,7 @@ DAYS = {"begin": datetime(2026, 6, 14, 6, 0, tzinfo=UTC), "end": datetime(2026, 
 def tallies(*bodies, **changes):
     app, asked = answering(*bodies)
     with served(app) as url:
-        asking = ask("faxage", url, cdr_url=f"{url}/getcdr.php", **(DAYS | changes))
+        asking = ask("faxage", url, **({"cdr_url": f"{url}/getcdr.php"} | DAYS | changes))
         return list(provider("faxage").reports.aggregates[0].fetch(asking, client("faxage"))), asked
 
 
@@ -315,6 +320,10 @@ def test_every_sample_of_call_records_is_counted_by_day_or_is_its_error(name):
     ]
     times = {"begin": ["2026-06-13 23:00:00"], "end": ["2026-06-16 23:59:59"]}
     assert asked == [{"page": "getcdr.php", **{key: [value] for key, value in LOGIN.items()}, **times}]
+
+
+def test_call_records_may_be_left_out():
+    assert tallies(b"ERR02: login incorrect", cdr_url="") == ([], [])
 
 
 def test_a_call_counts_for_the_day_it_ended_on():

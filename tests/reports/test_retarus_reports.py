@@ -207,6 +207,12 @@ def test_jobs_are_found_in_whichever_data_center_they_are():
     assert here.asked == {"bulk GET": 2}
 
 
+def test_a_job_that_was_found_is_not_asked_for_at_the_next_data_center():
+    here = world(fax("FJ1"), fax("FJ2"))
+    pull("report-of-jobs", here, here, changes={"jobs": ["FJ1", "FJ2"]})
+    assert here.asked == {"bulk GET": 1}
+
+
 def test_no_jobs_are_not_asked():
     for called in ("report-of-jobs", "soap-reports-of-jobs"):
         assert answered((500, b""), called=called, soap_url="http://127.0.0.1:1/") == ([], [])
@@ -453,7 +459,8 @@ def test_requests_that_are_used_up_end_it_all():
     here = world(fax())
     with standing(retarus.application(here)) as url, pytest.raises(ReportTrouble) as caught:
         list(report("retarus", "reports").fetch(ask("retarus", f"{url}{PATH} {url}/x"), client("retarus", budget=1)))
-    assert caught.value.kind == "budget"
+    assert (caught.value.kind, here.asked) == ("budget", {"list": 1})
+    assert caught.value.detail.startswith("the 1 requests")
 
 
 @pytest.mark.parametrize("option", ["url", "soap_url"])
