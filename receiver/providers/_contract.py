@@ -7,7 +7,7 @@ the settings. ``receiver/providers/README.md`` walks through writing one.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -162,7 +162,7 @@ class Ask:
     the first time, and whenever somebody asks for a window of his own. jobs: ids of jobs whose end is overdue, those
     that wait longest first. zone: of the endpoint, for providers whose times have none. options: of the endpoint's
     ``reports``, complete. is_stored: each page is stored before the next one is asked for; only then may anything be
-    deleted at the provider.
+    deleted at the provider. oldest: a fax that ended before is not told, so that its report must stay.
     """
 
     account: str
@@ -173,6 +173,7 @@ class Ask:
     zone: ZoneInfo | None
     options: Mapping[str, str] = field(repr=False)
     is_stored: bool = False
+    oldest: datetime = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ class Turn:
 
     def ask(self, begin: datetime, end: datetime, *, cursor: str | None = None, jobs: Sequence[str] = ()) -> Ask:
         zone = self.account.source.timezone
-        return Ask(self.name, begin, end, cursor, jobs, zone, self._options)
+        is_stored = not self.choice.dry_run
+        return Ask(self.name, begin, end, cursor, jobs, zone, self._options, is_stored=is_stored, oldest=self.oldest)
 
     def place(self, report: str) -> Place:
         """Where the last run has ended; nowhere, for a window that somebody asks for."""

@@ -383,6 +383,14 @@ def test_a_report_that_was_not_read_to_its_last_recipient_stays():
     assert center.deleted == ["good"]
 
 
+def test_a_report_that_is_too_old_to_be_told_stays():
+    old, young = "2020-01-01T00:00:00Z", "2026-07-15T12:00:00Z"
+    recipients = ({"number": "+498912345678900", "status": "OK", "sentTs": time} for time in (old, young))
+    center = Deleting([one_report(job, recipient) for job, recipient in zip(("old", "young"), recipients, strict=True)])
+    center.pages(oldest=datetime(2026, 1, 1, tzinfo=UTC))
+    assert center.deleted == ["young"]
+
+
 @pytest.mark.parametrize("reason", ["NOT_FOUND", "INTERNAL_ERROR", True, None])
 def test_a_report_that_cannot_be_deleted_does_not_go_round_for_ever(reason):
     reports = [one_report(f"FJ{at:05}") for at in range(1500)]

@@ -154,14 +154,17 @@ def _list_at(ask: Ask, client: Client, center: _Center) -> Iterator[Page]:
 
 
 def _is_settled(report: Any, ask: Ask) -> bool:
-    """Whether nothing is lost with the report: each of its recipients was read, and is final."""
+    """Whether nothing is lost with the report: each of its recipients was read, is final, and is told."""
     try:
         push = STATUS_PUSH.load(shape(_row(report)))
         entries = normalise(push, Source(ask.account, ask.zone, None))
     except Exception:  # noqa: BLE001 - whoever stored the page told why, be it our own bug: the report is needed again
         return False
     recipients = sum(len(job["recipients"]) for job in push["jobs"])
-    return len(entries) == recipients and all(isinstance(entry, FaxCompleted) for entry in entries)
+    return len(entries) == recipients and all(
+        isinstance(entry, FaxCompleted) and (entry.completed_at is None or entry.completed_at >= ask.oldest)
+        for entry in entries
+    )
 
 
 def _delete(ask: Ask, client: Client, center: _Center, jobs: Sequence[str]) -> int:
