@@ -56,8 +56,12 @@ def read_records(turn: Turn, report: RecordReport) -> None:
 
 
 def _overdue(turn: Turn) -> list[str]:
+    assert turn.account.reports is not None
+    # No more than the budget allows where each is a request of its own, or a run that ends early would ask for the
+    # same ones again and again.
+    most = min(_MOST_JOBS, max(1, turn.account.reports.requests // 2))
     with turn.store.reading() as connection:
-        return jobs.overdue(connection, turn.store.tables, turn.provider, turn.name, now_ms(), limit=_MOST_JOBS)
+        return jobs.overdue(connection, turn.store.tables, turn.provider, turn.name, now_ms(), limit=most)
 
 
 def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[FaxCompleted], dict[str, Any], bool]:

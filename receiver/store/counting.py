@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,14 +28,15 @@ def counts(
     """
     Of the faxes last heard of since then: for each day they ended on in the zone, how many had which outcome.
 
-    Keys: the day and None, or the day and one of ``numbers`` (digits as sent, without more). Values: each outcome's
-    name, ``total`` and ``pages_sent``. Faxes without a time, or whose facts are purged, are in no day.
+    Keys: the day and None, or the day and one of ``numbers`` (as ``digits`` has them). Values: each outcome's name,
+    ``total`` and ``pages_sent``. A fax without a time counts for the day it was last heard of; one whose facts are
+    purged for none.
     """
     found: dict[tuple[date, str | None], dict[str, int]] = {}
-    for facts in _facts(connection, tables, provider, account, since_ms):
-        if facts["completed_at"] is None:
-            continue
-        day = datetime.fromisoformat(facts["completed_at"]).astimezone(zone).date()
+    for facts, seen_at_ms in _facts(connection, tables, provider, account, since_ms):
+        stated = facts["completed_at"]
+        ended_at = datetime.fromisoformat(stated) if stated else datetime.fromtimestamp(seen_at_ms / 1000, UTC)
+        day = ended_at.astimezone(zone).date()
         number = digits(facts["recipient"]["number_raw"])
         for key in [(day, None), *([(day, number)] if number in numbers else [])]:
             of_day = found.setdefault(key, {})
@@ -51,10 +52,10 @@ def digits(number: str | None) -> str:
 
 def _facts(
     connection: Connection, tables: Tables, provider: str, account: str, since_ms: int
-) -> Iterator[Mapping[str, Any]]:
+) -> Iterator[tuple[Mapping[str, Any], int]]:
     faxes = tables.faxes
     query = (
-        sa.select(faxes.c.facts)
+        sa.select(faxes.c.facts, faxes.c.seen_at_ms)
         .where(
             faxes.c.facts.is_not(None),
             faxes.c.seen_at_ms >= since_ms,
@@ -63,8 +64,8 @@ def _facts(
         )
         .execution_options(yield_per=_BATCH)
     )
-    for text in connection.scalars(query):
-        yield json.loads(text)
+    for text, seen_at_ms in connection.execute(query):
+        yield json.loads(text), seen_at_ms
 
 
 def called_hours(connection: Connection, tables: Tables, since_ms: int) -> dict[str, list[int]]:

@@ -76,7 +76,10 @@ def register(connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax
 
 
 def overdue(connection: Connection, tables: Tables, provider: str, account: str, now_ms: int, limit: int) -> list[str]:
-    """The ids of jobs whose end is overdue and that may be asked for again, those that wait longest first."""
+    """
+    The ids of jobs whose end is overdue and that may be asked for again: those never asked for first, then those not
+    asked for longest, so that every one has its turn; of equals, those that wait longest.
+    """
     jobs = tables.jobs
     # A minute, then two, four ... as a table of cases: the two databases have no function for it in common.
     pause = sa.case(
@@ -89,7 +92,7 @@ def overdue(connection: Connection, tables: Tables, provider: str, account: str,
         sa.select(jobs.c.job_id)
         .where(*_missing(tables, provider, account, now_ms), may_be_asked)
         .group_by(jobs.c.job_id)
-        .order_by(sa.func.min(jobs.c.due_at_ms))
+        .order_by(sa.func.coalesce(sa.func.min(jobs.c.asked_at_ms), 0), sa.func.min(jobs.c.due_at_ms))
         .limit(limit)
     )
     return list(connection.scalars(query))

@@ -386,12 +386,11 @@ def lacks_deliveries(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool
 
 def lacks_failures(_theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
     """
-    We know of a fax that did arrive, or of none that did not, where every attempt of a user failed.
+    We know of no fax that did not arrive, where every attempt of a user failed.
 
-    Says too much where another user has reached the number, an attempt fell on the day before the fax ended, or a
-    failure has no time: the only one that was seen in OutboundStatus had none.
+    One that did arrive says nothing: another user may have reached the number, or the same one after midnight.
     """
-    return ours.get("delivered", 0) > 0 or ours.get("failed", 0) == 0
+    return ours.get("failed", 0) == 0
 
 
 def lacks_pages(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
