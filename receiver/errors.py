@@ -160,8 +160,8 @@ class ReportTrouble(Exception):  # noqa: N818 - the provider's, the network's, o
     A report could not be fetched or read; what was stored of it before stays, and the next run goes on from there.
 
     kind: ``unreachable``, ``timeout``, ``refused`` (credentials), ``overloaded`` (asked to come later), ``failed`` (the
-    provider's own fault), ``unreadable``, ``budget`` (no more requests in this run) or ``interrupted``. detail: one
-    sentence that says what to do; nothing of what was sent or came is in it.
+    provider's own fault), ``unreadable``, ``budget`` (no more requests in this run), ``interrupted`` or
+    ``not_installed`` (a library). detail: one sentence that says what to do; nothing of what was sent or came is in it.
     """
 
     def __init__(self, kind: str, detail: str) -> None:

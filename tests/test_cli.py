@@ -248,7 +248,7 @@ def test_tokens_can_be_revealed_before_there_is_a_store(tmp_path: Path) -> None:
 
 def test_providers_list_knows_all_of_them() -> None:
     rows = loaded(None, "providers", "list", "--json")
-    assert [row["name"] for row in rows] == ["efax", "faxage", "openfax", "retarus"]
+    assert [row["name"] for row in rows] == ["efax", "faxage", "openfax", "openfax-broadcast", "retarus"]
     assert run(None, "providers", "list").output.startswith("name\ttitle\tbodies\t")
 
 

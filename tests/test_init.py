@@ -13,6 +13,7 @@ from pathlib import Path
 import live
 import pytest
 from click.testing import CliRunner
+from providers.samples import callers
 from stock import FAXHOOK, environment
 
 from receiver import bootstrap, init, providers, settings
@@ -32,7 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_file_loads_as_it_is_with_an_endpoint_for_each_provider(here: Path) -> None:
     init.write(here / "faxhook.toml")
     loaded = settings.load(None, {})
-    assert sorted(loaded.endpoints) == sorted(providers.load())
+    assert sorted(loaded.endpoints) == sorted(callers())
     bootstrap.resolve(loaded)
     assert settings.doubts(loaded) == []
 
@@ -45,7 +46,7 @@ def test_the_file_is_for_its_owner_only_and_each_one_has_its_own_tokens(here: Pa
         re.findall(r'tokens = \["([A-Za-z0-9_-]{32})"\]', (here / name).read_text())
         for name in ("one.toml", "two.toml")
     ]
-    assert len({*tokens[0], *tokens[1]}) == 2 * len(providers.load())
+    assert len({*tokens[0], *tokens[1]}) == 2 * len(callers())
 
 
 def test_a_file_that_is_there_is_never_overwritten(here: Path) -> None:

@@ -26,7 +26,7 @@ PROVIDERS_MAY_USE = {"receiver.errors", "schemas.event", "schemas.fields"} | {
 }
 # Words of provider fields that everybody uses.
 PLAIN_WORDS = {"number", "status", "reason", "pages", "reference", "options", "From", "To", "Duration"}
-PLAIN_WORDS |= {"Message", "Outcome"}
+PLAIN_WORDS |= {"Message", "Outcome", "Pages", "Reference"}
 
 
 def own_files(provider):

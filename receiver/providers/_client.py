@@ -75,7 +75,8 @@ class Client:
         """
         One request, tried again where the provider may be better in a moment.
 
-        sent: headers, params, data, files, json or content as httpx takes them, and auth: user and password for Basic.
+        sent: headers, params, data, files, json or content as httpx takes them, auth: user and password for Basic, and
+        explained: statuses of failures that the provider explains in the body, which are answers then.
 
         Answers that say the credentials are wrong (401, 403), that the provider is in trouble, or that lead elsewhere
         raise ReportTrouble; others are returned.
@@ -128,6 +129,7 @@ class Client:
         delay = _FIRST_DELAY_SECONDS
         content = dict(sent)
         auth = content.pop("auth", None)
+        explained = content.pop("explained", frozenset())
         for attempt in range(1, _TRIES + 1):
             if self.requests >= self._budget:
                 detail = f"the {self._budget} requests to {self.provider} for one run are used up; the next run goes on"
@@ -143,7 +145,8 @@ class Client:
                 detail = f"{self.provider} cannot be reached ({type(error).__name__}); check the network and the url"
                 trouble = ReportTrouble("unreachable", detail)
             else:
-                if answer.status_code < 300 or (400 <= answer.status_code < 500 and answer.status_code not in _ALWAYS):
+                status = answer.status_code
+                if status < 300 or (400 <= status < 500 and status not in _ALWAYS) or status in explained:
                     return answer
                 trouble = self.trouble(answer.status_code)
                 asked_for = _retry_after(answer.headers.get("retry-after", ""))

@@ -14,6 +14,11 @@ ACCOUNTS = {"retarus": "99999TE", "efax": "me"}
 ZONES = {"efax": ZoneInfo("America/Los_Angeles")}
 
 
+def callers() -> dict[str, Provider]:
+    """The providers that send callbacks; from the others everything is fetched."""
+    return {name: provider for name, provider in providers.load().items() if provider.callback}
+
+
 def manifest() -> list[dict[str, str]]:
     with (FIXTURES / "manifest.csv").open(newline="") as file:
         return list(csv.DictReader(file))

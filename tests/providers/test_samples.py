@@ -4,9 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 from marshmallow import ValidationError
-from samples import events, manifest, sample, source
+from samples import callers, events, manifest, sample, source
 
-from receiver import providers
 from receiver.errors import Refusal
 from receiver.providers import RawCallback
 from receiver.providers._contract import SimulatedFax, SimulatedJob
@@ -68,7 +67,7 @@ def test_a_cut_sample_is_refused_or_names_the_same_faxes(path):
         assert {event.key[0] for event in found} <= whole
 
 
-@pytest.mark.parametrize("provider", providers.load().values(), ids=lambda provider: provider.name)
+@pytest.mark.parametrize("provider", callers().values(), ids=lambda provider: provider.name)
 def test_every_code_can_be_simulated_and_comes_back_as_the_table_has_it(provider):
     where = source(provider, account="123456789")
     for code, verdict in provider.codes.verdicts.items():
