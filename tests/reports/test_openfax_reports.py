@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from flask import Flask, Response, request
-from house import serving
+from house import TOKEN, house, serving
 from live import listener
 from providers.samples import FIXTURES, event, sample
 from standins import openfax
@@ -15,6 +15,8 @@ from standins.world import SentFax, World, standing
 from receiver import facts, intake, providers
 from receiver.errors import AccountMismatch, ReportTrouble, Unprocessable
 from receiver.providers import Ask, Client, Source
+from receiver.reconcile import Choice, reconcile
+from receiver.stopping import Stop
 from schemas.event import Pages, Recipient, Sender, TimeQuality
 from schemas.identity import fax_id
 
@@ -335,3 +337,61 @@ def test_an_end_between_two_pages_loses_nothing():
         rest = calling(REPORT.fetch, ask(url, first.cursor))
     assert {one.key[0] for one in told([first, *rest])} == {fax.job_id for fax in faxes}
     assert len(told([first, *rest])) == len(faxes)
+
+
+CONFIGURATION = f"""
+[server]
+bind = "127.0.0.1:{{port}}"
+state_dir = "state"
+
+[store]
+url = "{{store}}"
+
+[endpoints.fax]
+provider = "openfax"
+account = "{ACCOUNT}"
+auth = {{{{ mode = "none" }}}}
+tokens = ["{TOKEN}"]
+
+[endpoints.fax.reports]
+api_key = "{KEY}"
+low_credit = "5"
+url = "URL"
+"""
+
+
+def test_postbacks_and_records_of_the_same_faxes_make_one_fax_each(tmp_path, sqlite_url):
+    now = datetime.now(UTC).replace(microsecond=0)
+    sent, ended = now - 3 * timedelta(hours=1), now - 2 * timedelta(hours=1)
+    world = World(
+        "openfax",
+        ACCOUNT,
+        SentFax("1", "+12085550139", "0", sent, ended),
+        SentFax("2", "+12085550140", "2", sent, ended, attempts=3),
+        SentFax("3", "+12085550141", "1", sent, ended),
+        SentFax("4", "+12085550142", "0", sent),
+    )
+    with (
+        standing(openfax.application(world, api_key=KEY, credit="4.5")) as url,
+        house(tmp_path / "house", sqlite_url, CONFIGURATION.replace("URL", url)) as here,
+    ):
+        address = f"http://127.0.0.1:{here.port}/callbacks/fax/{TOKEN}"
+        lost = world.announce(address, lose=["3"])
+        runs = [reconcile(here.runtime, here.runtime.accounts["fax"], Choice(), Stop()) for _ in range(3)]
+        told = {event["data"]["provider_job_id"]: event["data"] for event in here.events()}
+        world.deliver(address, lost)
+        late = here.events()[-1]["data"]
+    assert [(run.filled, run.amended, run.contradicting, run.trouble) for run in runs] == [
+        (1, 2, 0, []),  # of the two that were announced, the number
+        (0, 0, 0, []),
+        (0, 0, 0, []),
+    ]
+    assert [run.credit for run in runs] == [Decimal("4.5")] * 3
+    assert [run.discrepancies for run in runs] == [1, 0, 0]  # the low credit
+    assert {job: (one["outcome"], one["recipient"]["number"], one["attempts"]) for job, one in told.items()} == {
+        "1": ("delivered", "+12085550139", 1),
+        "2": ("failed", "+12085550140", 3),
+        "3": ("failed", "+12085550141", 1),
+    }
+    assert (told["2"]["failure"]["reason"], told["3"]["failure"]["reason"]) == ("busy", "unknown")
+    assert (late["fax_id"], late["failure"]["reason"], late["conflict"]) == (told["3"]["fax_id"], "no_answer", False)
