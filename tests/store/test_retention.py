@@ -159,9 +159,9 @@ def test_a_discrepancy_is_forgotten_after_the_ids_time_once_it_is_closed(store):
     found = [Discrepancy("faxage", "acme", "fax-age", "missing", subject) for subject in ("open", "closed", "late")]
     with store.writing() as connection:
         discrepancies.note(connection, store.tables, found, START)
-        for subject, closed_at in (("closed", START), ("late", START + 2 * DAY)):
-            only = {"only": {subject}}
-            discrepancies.close(connection, store.tables, "faxage", "acme", "missing", closed_at, **only)
+        _, closed, late = connection.scalars(sa.select(store.tables.discrepancies.c.seq).order_by(sa.column("seq")))
+        for seq, closed_at in ((closed, START), (late, START + 2 * DAY)):
+            discrepancies.close_one(connection, store.tables, seq, closed_at)
     assert purged(store, 90) == []
     assert purged(store, 90.001) == [1]
     assert rows(store, "discrepancies", "subject") == ["open", "late"]
