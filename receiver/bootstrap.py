@@ -1,5 +1,6 @@
 """The only place that builds what lives long: endpoints with their providers, the store, the writer."""
 
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,6 +19,8 @@ from receiver.store.identity import remember, verify
 from receiver.store.migrating import check_version
 from receiver.store.nonces import Nonces
 from receiver.store.writer import Writer
+
+_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 
 
 def build(settings: Settings) -> Runtime:
@@ -190,6 +193,8 @@ def _reports(endpoint: configuration.Endpoint, provider: Provider, settings: Set
         if option.is_url and not all(map(is_secure_url, (value or option.default or "").split())):
             expected = "an https:// URL (http:// only to loopback), without user and password"
             raise _wrong(settings, endpoint, f"reports.{option.name}", expected)
+        if option.is_amount and value and not _AMOUNT.fullmatch(value):
+            raise _wrong(settings, endpoint, f"reports.{option.name}", "a number such as 50 or 49.90")
     complete = {name: given.options.get(name, option.default or "") for name, option in options.items()}
     return replace(given, options=complete)
 

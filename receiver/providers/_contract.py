@@ -139,18 +139,22 @@ class CodeTable:
 # --- pull ------------------------------------------------------------------------------------------------------------
 
 
+_EVER = datetime(1, 1, 1, tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """
     One key of ``[endpoints.<name>.reports]``. default: None where it must be given; "" where it may be left out.
 
-    is_url: it must be https, or http to this machine; several have a space between.
+    is_url: it must be https, or http to this machine; several have a space between. is_amount: a number.
     """
 
     name: str
     meaning: str
     default: str | None = None
     is_url: bool = False
+    is_amount: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +177,7 @@ class Ask:
     zone: ZoneInfo | None
     options: Mapping[str, str] = field(repr=False)
     is_stored: bool = False
-    oldest: datetime = datetime.min.replace(tzinfo=UTC)
+    oldest: datetime = _EVER
 
 
 @dataclass(frozen=True, slots=True)

@@ -375,7 +375,7 @@ PROVIDER = Provider(
         options=(
             Option("api_key", "the API key from the account settings of the portal"),
             Option("url", "the host of the API", "https://api.openfax.com", is_url=True),
-            Option("low_credit", "warn where the prepaid credit is below this number", ""),
+            Option("low_credit", "warn where the prepaid credit is below this number", "", is_amount=True),
         ),
         records=(
             RecordReport(

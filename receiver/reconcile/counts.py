@@ -3,7 +3,7 @@
 import hmac
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
@@ -89,10 +89,7 @@ def read_credit(turn: Turn, fetch: Callable[[Ask, Client], Decimal]) -> None:
     credit = fetch(ask, turn.client)
     turn.summary.credit = credit
     turn.looked_at("low_credit")
-    try:
-        low = Decimal(ask.options.get("low_credit") or "-Infinity")
-    except InvalidOperation:
-        low = Decimal("-Infinity")
-    if credit < low:
-        turn.find(Finding("low_credit", turn.account.endpoint, {"credit": f"{credit:f}", "low": f"{low:f}"}))
+    low = ask.options.get("low_credit")
+    if low and credit < Decimal(low):
+        turn.find(Finding("low_credit", turn.account.endpoint, {"credit": f"{credit:f}", "low": low}))
     turn.move(CREDIT, f"{credit:f}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 from receiver import facts, intake
@@ -20,6 +21,7 @@ from schemas.identity import fax_id
 
 _LARGEST_SUBMISSION = 500  # faxes in one transaction: callbacks wait for it
 _MOST_JOBS = 1000  # asked for in one run
+_DAYS_AROUND = timedelta(days=2)
 _NAMED = 20  # invalid rows of a page
 
 
@@ -31,8 +33,10 @@ def read_records(turn: Turn, report: RecordReport) -> None:
     start = Place(None, None) if report.of_jobs else turn.place(report.name)
     begin = turn.choice.since or (start.until - report.overlap if start.until else turn.now - FIRST_WINDOW)
     end = min(turn.choice.until or turn.now, turn.now)
-    # Never before the oldest: an event of then would be told again as something new.
-    ask = turn.ask(max(begin, turn.oldest), end, cursor=start.cursor, jobs=overdue)
+    # An event from before the oldest would be told again as something new. Some days of distance, as reports by date are
+    # asked for whole days, and their rows may have no time to tell.
+    distance = min(_DAYS_AROUND, (turn.now - turn.oldest) / 2)
+    ask = turn.ask(max(begin, turn.oldest + distance), end, cursor=start.cursor, jobs=overdue)
     keeps_place = turn.choice.is_routine and not report.of_jobs
     cursor, is_whole, rows = start.cursor, True, 0
     for page in report.fetch(ask, turn.client):
