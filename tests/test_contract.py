@@ -20,7 +20,7 @@ import jsonschema
 import pytest
 from cloudevents.core.formats.json import JSONFormat
 from prometheus_client.metrics import MetricWrapperBase
-from providers.samples import callers, events, manifest, sample
+from providers.samples import events, manifest, sample
 
 from receiver import doctor, errors, facts, metrics, providers, settings, worker
 from receiver.cli import main
@@ -491,10 +491,19 @@ def test_every_command_and_option_a_document_names_is_there(path):
         assert {word for word in words if word.startswith("--")} <= options, words
 
 
-def test_the_readme_names_every_provider_that_calls():
+def test_the_readme_names_every_provider():
+    """With the command that sends its callback, and the one that reads its reports, where it has them."""
     rows = table_below((ROOT / "README.md").read_text(), "## Providers")
-    named = {(row[0], re.search(r"faxhook simulate (\w[\w-]*)", " ".join(row))[1]) for row in rows}
-    assert named == {(provider.title, provider.name) for provider in callers().values()}
+    named = {
+        (row[0], *re.findall(r"faxhook (simulate|reconcile --endpoint) (\w[\w-]*)", " ".join(row))) for row in rows
+    }
+    known = providers.load().values()
+    simulated = {one.name: ("simulate", one.name) for one in known if one.callback}
+    reconciled = {one.name: ("reconcile --endpoint", one.name) for one in known if one.reports}
+    assert named == {
+        (one.title, *(commands[one.name] for commands in (simulated, reconciled) if one.name in commands))
+        for one in known
+    }
 
 
 def test_versions_are_pinned_and_cover_what_the_project_needs():

@@ -1,5 +1,6 @@
 """reconcile; discrepancies list, discrepancies close."""
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import datetime
@@ -24,6 +25,7 @@ _COLUMNS = (
     *("unreadable", "too_old", "tallies", "discrepancies", "credit", "requests"),
 )
 _NARROW = ("endpoint", "faxes", "by_callback", "filled", "missing", "contradicting", "discrepancies", "requests")
+_LINE_SECONDS = 5.0  # between two lines of progress
 _GRACE_SECONDS = 5.0  # after SIGTERM, for a provider that does not answer
 
 
@@ -64,6 +66,8 @@ def reconcile(
                     return
                 summaries = _run(runtime, accounts, choice, stop)
         except Interrupted:
+            if loop:
+                return  # it was asked to end, and has
             raise Failure("stopped; what was stored stays, and the next run goes on") from None
     rows = [_row(summary) for summary in summaries]
     printing.listing((*_COLUMNS, "trouble") if is_json else _COLUMNS, rows, is_json=is_json, narrow=_NARROW)
@@ -102,9 +106,21 @@ def _run(runtime: Runtime, accounts: list[Account], choice: Choice, stop: Stop) 
 
 
 def _progress() -> AbstractContextManager[Callable[[str, str, int], object]]:
-    """On a terminal what is being read, on the error output: the table may go into a file."""
+    """What is being read, on the error output: the table may go into a file. Elsewhere than on a terminal, lines."""
     console = Console(stderr=True)
-    return _shown(console) if console.is_terminal else nullcontext(lambda _endpoint, _report, _rows: None)
+    return _shown(console) if console.is_terminal else nullcontext(_lines())
+
+
+def _lines() -> Callable[[str, str, int], object]:
+    due = time.monotonic() + _LINE_SECONDS
+
+    def told(endpoint: str, report: str, rows: int) -> None:
+        nonlocal due
+        if time.monotonic() >= due:
+            click.echo(f"{endpoint}: {report}: {rows} rows so far", err=True)
+            due = time.monotonic() + _LINE_SECONDS
+
+    return told
 
 
 @contextmanager

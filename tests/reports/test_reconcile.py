@@ -1,0 +1,157 @@
+"""What was missed is fetched: each provider's stand-in loses callbacks, and one run makes it good."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from pulled import CALLING, PASSWORD, PROVIDERS, faxes_of, pulled
+
+COMPLETED, AMENDED = "fax.completed.v1", "fax.amended.v1"
+OTHER_STATUS = {"openfax": "2", "faxage": "failure", "retarus": "BUSY", "efax": "301"}
+DELIVERED = {"openfax": "0", "faxage": "success", "retarus": "OK", "efax": "0"}
+
+
+@pytest.fixture(params=CALLING)
+def provider(request):
+    return request.param
+
+
+def of_status(found, status):
+    """The first fax of that status."""
+    return next(fax for fax in found.world.faxes() if fax.status == status)
+
+
+def test_what_was_lost_is_told_once_and_late_callbacks_tell_no_second_completion(tmp_path, store_url, provider):
+    """The provider loses one callback in twenty, and we are away while some of the others are sent."""
+    with pulled(tmp_path, store_url, provider, *faxes_of(provider, 60)) as it:
+        outage = {fax.job_id for fax in it.world.faxes()[20:30]}
+        lost = it.world.announce(it.url, lose=outage, share=0.05, seed=1)
+        assert len(lost) > 10
+        it.expect([fax for fax in it.world.faxes() if it.at.by_job or fax.job_id in outage])
+        summary = it.reconcile()
+        assert (summary.filled, summary.missing, summary.trouble) == (len(lost), 0, [])
+        before = it.types()
+        assert len(before) == 60
+        assert all(types.count(COMPLETED) == 1 for types in before.values())
+        assert {event["observed_via"] for event in it.told()} == {"callback", "report"}
+        it.world.deliver(it.url, lost)
+        assert all(types.count(COMPLETED) == 1 for types in it.types().values())
+        assert all(types.count(AMENDED) - before[fax].count(AMENDED) <= 1 for fax, types in it.types().items())
+        assert not any(event["conflict"] for event in it.told())
+        again = it.types()
+        it.reconcile()
+        assert it.types() == again  # and nothing is told twice
+
+
+def test_push_and_pull_of_a_fax_are_one_fax(tmp_path, sqlite_url, provider):
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 12)) as it:
+        it.world.announce(it.url)
+        by_callback = it.types().keys()
+        assert len(by_callback) == 12
+        summary = it.reconcile(since=datetime.now(UTC) - timedelta(days=2))
+        assert it.types().keys() == by_callback
+        assert summary.filled == 0
+        assert summary.faxes == (0 if it.at.by_job else 12)
+
+
+def test_a_contradiction_is_one_amendment_that_says_so(tmp_path, sqlite_url, provider):
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 5, seed=3)) as it:
+        it.world.announce(it.url)
+        fax = of_status(it, DELIVERED[provider])
+        later = fax.completed_at + timedelta(minutes=10)
+        it.world.change(fax, status=OTHER_STATUS[provider], completed_at=later)
+        if it.at.by_job:
+            pytest.skip("what has been heard of is not asked for again")
+        summary = it.reconcile()
+        assert summary.contradicting == 1
+        conflicts = [event for event in it.told() if event["conflict"]]
+        assert [(event["type"], event["outcome"]) for event in conflicts] == [(AMENDED, "failed")]
+        assert it.discrepancies()["contradiction"] == 1
+        it.reconcile()
+        assert len([event for event in it.told() if event["conflict"]]) == 1
+
+
+def test_a_registered_fax_that_no_report_has_is_missing_until_it_is_there(tmp_path, sqlite_url, provider):
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 2)) as it:
+        gone = faxes_of(provider, 4)[3]
+        it.expect([*it.world.faxes(), gone])
+        summary = it.reconcile()
+        assert (summary.filled, summary.missing) == (2, 1)
+        assert it.discrepancies()["missing"] == 1
+        it.world.add(gone)
+        it.world.announce(it.url, lose={fax.job_id for fax in it.world.faxes()[:2]})
+        assert it.reconcile().missing == 0
+        assert it.discrepancies() == {}
+
+
+def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path, store_url, provider):
+    with pulled(tmp_path, store_url, provider, *faxes_of(provider, 8)) as it:
+        it.expect(it.world.faxes())
+        dry = it.reconcile(dry_run=True)
+        assert (dry.filled, it.told(), it.discrepancies()) == (8, [], {})
+        assert it.reconcile().filled == 8
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_trouble_of_the_provider_is_said_and_over_with_the_next_run(tmp_path, sqlite_url, provider, monkeypatch):
+    monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 5)) as it:
+        if it.at.calls:
+            it.expect(it.world.faxes())
+        it.world.fail(3)
+        summary = it.reconcile()
+        assert len(summary.trouble) == 1
+        assert "503" in summary.trouble[0]
+        it.reconcile(since=datetime.now(UTC) - timedelta(days=2))
+        it.reconcile()
+        with_events = {event["fax_id"] for event in it.told()}
+        assert len(with_events) == 5 or it.at.by_job  # what was asked for is asked for again later
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("trouble", ["garble", "drop", "cut"])
+def test_an_answer_that_is_none_tells_nothing_and_loses_nothing(tmp_path, sqlite_url, provider, trouble, monkeypatch):
+    monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 5)) as it:
+        if it.at.calls:
+            it.expect(it.world.faxes())
+        getattr(it.world, trouble)(1000)
+        summary = it.reconcile()
+        assert summary.trouble
+        assert (it.told(), summary.filled) == ([], 0)
+        assert "123456" not in "".join(summary.trouble)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_wrong_credentials_are_named_and_never_shown(tmp_path, sqlite_url, provider, capfd):
+    wrong = {
+        "openfax": {"api_key": "another"},
+        "openfax-broadcast": {"api_key": "another"},
+        "faxage": {"password": "another"},
+        "retarus": {"password": "another"},
+        "efax": {"password": "another"},
+    }
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 3), **wrong[provider]) as it:
+        if it.at.calls:
+            it.expect(it.world.faxes())
+        summary = it.reconcile()
+        said = " ".join(summary.trouble)
+        assert any(word in said for word in ("credential", "login", "password", "key"))
+        shown = said + it.stored() + "".join(capfd.readouterr())
+        assert PASSWORD not in shown
+        assert "IEYRtw2cd8aGa54" not in shown
+        assert "broadcast-key" not in shown
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_budget_that_is_used_up_ends_the_run_and_the_next_one_goes_on(tmp_path, sqlite_url, provider):
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 3)) as it:
+        if it.at.calls:
+            it.expect(it.world.faxes())
+        account = it.house.runtime.accounts[provider]
+        assert account.reports is not None
+        object.__setattr__(account.reports, "requests", 0)
+        summary = it.reconcile()
+        assert summary.requests == 0
+        assert all("requests" in trouble for trouble in summary.trouble)
+        object.__setattr__(account.reports, "requests", 100)
+        assert it.reconcile().filled == 3
