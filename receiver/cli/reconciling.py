@@ -26,7 +26,7 @@ _COLUMNS = (
 )
 _NARROW = ("endpoint", "faxes", "by_callback", "filled", "missing", "contradicting", "discrepancies", "requests")
 _LINE_SECONDS = 5.0  # between two lines of progress
-_GRACE_SECONDS = 5.0  # after SIGTERM, for a provider that does not answer
+_GRACE_SECONDS = 2.0  # after SIGTERM, for a provider that does not answer
 
 
 @click.command()

@@ -33,8 +33,8 @@ def read_records(turn: Turn, report: RecordReport) -> None:
     start = Place(None, None) if report.of_jobs else turn.place(report.name)
     begin = turn.choice.since or (start.until - report.overlap if start.until else turn.now - FIRST_WINDOW)
     end = min(turn.choice.until or turn.now, turn.now)
-    # An event from before the oldest would be told again as something new. Some days of distance, as reports by date are
-    # asked for whole days, and their rows may have no time to tell.
+    # An event from before the oldest would be told again as something new. Some distance from it, as reports by date
+    # are asked for whole days, and their rows may have no time to tell.
     distance = min(_DAYS_AROUND, (turn.now - turn.oldest) / 2)
     ask = turn.ask(max(begin, turn.oldest + distance), end, cursor=start.cursor, jobs=overdue)
     keeps_place = turn.choice.is_routine and not report.of_jobs
