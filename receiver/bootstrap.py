@@ -188,7 +188,7 @@ def _reports(endpoint: configuration.Endpoint, provider: Provider, settings: Set
             raise _wrong(settings, endpoint, f"reports.{key}", f"one of the keys {names}")
     for option in options.values():
         value = given.options.get(option.name)
-        if value is None and option.default is None:
+        if not value and option.default is None:
             raise _wrong(settings, endpoint, f"reports.{option.name}", option.meaning)
         if option.is_url and not all(map(is_secure_url, (value or option.default or "").split())):
             expected = "an https:// URL (http:// only to loopback), without user and password"

@@ -29,7 +29,7 @@ ALLOWED = frozenset(
         # how much and how long
         *("size", "count", "duration_ms", "duration_seconds", "delay_seconds", "age_seconds", "attempt", "attempts"),
         *("events", "receipts", "recipients", "pending", "published", "dead", "parked", "backlog", "lag_seconds"),
-        *("filled", "requests"),
+        *("filled", "requests", "dry_run"),
         # what went wrong, and where in the code
         *("error", "where", "logger"),
         # this program and what it runs on

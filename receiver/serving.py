@@ -57,7 +57,9 @@ def _check(config_path: Path | None) -> None:
     """Raises ConfigurationError for what a worker would not begin with."""
     from receiver import bootstrap  # gunicorn's master imports this module, and its counters' files are for workers
 
-    bootstrap.resolve(configuration.load(config_path, os.environ))
+    settings = configuration.load(config_path, os.environ)
+    bootstrap.resolve(settings)
+    bootstrap.check_store(settings)
 
 
 def supervise(

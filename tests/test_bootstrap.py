@@ -3,8 +3,11 @@
 import subprocess
 import sys
 
+import pytest
 from stock import environment
 
+from receiver import bootstrap, settings
+from receiver.errors import ConfigurationError
 from receiver.store import sqlite
 
 
@@ -34,3 +37,17 @@ def test_a_worker_with_another_account_than_the_store_knows_never_begins(filled)
     worker = begin(filled)
     assert "endpoints.faxage" in worker.communicate(timeout=20)[1]
     assert worker.returncode != 0
+
+
+def test_an_account_that_the_payloads_named_can_be_written_out_later_and_then_stays(filled):
+    """As reports and registered faxes need it; the faxes had it from their payloads."""
+    text = filled.config.read_text()
+    for account, is_refused in (("123456789", False), ("123456789", False), ("987654321", True)):
+        given = text.replace('provider = "openfax"\n', f'provider = "openfax"\naccount = "{account}"\n')
+        filled.config.write_text(given)
+        chosen = settings.load(filled.config, {})
+        if is_refused:
+            with pytest.raises(ConfigurationError, match="another provider or account"):
+                bootstrap.build(chosen)
+        else:
+            bootstrap.build(chosen).close()

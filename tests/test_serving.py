@@ -11,9 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import live
+import pytest
 from waiting import until
 
 import receiver
+from receiver import serving
+from receiver.errors import ConfigurationError
 
 PARENT = """
 import os, sys
@@ -224,3 +227,10 @@ def app(environ, start_response):
         for sock in slow:
             assert sock.recv(1) == b""
             sock.close()
+
+
+def test_a_reload_with_an_account_that_the_store_knows_otherwise_is_refused(filled):
+    """No worker would begin with it, and without workers the whole service ends."""
+    filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "other"'))
+    with pytest.raises(ConfigurationError, match=r"endpoints\.faxage"):
+        serving._check(filled.config)

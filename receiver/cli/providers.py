@@ -60,7 +60,7 @@ def list_(config: Path | None, is_json: bool) -> None:
         }
         for provider in known_providers.load().values()
     ]
-    printing.listing(("name", "title", "bodies", "reports", "auth", "codes", "notes"), rows, is_json=is_json)
+    printing.listing(("name", "title", "bodies", "auth", "reports", "codes", "notes"), rows, is_json=is_json)
 
 
 @providers.command()

@@ -1,5 +1,6 @@
 """reconcile; discrepancies list, discrepancies close."""
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,7 +25,7 @@ _COLUMNS = (
     *("endpoint", "provider", "rows", "faxes", "by_callback", "filled", "amended", "contradicting", "missing"),
     *("unreadable", "too_old", "tallies", "discrepancies", "credit", "requests"),
 )
-_NARROW = ("endpoint", "faxes", "by_callback", "filled", "missing", "contradicting", "discrepancies", "requests")
+_NARROW = ("endpoint", "faxes", "by_callback", "filled", "amended", "missing", "contradicting", "discrepancies")
 _LINE_SECONDS = 5.0  # between two lines of progress
 _GRACE_SECONDS = 2.0  # after SIGTERM, for a provider that does not answer
 
@@ -163,8 +164,10 @@ def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) ->
     with opening.open_store(config) as store, store.reading() as connection:
         most = printing.limit(limit, is_json=is_json)
         rows = found.listing(connection, store.tables, limit=most, now_ms=now_ms(), closed=every)
+    if not is_json:
+        rows = [{**row, "detail": json.dumps(row["detail"], ensure_ascii=False)} for row in rows]
     columns = ("id", "kind", "endpoint", "subject", "detail", "found_at", "seen_at", "closed_at", "age_seconds")
-    printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "found_at"))
+    printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "detail"))
     if any(row["closed_at"] is None for row in rows):
         raise SystemExit(1)
 
@@ -173,7 +176,11 @@ def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) ->
 @click.argument("ids", metavar="ID...", nargs=-1, required=True, type=int)
 @opening.config_option
 def close(ids: tuple[int, ...], config: Path | None) -> None:
-    """Say that these have been dealt with. One that is found again is opened again."""
+    """
+    Say that these have been dealt with. One that is found again is opened again.
+
+    The faxes of a job that is missing are then no longer expected.
+    """
     with opening.open_store(config) as store, store.writing() as connection:
         unknown = [one for one in ids if not found.close_one(connection, store.tables, one, now_ms())]
         for one in set(ids) - set(unknown):

@@ -9,6 +9,7 @@ so that an end at any point loses nothing and repeats only what is recognised as
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from receiver.errors import ReportTrouble, Unavailable
 from receiver.logs import log
@@ -76,7 +77,9 @@ def _attempt(turn: Turn, report: str, work: Callable[[], None]) -> None:
     started = time.monotonic()
     summary, client = turn.summary, turn.client
     rows, filled, requests = summary.rows, summary.filled, client.requests
-    who = {"endpoint": summary.endpoint, "provider": summary.provider, "report": report}
+    who: dict[str, Any] = {"endpoint": summary.endpoint, "provider": summary.provider, "report": report}
+    if turn.choice.dry_run:
+        who["dry_run"] = True
     try:
         work()
     except ReportTrouble as trouble:

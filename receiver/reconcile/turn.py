@@ -97,6 +97,8 @@ class Turn:
     def settle(self) -> None:
         """Keep what was found, with a line for what is new; close what was looked at and is so no more."""
         if self.choice.dry_run:
+            with self.store.reading() as connection:
+                self.summary.discrepancies = discrepancies.would_be_new(connection, self.store.tables, self._found)
             return
         with self.store.writing() as connection:
             new = discrepancies.note(connection, self.store.tables, self._found, now_ms())

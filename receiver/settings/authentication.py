@@ -35,7 +35,7 @@ _WORD = "printable ASCII without spaces"
 def auth(endpoint: Table) -> Auth:
     """The ``auth`` of one endpoint."""
     if "auth" not in endpoint.values:
-        raise endpoint.error("auth", 'missing; expected to be written out, such as { mode = "none" }')
+        raise endpoint.error("auth", 'missing; expected to be written out, such as { mode = "none" }, or reports')
     # All keys first: which of them are right depends on the mode.
     mode = endpoint.table("auth", None).required("mode", f"one of {', '.join(AUTH_MODES)}")
     if mode not in AUTH_MODES:

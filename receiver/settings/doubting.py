@@ -107,6 +107,9 @@ def _endpoint_doubts(endpoint: Endpoint, now: datetime) -> Iterator[str]:
             yield f"auth.credentials[{index}]: expired at {credential.not_after:%Y-%m-%d %H:%M} UTC"
         if credential.not_before is not None and credential.not_before > now:
             yield f"auth.credentials[{index}]: not valid before {credential.not_before:%Y-%m-%d %H:%M} UTC"
+    for name, value in endpoint.reports.options.items() if endpoint.reports else ():
+        if _PLACEHOLDER.fullmatch(value):
+            yield f"reports.{name}: looks like a placeholder"
 
 
 def _digest_doubts(auth: Digest) -> Iterator[str]:
@@ -155,7 +158,7 @@ def _client_doubts(settings: Settings) -> Iterator[str]:
 def _account_doubts(endpoints: Iterable[Endpoint]) -> Iterator[str]:
     """An account is as safe as the weakest of its endpoints."""
     shared: dict[tuple[str, str | None], list[Endpoint]] = {}
-    for endpoint in endpoints:
+    for endpoint in filter(_takes_callbacks, endpoints):
         shared.setdefault((endpoint.provider, endpoint.account), []).append(endpoint)
     for members in shared.values():
         strongest = max(members, key=_strength)
@@ -165,6 +168,10 @@ def _account_doubts(endpoints: Iterable[Endpoint]) -> Iterator[str]:
                     f"endpoints.{member.name}: weaker protection than endpoints.{strongest.name},"
                     " which shares its provider and account"
                 )
+
+
+def _takes_callbacks(endpoint: Endpoint) -> bool:
+    return endpoint.takes_callbacks
 
 
 def _strength(endpoint: Endpoint) -> int:

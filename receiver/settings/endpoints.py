@@ -83,9 +83,7 @@ def _option(table: Table, key: str) -> str:
     value = table.values[key]
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, int | float):
-        return str(value)
-    return table.required(key, "a string")
+    return table.text(key, empty_ok=True) or ""
 
 
 def _answer(table: Table) -> int:

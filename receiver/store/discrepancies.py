@@ -79,10 +79,34 @@ def close(
 
 
 def close_one(connection: Connection, tables: Tables, seq: int, now_ms: int) -> bool:
-    """An operator has dealt with it; whether there was such an open one."""
+    """
+    An operator has dealt with it; whether there was such an open one.
+
+    The overdue faxes of a missing job are no longer expected, or the next run would find them again.
+    """
+    table, jobs = tables.discrepancies, tables.jobs
+    is_it = table.c.seq == seq, table.c.closed_at_ms.is_(None)
+    row = connection.execute(sa.select(table).where(*is_it).with_for_update()).first()
+    if row is None:
+        return False
+    connection.execute(table.update().where(table.c.seq == seq).values(closed_at_ms=now_ms))
+    if row.kind == "missing":
+        whose = jobs.c.provider == row.provider, jobs.c.account == row.account
+        connection.execute(jobs.delete().where(*whose, jobs.c.job_id == row.subject, jobs.c.due_at_ms <= now_ms))
+    return True
+
+
+def would_be_new(connection: Connection, tables: Tables, found: Sequence[Discrepancy]) -> int:
+    """How many of them ``note`` would say are new; nothing is kept."""
     table = tables.discrepancies
-    change = table.update().where(table.c.seq == seq, table.c.closed_at_ms.is_(None)).values(closed_at_ms=now_ms)
-    return bool(connection.execute(change).rowcount)
+    known = sa.select(table.c.seq)
+    return len(
+        {
+            (one.kind, one.subject)
+            for one in found
+            if connection.execute(known.where(*_key(tables, one), table.c.closed_at_ms.is_(None))).first() is None
+        }
+    )
 
 
 def listing(

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable
 from hashlib import sha256
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from receiver.errors import ConfigurationError
 from receiver.settings import Endpoint
@@ -25,7 +26,7 @@ def verify(connection: Connection, tables: Tables, endpoints: Iterable[Endpoint]
     known = {row.name: row for row in connection.execute(sa.select(tables.endpoints))}
     for endpoint in endpoints:
         row = known.get(endpoint.name)
-        if row is not None and (row.provider, row.account) != (endpoint.provider, endpoint.account):
+        if row is not None and not _is_same(row, endpoint):
             raise ConfigurationError(
                 f"endpoints.{endpoint.name}: this store knows the endpoint with another provider or account. Both are "
                 "part of each fax's identity: after a change, the same fax would be announced again under a new id. "
@@ -42,6 +43,16 @@ def remember(connection: Connection, tables: Tables, endpoints: Iterable[Endpoin
         values = {"name": endpoint.name, "provider": endpoint.provider, "account": endpoint.account}
         connection.execute(insert_or_keep(tables.endpoints, dialect).values(values))
     verify(connection, tables, endpoints, salt)
+    table = tables.endpoints
+    for endpoint in endpoints:
+        if endpoint.account is not None:
+            named = table.c.name == endpoint.name, table.c.account.is_(None)
+            connection.execute(table.update().where(*named).values(account=endpoint.account))
+
+
+def _is_same(known: Row[Any], endpoint: Endpoint) -> bool:
+    """An account that was left to the payloads may be written out later: every fax had it from its payload."""
+    return known.provider == endpoint.provider and known.account in (None, endpoint.account)
 
 
 def _mark(salt: str | None) -> str:

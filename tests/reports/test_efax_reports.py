@@ -339,11 +339,9 @@ def error(message, level="User", root="OutboundResponse"):
         "<OutboundStatusResponse><Transmission><Recipients/></Transmission></OutboundStatusResponse>",
     ],
 )
-def test_a_job_that_is_unknown_is_a_finding_and_the_others_are_read(client, body):
+def test_a_job_that_is_unknown_stays_missing_and_the_others_are_read(client, body):
     with answering(body, sample("poll_outbound_status_success.xml")) as (url, _):
-        unknown, known = STATUS.fetch(ask(url, ["1", "12345678"]), client)
-    assert [(finding.kind, finding.subject) for finding in unknown.findings] == [("unreadable", "job 1")]
-    assert "DOCID" in unknown.findings[0].detail["expected"]
+        (known,) = STATUS.fetch(ask(url, ["1", "12345678"]), client)
     assert len(known.rows) == 1
 
 
@@ -624,7 +622,7 @@ def test_a_lost_callback_is_made_good_and_its_late_arrival_is_nothing_new(tmp_pa
     assert (summary.rows, summary.filled, summary.by_callback, summary.contradicting) == (2, 1, 1, 0)
     assert (summary.trouble, summary.unreadable, summary.missing) == ([], 0, 1)
     assert summary.tallies >= 2  # counts of yesterday; those of numbers too, unless the clocks have just changed
-    assert {kind: count for kind, (count, _) in open_kinds.items()} == {"missing": 1, "unreadable": 1}  # job 12
+    assert {kind: count for kind, (count, _) in open_kinds.items()} == {"missing": 1}  # job 12
     completed = [event for event in found if event["type"].startswith("fax.completed")]
     assert {event["fax_id"] for event in completed} == {one.fax_id for one in expected[:2]}
     assert len(completed) == 2

@@ -91,6 +91,14 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path, store_url, provide
         assert it.reconcile().filled == 8
 
 
+def test_a_dry_run_counts_what_would_be_a_new_discrepancy(tmp_path, sqlite_url):
+    with pulled(tmp_path, sqlite_url, "faxage") as it:
+        it.expect(faxes_of("faxage", 2))
+        assert it.reconcile(dry_run=True).discrepancies == 2
+        assert it.reconcile().discrepancies == 2
+        assert it.reconcile(dry_run=True).discrepancies == 0
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_trouble_of_the_provider_is_said_and_over_with_the_next_run(tmp_path, sqlite_url, provider, monkeypatch):
     monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)

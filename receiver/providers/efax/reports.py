@@ -21,7 +21,6 @@ from receiver.providers._client import Client, Reply
 from receiver.providers._contract import (
     AggregateReport,
     Ask,
-    Finding,
     Option,
     Page,
     RecordReport,
@@ -42,13 +41,12 @@ _ROWS_OF_A_PAGE = 500
 
 _STATUSES = "OutboundStatusResponse"
 _ACCEPTED = "1"  # StatusCode; 2 is an error
-_KNOWN = "a job that eFax knows; register jobs with the DOCID eFax gave them"
 _OF_THE_LOGIN = re.compile(r"pass ?word|user ?name|log[io]n|account|access|authenti|authori|credential", re.IGNORECASE)
 
 
 def fetch_statuses(ask: Ask, client: Client) -> Iterator[Page]:
     """
-    The recipients of each overdue job, one request a job; a finding for a job that eFax does not know.
+    The recipients of each overdue job, one request a job; none of a job that eFax does not know, which stays missing.
 
     One answer of no use must not keep the jobs behind it waiting for ever: the first such trouble is raised when all
     jobs have been asked for. A refused login is raised at once, or it would be tried for every job.
@@ -63,8 +61,6 @@ def fetch_statuses(ask: Ask, client: Client) -> Iterator[Page]:
                 raise
             troubles.append(trouble)
             continue
-        if not recipients:
-            yield Page((), findings=[Finding("unreadable", f"job {job_id}", {"expected": _KNOWN})])
         for start in range(0, len(recipients), _ROWS_OF_A_PAGE):
             yield Page(recipients[start : start + _ROWS_OF_A_PAGE])
     if troubles:
