@@ -21,6 +21,8 @@ def replay(runtime: Runtime, receipt_id: str, as_endpoint: str | None = None) ->
         receipt = browsing.receipt(connection, runtime.store.tables, receipt_id)
         if receipt is None:
             raise StoreError(f"there is no receipt {receipt_id}")
+        if "report" in receipt.detail:
+            raise StoreError(f"receipt {receipt_id} is of a report, which is not kept; run faxhook reconcile --since")
         if receipt.body is None:
             raise StoreError(f"the body of receipt {receipt_id} has been purged; it cannot be replayed")
         endpoint = _endpoint(runtime, as_endpoint or receipt.endpoint, receipt.provider)

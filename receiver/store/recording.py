@@ -67,7 +67,7 @@ class Submission:
 
     refused: the code of the refusal, for a receipt that is ``rejected``. invalid: recipients that could not be used;
     their fields are in ``detail``. replay: the receipt is there already and gets a new state, unless it is accepted.
-    position: of a report, which leaves a receipt only where it says something new or cannot be used.
+    position: of a report, which leaves a receipt only where it says something new.
     """
 
     receipt: str
@@ -318,7 +318,7 @@ class _Work:
         ids = dict.fromkeys(str(announcement.fax_id) for announcement in submission.announcements)
         recorded.events = [self.faxes[fax_id].event_id for fax_id in ids]
         recorded.state = _state(submission, recorded)
-        if not submission.is_report or submission.invalid or recorded.told:
+        if not submission.is_report or recorded.told:
             self._keep(submission, recorded.state)
         if submission.position is not None:
             self._move(submission.position, submission.received_at_ms)

@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from receiver import providers, reconcile
-from receiver.errors import ReportTrouble
+from receiver.errors import ReportTrouble, StoreError
 from receiver.providers import Page, RecordReport
 from receiver.providers._contract import Finding, Reports
 from receiver.reconcile import Choice
+from receiver.replay import replay
 from receiver.runtime import Account
 from receiver.settings import Reports as ReportSettings
 from receiver.stopping import Stop
@@ -174,6 +175,16 @@ def test_a_report_that_says_nothing_new_leaves_no_receipt(asked):
     with asked.stock.runtime.store.reading() as connection:
         states = [(one.state, json.loads(one.detail)) for one in connection.execute(table.select())]
     assert states == [("accepted", {"report": "rows"})]
+
+
+def test_the_receipt_of_a_report_says_what_to_do_instead_of_a_replay(asked):
+    asked.pages = [Page([row(1)], "c1")]
+    asked.run()
+    runtime = asked.stock.runtime
+    with runtime.store.reading() as connection:
+        receipt = connection.execute(runtime.store.tables.receipts.select()).one()
+    with pytest.raises(StoreError, match="reconcile --since"):
+        replay(runtime, receipt.id)
 
 
 def test_a_signal_ends_it_after_the_page_in_hand(asked):
