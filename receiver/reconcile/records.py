@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from receiver.logs import error_class, log, place
 from receiver.providers import Finding, Page, RecordReport
 from receiver.reconcile.model import Place
 from receiver.reconcile.turn import FIRST_WINDOW, Turn
-from receiver.store import BUSY_SECONDS, jobs, new_id, now_ms
+from receiver.store import BUSY_SECONDS, CONFLICT, StoreUnavailable, jobs, new_id, now_ms
 from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
 from schemas.envelope import AMENDED
 from schemas.event import FaxCompleted
@@ -141,7 +142,8 @@ def _store(
             detail=detail,
             position=reached if is_last else None,
         )
-        _count(turn, _record(turn, submission))
+        for recorded in _record(turn, submission):
+            _count(turn, recorded)
 
 
 def _announcements(turn: Turn, entries: Sequence[FaxCompleted]) -> tuple[Announcement, ...]:
@@ -158,14 +160,27 @@ class _Rehearsed(Exception):  # noqa: N818 - a way out, and no error
     """The end of a transaction that was only tried."""
 
 
-def _record(turn: Turn, submission: Submission) -> Recorded:
-    if not turn.choice.dry_run:
-        return turn.runtime.writer.submit(submission)
+def _record(turn: Turn, submission: Submission) -> list[Recorded]:
+    if turn.choice.dry_run:
+        return _rehearse(turn, submission)
+    try:
+        return [turn.runtime.writer.submit(submission)]
+    except StoreUnavailable as trouble:
+        if trouble.error != CONFLICT or len(submission.announcements) < 2:
+            raise
+    # Somebody records some of the same new faxes, and goes on doing so while we try again: in halves we get by.
+    middle = len(submission.announcements) // 2
+    before, behind = submission.announcements[:middle], submission.announcements[middle:]
+    first = replace(submission, receipt=new_id(now_ms()), announcements=before, invalid=0, position=None)
+    return [*_record(turn, first), *_record(turn, replace(submission, announcements=behind))]
+
+
+def _rehearse(turn: Turn, submission: Submission) -> list[Recorded]:
     recorded: list[Recorded] = []
     with suppress(_Rehearsed), turn.store.recording(time.monotonic() + BUSY_SECONDS) as cursor:
         recorded = record(cursor, turn.store.engine.dialect, [submission])
         raise _Rehearsed  # and so it is rolled back
-    return recorded[0]
+    return recorded
 
 
 def _count(turn: Turn, recorded: Recorded) -> None:

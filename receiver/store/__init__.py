@@ -231,6 +231,9 @@ class StoreUnavailable(Unavailable):
         self.retryable = retryable
 
 
+CONFLICT = "Conflict"  # what a StoreUnavailable says when a transaction met another one each time it was tried
+
+
 class ConflictError(Exception):
     """Two writers met on a unique key: the same transaction, run again, finds what the other one wrote."""
 

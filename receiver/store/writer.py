@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass, field
 
 from receiver.errors import Unavailable
-from receiver.store import BUSY_SECONDS, ConflictError, Store, StoreUnavailable
+from receiver.store import BUSY_SECONDS, CONFLICT, ConflictError, Store, StoreUnavailable
 from receiver.store.recording import Recorded, Submission, record
 
 _TRIES = 3  # of one transaction that met another one
@@ -96,7 +96,7 @@ class Writer:
                 ticket.error = StoreUnavailable(kind)  # each its own: they are raised in several threads
         except Exception as error:  # noqa: BLE001 - told to whoever handed it over
             if len(group) == 1:
-                group[0].error = StoreUnavailable("Conflict") if isinstance(error, ConflictError) else error
+                group[0].error = StoreUnavailable(CONFLICT) if isinstance(error, ConflictError) else error
                 return
             # One member spoils the transaction; the others must not suffer for it.
             middle = len(group) // 2

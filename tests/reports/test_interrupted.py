@@ -58,6 +58,18 @@ def test_killed_at_any_point_and_run_again_nothing_is_lost_or_doubled(tmp_path, 
         assert (code, json.loads(out)[0]["filled"]) == (0, 0)
 
 
+def test_several_at_once_beside_callbacks_tell_each_fax_once(tmp_path, store_url):
+    with pulled(tmp_path, store_url, "openfax", *faxes_of("openfax", 900)) as it:
+        processes = [start(it) for _ in range(3)]
+        it.world.announce(it.url)
+        for process in processes:
+            with process:
+                _, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+        assert len(it.types()) == 900
+        assert all(types.count(COMPLETED) == 1 for types in it.types().values())
+
+
 def test_a_loop_that_a_provider_holds_up_ends_well_when_it_is_asked_to(tmp_path, sqlite_url):
     with pulled(tmp_path, sqlite_url, "faxage", *faxes_of("faxage", 3)) as it:
         it.world.hang(600)
