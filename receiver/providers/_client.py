@@ -39,10 +39,17 @@ class Reply:
     content_type: str = ""
 
     def json(self, provider: str) -> Any:
-        """The body as JSON, numbers with a point as exact decimals. ReportTrouble where it is none."""
+        """
+        The body as JSON, numbers with a point as exact decimals; names that are not in UTF-8 are taken for Western.
+
+        ReportTrouble where it is none.
+        """
         try:
-            return json.loads(self.body, parse_float=Decimal)
-        except (ValueError, RecursionError):
+            try:
+                return json.loads(self.body, parse_float=Decimal)
+            except UnicodeDecodeError:
+                return json.loads(self.body.decode("windows-1252", "replace"), parse_float=Decimal)
+        except (ValueError, ArithmeticError, RecursionError):  # Decimal has an opinion on 1e99999999999999999999
             raise ReportTrouble("unreadable", f"{provider} answered something that is not JSON") from None
 
 
@@ -58,7 +65,9 @@ class Client:
         self.requests = 0
         self._budget = budget
         self._wait = wait
-        self._http = httpx.Client(verify=_tls(), timeout=_TIMEOUT, follow_redirects=False, trust_env=True)
+        # What goes without TLS goes to this machine only, and to no proxy.
+        direct = {"http://": None}
+        self._http = httpx.Client(verify=_tls(), timeout=_TIMEOUT, follow_redirects=False, mounts=direct)
 
     def close(self) -> None:
         self._http.close()
@@ -86,7 +95,10 @@ class Client:
             for part in self._parts(answer, deadline):
                 body += part
                 if len(body) > LONGEST:
-                    raise ReportTrouble("unreadable", f"{self.provider}'s answer is longer than {LONGEST >> 20} MiB")
+                    raise ReportTrouble(
+                        "unreadable",
+                        f"{self.provider}'s answer is longer than {LONGEST >> 20} MiB, and not read; tell the project",
+                    )
             return Reply(answer.status_code, bytes(body), answer.headers.get("content-type", ""))
 
     def lines(self, url: str, **sent: Any) -> Iterator[bytes]:
@@ -136,11 +148,14 @@ class Client:
                 raise ReportTrouble("budget", detail)
             self.requests += 1
             asked_for = 0.0
-            request = self._http.build_request(method, url, **content)
             try:
+                request = self._http.build_request(method, url, **content)
                 answer = self._http.send(request, auth=auth and httpx.BasicAuth(*auth), stream=True)
             except httpx.TimeoutException:
                 trouble = ReportTrouble("timeout", f"{self.provider} did not answer in time; the next run tries again")
+            except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError):
+                detail = f"{self.provider} cannot be asked so; look for odd characters in the endpoint's reports"
+                raise ReportTrouble("refused", detail) from None
             except httpx.HTTPError as error:
                 detail = f"{self.provider} cannot be reached ({type(error).__name__}); check the network and the url"
                 trouble = ReportTrouble("unreachable", detail)
@@ -183,7 +198,7 @@ def _retry_after(text: str) -> float:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0
 
 

@@ -203,9 +203,11 @@ def _lines(ask: Ask, client: Client, option: str, fields: Mapping[str, Any]) -> 
         detail = f"the {option} of the endpoint's reports is FAXAGE's debugging page, which sends the password back"
         raise ReportTrouble("refused", f"{detail}; use the one without -debug")
     login = {name: ask.options[name] for name in ("company", "password")} | {"username": ask.options["user"]}
+    is_empty = True
     for line in client.lines(url, data={**login, **fields}):
         if not line.strip():
             continue
+        is_empty = False
         record = text(line).removeprefix("\ufeff")
         if error := _ERROR.match(record):
             code = error[1].upper()
@@ -214,6 +216,8 @@ def _lines(ask: Ask, client: Client, option: str, fields: Mapping[str, Any]) -> 
             unknown = ("unreadable", f"FAXAGE answered {code}, which it documents for nothing asked here; ask FAXAGE")
             raise ReportTrouble(*_TROUBLE.get(code, unknown))
         yield record
+    if is_empty and option == "url":  # where there is no job it says so
+        raise ReportTrouble("unreadable", "FAXAGE answered nothing at all; the next run asks again")
 
 
 # nuid with nuidshow=1 only; then calldate, direction, src, dst, duration.

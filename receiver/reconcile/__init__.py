@@ -12,15 +12,15 @@ from functools import partial
 from typing import Any
 
 from receiver.errors import ReportTrouble, Unavailable
-from receiver.logs import log
+from receiver.logs import error_class, log, place
 from receiver.providers import Client
 from receiver.reconcile.counts import compare, read_credit
 from receiver.reconcile.model import Choice, Summary
-from receiver.reconcile.records import read_records
+from receiver.reconcile.records import note_asked, read_records
 from receiver.reconcile.silence import watch
 from receiver.reconcile.turn import Told, Turn
 from receiver.runtime import Account, Runtime
-from receiver.stopping import Stop
+from receiver.stopping import Interrupted, Stop
 
 __all__ = ["Choice", "Summary", "chosen", "follow", "reconcile", "watch"]
 
@@ -54,7 +54,10 @@ def reconcile(
     client = Client(account.provider.title, account.reports.requests, stop.wait)
     turn = Turn(runtime, account, account.reports.options, choice, stop, client, told)
     try:
-        for report in sorted(reports.records, key=lambda report: not report.of_jobs):
+        for report in (report for report in reports.records if report.of_jobs):
+            _attempt(turn, report.name, partial(read_records, turn, report))
+        note_asked(turn)
+        for report in (report for report in reports.records if not report.of_jobs):
             _attempt(turn, report.name, partial(read_records, turn, report))
         turn.records_are_read()
         if reports.credit is not None and choice.is_routine:
@@ -88,6 +91,13 @@ def _attempt(turn: Turn, report: str, work: Callable[[], None]) -> None:
             return
         summary.trouble.append(f"{report}: {trouble.detail}")
         log.warning("report_failed", **who, reason=trouble.kind)
+        return
+    except (Unavailable, Interrupted):
+        raise
+    except Exception as error:  # noqa: BLE001 - our bug: the other reports and accounts are read all the same
+        where = place(error.__traceback__)
+        summary.trouble.append(f"{report}: faxhook failed on it ({error_class(error)}, {where}); tell the project")
+        log.error("report_failed", **who, reason="internal_error", error=error_class(error), where=where)
         return
     log.info(
         "report_read",

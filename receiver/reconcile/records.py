@@ -1,7 +1,7 @@
 """Record reports: each row goes the way of a callback's data, from its schema to the store."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -40,7 +40,7 @@ def read_records(turn: Turn, report: RecordReport) -> None:
     ask = turn.ask(max(begin, turn.oldest + distance), end, cursor=start.cursor, jobs=overdue)
     keeps_place = turn.choice.is_routine and not report.of_jobs
     cursor, is_whole, rows = start.cursor, True, 0
-    for page in report.fetch(ask, turn.client):
+    for page in _noting(turn, report.fetch(ask, turn.client), overdue):
         entries, invalid, failed = _read(turn, report, page)
         is_whole = is_whole and not failed
         cursor = page.cursor or cursor
@@ -55,9 +55,28 @@ def read_records(turn: Turn, report: RecordReport) -> None:
             raise ReportTrouble("interrupted", "stopped; the next run goes on")
     if keeps_place and is_whole:
         turn.move(report.name, Place(end, cursor).text())
-    if report.of_jobs and not turn.choice.dry_run:
+
+
+def _noting(turn: Turn, pages: Iterator[Page], overdue: Sequence[str]) -> Iterator[Page]:
+    """
+    The pages; and at their end, that these jobs were asked for.
+
+    So they were where an answer cannot be used: the others must not wait for that one to be better.
+    """
+    try:
+        yield from pages
+    except ReportTrouble as trouble:
+        if trouble.kind in ("unreadable", "failed"):
+            turn.asked.update(overdue)
+        raise
+    turn.asked.update(overdue)
+
+
+def note_asked(turn: Turn) -> None:
+    """When all reports of jobs were read, or the second of them would find no job to ask for."""
+    if turn.asked and not turn.choice.dry_run:
         with turn.store.writing() as connection:
-            jobs.note_asked(connection, turn.store.tables, turn.provider, turn.name, overdue, now_ms())
+            jobs.note_asked(connection, turn.store.tables, turn.provider, turn.name, sorted(turn.asked), now_ms())
 
 
 def _overdue(turn: Turn) -> list[str]:

@@ -42,6 +42,7 @@ class Turn:
         self.now = datetime.now(UTC)
         self.oldest = self.now - runtime.settings.retention.ids  # what is older would be told again as something new
         self.summary = Summary(account.endpoint, self.provider)
+        self.asked: set[str] = set()  # ids of overdue jobs
         self.rehearsed: set[UUID] = set()  # faxes that a dry run would have told
         self._options = options
         self._found: list[Discrepancy] = []

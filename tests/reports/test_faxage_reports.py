@@ -28,6 +28,9 @@ def world(*faxes):
     return World("faxage", "acme", *faxes, timezone=ask("faxage", "").zone)
 
 
+NO_JOBS = b"ERR06: No jobs to display or job id specified not found"
+
+
 def answering(*bodies):
     """A FAXAGE that gives these bodies in turn, the last one again and again; what it was asked."""
     app, asked = Flask("faxage"), []
@@ -135,8 +138,10 @@ def test_an_odd_record_alone_on_its_page_is_no_trouble_after_good_ones():
     assert [len(page.rows) for page in pages] == [500, 1]
 
 
-def test_an_empty_answer_is_no_record():
-    assert answered(b"")[0] == answered(b"\r\n")[0] == []
+@pytest.mark.parametrize("body", [b"", b"\r\n"])
+def test_an_empty_answer_is_none_as_faxage_says_when_there_is_no_job(body):
+    with pytest.raises(ReportTrouble, match="nothing at all"):
+        answered(body)
 
 
 # --- errors --------------------------------------------------------------------------------------------------------
@@ -194,7 +199,7 @@ def test_the_debugging_page_is_never_asked(option):
 
 
 def test_a_window_is_asked_in_the_endpoints_zone_with_an_hour_more_on_both_sides_and_always_the_same_columns():
-    _, asked = answered(b"")
+    _, asked = answered(NO_JOBS)
     assert asked == [
         {
             "page": "httpsfax.php",
@@ -220,10 +225,10 @@ def test_a_fax_that_ends_within_a_day_is_in_a_window_after_its_end():
 
 
 def test_jobs_are_asked_by_the_hundred_and_no_jobs_are_not_asked():
-    pages, asked = answered(b"", called="status-of-jobs", jobs=[str(job) for job in range(101)])
+    pages, asked = answered(NO_JOBS, called="status-of-jobs", jobs=[str(job) for job in range(101)])
     assert [len(one["jobids[]"]) for one in asked[:2]] == [100, 1]
     assert "begin" not in asked[0]
-    assert answered(b"", called="status-of-jobs") == ([], [])
+    assert answered(NO_JOBS, called="status-of-jobs") == ([], [])
     assert pages == []
 
 

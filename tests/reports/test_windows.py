@@ -15,7 +15,8 @@ from receiver.replay import replay
 from receiver.runtime import Account
 from receiver.settings import Reports as ReportSettings
 from receiver.stopping import Stop
-from receiver.store import cursors, discrepancies, now_ms
+from receiver.store import cursors, discrepancies, jobs, now_ms
+from receiver.store.jobs import ExpectedFax
 
 FAXAGE = providers.load()["faxage"]
 HOUR = timedelta(hours=1)
@@ -41,13 +42,14 @@ class Asked:
     asks: list[object] = field(default_factory=list)
     trouble_after: int | None = None
     normalise: object = FAXAGE.push.normalise
-    of_jobs: bool = False
+    reports_of_jobs: int = 0
+    kind: str = "failed"
 
     def fetch(self, ask, _client):
         self.asks.append(ask)
         for number, page in enumerate(self.pages):
             if number == self.trouble_after:
-                raise ReportTrouble("failed", "the provider failed")
+                raise ReportTrouble(self.kind, "the provider failed")
             yield page
 
     def run(self, stop=None, **choice):
@@ -57,13 +59,13 @@ class Asked:
             schema=FAXAGE.push.schema,
             normalise=self.normalise,
             codes=FAXAGE.codes,
-            of_jobs=self.of_jobs,
+            of_jobs=self.reports_of_jobs > 0,
             overlap=6 * HOUR,
         )
         source = replace(self.stock.runtime.endpoints["faxage"].source, timezone=None)
         account = Account(
             endpoint="faxage",
-            provider=replace(FAXAGE, reports=Reports(options=(), records=(report,))),
+            provider=replace(FAXAGE, reports=Reports(options=(), records=(report,) * max(1, self.reports_of_jobs))),
             source=source,
             reports=ReportSettings(every=HOUR, requests=10, options={}),
             job_keys=(),
@@ -175,6 +177,45 @@ def test_a_report_that_says_nothing_new_leaves_no_receipt(asked):
     with asked.stock.runtime.store.reading() as connection:
         states = [(one.state, json.loads(one.detail)) for one in connection.execute(table.select())]
     assert states == [("accepted", {"report": "rows"})]
+
+
+def expect(asked, *job_ids):
+    store = asked.stock.runtime.store
+    known = {"provider": "faxage", "account": "acme", "endpoint": "faxage", "facts": {}, "due_at_ms": 1}
+    with store.writing() as connection:
+        jobs.register(connection, store.tables, [ExpectedFax(fax_id=one, job_id=one, **known) for one in job_ids], 1)
+
+
+def test_every_report_of_jobs_is_asked_for_what_the_one_before_did_not_know(asked):
+    expect(asked, "1", "2")
+    asked.reports_of_jobs = 2
+    asked.run()
+    assert [sorted(ask.jobs) for ask in asked.asks] == [["1", "2"], ["1", "2"]]
+    asked.run()
+    assert len(asked.asks) == 2  # and then they rest
+
+
+@pytest.mark.parametrize(("kind", "rests"), [("unreadable", True), ("failed", True), ("refused", False)])
+def test_jobs_whose_answer_cannot_be_used_let_the_others_go_first(asked, kind, rests):
+    expect(asked, "1")
+    asked.reports_of_jobs = 1
+    asked.pages, asked.trouble_after, asked.kind = [Page([])], 0, kind
+    asked.run()
+    asked.run()
+    assert len(asked.asks) == (1 if rests else 2)
+
+
+def test_a_failure_of_ours_is_said_and_no_reason_to_stop(asked, capfd):
+    def fetch():
+        yield Page([row(1)], "c1")
+        raise RuntimeError("2085550139")
+
+    asked.fetch = lambda _ask, _client: fetch()
+    summary = asked.run()
+    assert summary.filled == 1
+    assert "faxhook failed on it (RuntimeError" in summary.trouble[0]
+    assert "2085550139" not in summary.trouble[0] + "".join(capfd.readouterr())
+    assert asked.place() == {"until": None, "cursor": "c1"}
 
 
 def test_the_receipt_of_a_report_says_what_to_do_instead_of_a_replay(asked):

@@ -41,7 +41,7 @@ _ROWS_OF_A_PAGE = 500
 
 _STATUSES = "OutboundStatusResponse"
 _ACCEPTED = "1"  # StatusCode; 2 is an error
-_OF_THE_LOGIN = re.compile(r"pass ?word|user ?name|log[io]n|account|access|authenti|authori|credential", re.IGNORECASE)
+_OF_THE_LOGIN = re.compile(r"pass ?word|user ?name|log[io]n|authenti|authori[sz]|credential", re.IGNORECASE)
 
 
 def fetch_statuses(ask: Ask, client: Client) -> Iterator[Page]:
@@ -49,15 +49,14 @@ def fetch_statuses(ask: Ask, client: Client) -> Iterator[Page]:
     The recipients of each overdue job, one request a job; none of a job that eFax does not know, which stays missing.
 
     One answer of no use must not keep the jobs behind it waiting for ever: the first such trouble is raised when all
-    jobs have been asked for. A refused login is raised at once, or it would be tried for every job.
+    jobs have been asked for. Any other is raised at once, or it would be met at every job.
     """
     troubles: list[ReportTrouble] = []
     for job_id in ask.jobs:
-        reply = client.post(ask.options["url"], data=_question(ask, job_id))
         try:
-            recipients = _recipients(client, reply)
+            recipients = _recipients(client, client.post(ask.options["url"], data=_question(ask, job_id)))
         except ReportTrouble as trouble:
-            if trouble.kind == "refused":
+            if trouble.kind not in ("unreadable", "failed"):
                 raise
             troubles.append(trouble)
             continue
