@@ -194,7 +194,7 @@ def _reports(endpoint: configuration.Endpoint, provider: Provider, settings: Set
             expected = "an https:// URL (http:// only to loopback), without user and password"
             raise _wrong(settings, endpoint, f"reports.{option.name}", expected)
         if option.is_amount and value and not _AMOUNT.fullmatch(value):
-            raise _wrong(settings, endpoint, f"reports.{option.name}", "a number such as 50 or 49.90")
+            raise _wrong(settings, endpoint, f"reports.{option.name}", 'a number such as "50" or "49.90"')
     complete = {name: given.options.get(name, option.default or "") for name, option in options.items()}
     return replace(given, options=complete)
 

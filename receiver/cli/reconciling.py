@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ def reconcile(
         raise click.UsageError("--since must be before --until")
     if loop and (dry_run or is_json or not choice.is_routine):
         raise click.UsageError("--loop goes on from the last run; leave out --since, --until, --dry-run and --json")
-    with opening.open_runtime(config) as runtime, on_signals() as stop:
+    if since is not None and since >= datetime.now(UTC):
+        raise click.UsageError("--since must be in the past")
+    with on_signals() as stop, opening.open_runtime(config) as runtime:
         accounts = _accounts(runtime, endpoints)
         try:
             with stop.interrupting(_GRACE_SECONDS):
@@ -164,11 +166,12 @@ def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) ->
     with opening.open_store(config) as store, store.reading() as connection:
         most = printing.limit(limit, is_json=is_json)
         rows = found.listing(connection, store.tables, limit=most, now_ms=now_ms(), closed=every)
+        is_open = bool(found.open_by_kind(connection, store.tables))
     if not is_json:
         rows = [{**row, "detail": json.dumps(row["detail"], ensure_ascii=False)} for row in rows]
     columns = ("id", "kind", "endpoint", "subject", "detail", "found_at", "seen_at", "closed_at", "age_seconds")
     printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "detail"))
-    if any(row["closed_at"] is None for row in rows):
+    if is_open:
         raise SystemExit(1)
 
 

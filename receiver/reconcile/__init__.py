@@ -24,6 +24,7 @@ from receiver.stopping import Interrupted, Stop
 
 __all__ = ["Choice", "Summary", "chosen", "follow", "reconcile", "watch"]
 
+_STORE_PAUSE_SECONDS = 10.0
 _MOST_DOUBLINGS = 4  # of the pause after trouble
 
 
@@ -62,7 +63,8 @@ def reconcile(
         turn.records_are_read()
         if reports.credit is not None and choice.is_routine:
             _attempt(turn, "credit", partial(read_credit, turn, reports.credit))
-        for aggregate in reports.aggregates:
+        # What a dry run has only rehearsed is not among ours, so that no count would be the same.
+        for aggregate in () if choice.dry_run else reports.aggregates:
             _attempt(turn, aggregate.name, partial(compare, turn, aggregate))
         if not stop.asked:
             turn.find_missing()
@@ -126,13 +128,13 @@ def follow(runtime: Runtime, choice: Choice, stop: Stop, done: Callable[[Summary
             assert account.reports is not None
             try:
                 summary = reconcile(runtime, account, choice, stop)
+                done(summary)
                 watch(runtime)
             except Unavailable as error:
                 log.error("store_unavailable", error=getattr(error, "error", error.code))
-                failures[name] += 1
-            else:
-                failures[name] = failures[name] + 1 if summary.trouble else 0
-                done(summary)
+                due[name] = time.monotonic() + _STORE_PAUSE_SECONDS
+                continue
+            failures[name] = failures[name] + 1 if summary.trouble else 0
             pause = account.reports.every.total_seconds() * 2 ** min(failures[name], _MOST_DOUBLINGS)
             due[name] = time.monotonic() + pause
         stop.wait(max(0.0, min(due.values()) - time.monotonic()))

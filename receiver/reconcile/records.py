@@ -13,6 +13,7 @@ from receiver.logs import error_class, log, place
 from receiver.providers import Finding, Page, RecordReport
 from receiver.reconcile.model import Place
 from receiver.reconcile.turn import FIRST_WINDOW, Turn
+from receiver.stopping import Interrupted
 from receiver.store import BUSY_SECONDS, CONFLICT, StoreUnavailable, jobs, new_id, now_ms
 from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
 from schemas.envelope import AMENDED
@@ -31,14 +32,18 @@ def read_records(turn: Turn, report: RecordReport) -> None:
     overdue = _overdue(turn) if report.of_jobs else []
     if report.of_jobs and not overdue:
         return
-    start = Place(None, None) if report.of_jobs else turn.place(report.name)
+    keeps_place = turn.choice.is_routine and not report.of_jobs
+    start = turn.place(report.name) if keeps_place else Place(None, None)
     begin = turn.choice.since or (start.until - report.overlap if start.until else turn.now - FIRST_WINDOW)
+    if keeps_place and start.until is None:
+        # So that a first run which fails, and is mended days later, leaves no gap.
+        start = Place(begin + report.overlap, start.cursor)
+        turn.move(report.name, start.text())
     end = min(turn.choice.until or turn.now, turn.now)
     # An event from before the oldest would be told again as something new. Some distance from it, as reports by date
     # are asked for whole days, and their rows may have no time to tell.
     distance = min(_DAYS_AROUND, (turn.now - turn.oldest) / 2)
     ask = turn.ask(max(begin, turn.oldest + distance), end, cursor=start.cursor, jobs=overdue)
-    keeps_place = turn.choice.is_routine and not report.of_jobs
     cursor, is_whole, rows = start.cursor, True, 0
     for page in _noting(turn, report.fetch(ask, turn.client), overdue):
         entries, invalid, failed = _read(turn, report, page)
@@ -98,6 +103,8 @@ def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[FaxComplet
             found = _events(turn, report, row)
         except Refusal as refusal:
             invalid[str(index)] = dict(refusal.fields)
+        except Interrupted:
+            raise
         except Exception as error:  # noqa: BLE001 - our bug: this row waits, and the others need not
             where = place(error.__traceback__)
             log.error("row_failed", endpoint=turn.account.endpoint, error=error_class(error), where=where)
@@ -209,8 +216,11 @@ def _count(turn: Turn, recorded: Recorded) -> None:
     summary.contradicting += recorded.conflicts
     for event in recorded.told:
         summary.amended += event.type == AMENDED and not event.conflict
-        if event.conflict:
-            turn.find(Finding("contradiction", event.fax_id, {"event": event.event_id, "outcome": event.outcome}))
+        if event.conflict:  # kept in the event's own transaction
+            summary.discrepancies += 1
+            log.warning(
+                "discrepancy_found", endpoint=summary.endpoint, provider=summary.provider, reason="contradiction"
+            )
     if recorded.flips:
         endpoint = turn.account.endpoint
         log.warning("outcome_flipped", receipt=recorded.receipt, endpoint=endpoint, count=recorded.flips)

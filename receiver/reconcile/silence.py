@@ -17,6 +17,7 @@ _WATCHED = timedelta(days=14)
 _FACTOR = 2  # times the longest pause there has been
 _SHORTEST_HOURS = 2
 _FEWEST_HOURS = 8  # with a callback, before a pause says anything
+_FIRST_WEEK_HOURS = 7 * 24  # nights and a weekend must have been seen
 
 
 def watch(runtime: Runtime) -> list[Discrepancy]:
@@ -37,10 +38,13 @@ def watch(runtime: Runtime) -> list[Discrepancy]:
             silent[name] = Discrepancy(*who, "silent", name, {"hours": hours})
     with store.writing() as connection:
         new = discrepancies.note(connection, store.tables, list(silent.values()), now)
-        for name in called.keys() & runtime.accounts.keys() - silent.keys():
-            account = runtime.accounts[name]
-            who = account.provider.name, account.source.account or "", "silent"
-            discrepancies.close(connection, store.tables, *who, name.__eq__, now_ms=now)
+        # Whoever has called since; not who was silent for so long that nothing is left to compare with.
+        since = discrepancies.open_since(connection, store.tables, "silent")
+        for name in since.keys() & called.keys() & runtime.accounts.keys():
+            if (called[name][-1] + 1) * counting.HOUR_MS > since[name]:
+                account = runtime.accounts[name]
+                who = account.provider.name, account.source.account or "", "silent"
+                discrepancies.close(connection, store.tables, *who, name.__eq__, now_ms=now)
     for one in new:
         log.warning("discrepancy_found", endpoint=one.endpoint, provider=one.provider, reason=one.kind)
     return new
@@ -48,7 +52,7 @@ def watch(runtime: Runtime) -> list[Discrepancy]:
 
 def _silence(hours: Sequence[int], now: int) -> int | None:
     """For how many hours an endpoint has been silent, where that is longer than it ever was; else None."""
-    if len(hours) < _FEWEST_HOURS:
+    if len(hours) < _FEWEST_HOURS or now - hours[0] < _FIRST_WEEK_HOURS:
         return None
     longest = max(after - before for before, after in pairwise(hours))
     silence = now - hours[-1]

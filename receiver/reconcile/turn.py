@@ -14,6 +14,7 @@ from receiver.store import cursors, discrepancies, jobs, now_ms
 from receiver.store.discrepancies import Discrepancy
 
 FIRST_WINDOW = timedelta(hours=24)
+_AT_ONCE = 200  # discrepancies in one transaction: callbacks wait for it
 
 Told = Callable[[str, str, int], object]
 
@@ -80,16 +81,22 @@ class Turn:
         self._looked_at.append((kind, about))
 
     def records_are_read(self) -> None:
-        """What record reports find is over only where all of them were read to their end."""
-        if not self.summary.trouble and not self.summary.is_cut and self.choice.is_routine:
+        """
+        What record reports find is over only where all of them were read to their end.
+
+        But for unreadable rows: the next run may not read them again, and whose end they told is still unknown.
+        """
+        is_cut = self.summary.is_cut or self.stop.asked
+        if not self.summary.trouble and not is_cut and self.choice.is_routine:
             self.looked_at("full_list")
-            self.looked_at("unreadable")
             self.looked_at("tally", lambda subject: subject.startswith("job "))
 
     def find_missing(self) -> None:
         """The faxes that were registered, are overdue, and no report has told of."""
         with self.store.reading() as connection:
-            missing = jobs.missing(connection, self.store.tables, self.provider, self.name, now_ms())
+            missing = jobs.missing(
+                connection, self.store.tables, self.provider, self.name, now_ms(), but=set(map(str, self.rehearsed))
+            )
         self.summary.missing = sum(count for count, _ in missing.values())
         self.looked_at("missing")
         for job_id, (count, due_at_ms) in missing.items():
@@ -99,14 +106,20 @@ class Turn:
         """Keep what was found, with a line for what is new; close what was looked at and is so no more."""
         if self.choice.dry_run:
             with self.store.reading() as connection:
-                self.summary.discrepancies = discrepancies.would_be_new(connection, self.store.tables, self._found)
+                self.summary.discrepancies += discrepancies.would_be_new(connection, self.store.tables, self._found)
             return
+        for at in range(0, len(self._found), _AT_ONCE):
+            with self.store.writing() as connection:
+                new = discrepancies.note(connection, self.store.tables, self._found[at : at + _AT_ONCE], now_ms())
+            for one in new:
+                log.warning("discrepancy_found", endpoint=one.endpoint, provider=one.provider, reason=one.kind)
+            self.summary.discrepancies += len(new)
+        for kind, about in self._looked_at:
+            still = {one.subject for one in self._found if one.kind == kind}
+            while self._close(kind, about, still):
+                pass
+
+    def _close(self, kind: str, about: Callable[[str], bool], still: set[str]) -> int:
         with self.store.writing() as connection:
-            new = discrepancies.note(connection, self.store.tables, self._found, now_ms())
-            for kind, about in self._looked_at:
-                still = {one.subject for one in self._found if one.kind == kind}
-                who = (self.provider, self.name, kind)
-                discrepancies.close(connection, self.store.tables, *who, about, but=still, now_ms=now_ms())
-        for one in new:
-            log.warning("discrepancy_found", endpoint=one.endpoint, provider=one.provider, reason=one.kind)
-        self.summary.discrepancies = len(new)
+            who = (self.provider, self.name, kind)
+            return discrepancies.close(connection, self.store.tables, *who, about, but=still, now_ms=now_ms())

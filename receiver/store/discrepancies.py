@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver.store.browsing import iso
-from receiver.store.tables import Tables
+from receiver.store.tables import Tables, insert_or_keep
+
+_AT_ONCE = 500
 
 # Every kind, with what it says.
 KINDS = {
@@ -36,24 +38,26 @@ class Discrepancy:
 
 
 def note(connection: Connection, tables: Tables, found: Sequence[Discrepancy], now_ms: int) -> list[Discrepancy]:
-    """Keep what was found; those that are new, or open again, are returned."""
+    """Keep what was found; those that are new, or open again, are returned. Of some at once, each is told of one."""
     table = tables.discrepancies
-    new = []
-    for one in found:
-        key = _key(tables, one)
+    new = set()
+    for one in sorted(found, key=_named):  # in one order, so that two never wait for each other
         values = {"endpoint": one.endpoint, "detail": json.dumps(dict(one.detail)), "seen_at_ms": now_ms}
-        row = connection.execute(sa.select(table.c.seq, table.c.closed_at_ms).where(*key).with_for_update()).first()
-        if row is None:
-            named = {"provider": one.provider, "account": one.account, "kind": one.kind, "subject": one.subject}
-            connection.execute(table.insert().values(**named, **values, found_at_ms=now_ms))
-        elif row.closed_at_ms is not None:
-            again = {**values, "found_at_ms": now_ms, "closed_at_ms": None}
-            connection.execute(table.update().where(table.c.seq == row.seq).values(**again))
-        else:
-            connection.execute(table.update().where(table.c.seq == row.seq).values(**values))
+        named = {"provider": one.provider, "account": one.account, "kind": one.kind, "subject": one.subject}
+        first = insert_or_keep(table, connection.dialect.name).values(**named, **values, found_at_ms=now_ms)
+        if connection.execute(first.returning(table.c.seq)).first() is not None:
+            new.add(_named(one))
             continue
-        new.append(one)
-    return new
+        again = table.update().where(*_key(tables, one), table.c.closed_at_ms.is_not(None))
+        if connection.execute(again.values(**values, found_at_ms=now_ms, closed_at_ms=None)).rowcount:
+            new.add(_named(one))
+        else:
+            connection.execute(table.update().where(*_key(tables, one)).values(**values))
+    return [one for one in found if _named(one) in new]
+
+
+def _named(one: Discrepancy) -> tuple[str, str, str, str]:
+    return one.provider, one.account, one.kind, one.subject
 
 
 def close(
@@ -67,12 +71,16 @@ def close(
     but: Collection[str] = (),
     now_ms: int,
 ) -> int:
-    """Those of this kind and about such subjects are so no more, except those about ``but``; how many."""
+    """
+    Those of this kind and about such subjects are so no more, except those about ``but``; how many.
+
+    At most some hundred at once, as others wait: call it until it is 0.
+    """
     table = tables.discrepancies
     query = sa.select(table.c.seq, table.c.subject).where(
         table.c.provider == provider, table.c.account == account, table.c.kind == kind, table.c.closed_at_ms.is_(None)
     )
-    over = [seq for seq, subject in connection.execute(query) if subject not in but and about(subject)]
+    over = [seq for seq, subject in connection.execute(query) if subject not in but and about(subject)][:_AT_ONCE]
     if over:
         connection.execute(table.update().where(table.c.seq.in_(over)).values(closed_at_ms=now_ms))
     return len(over)
@@ -143,6 +151,13 @@ def open_by_kind(connection: Connection, tables: Tables) -> dict[str, tuple[int,
         .group_by(table.c.kind)
     )
     return {kind: (count, oldest) for kind, count, oldest in connection.execute(query)}
+
+
+def open_since(connection: Connection, tables: Tables, kind: str) -> dict[str, int]:
+    """The subjects of the open ones of a kind, and when each was found (milliseconds)."""
+    table = tables.discrepancies
+    query = sa.select(table.c.subject, table.c.found_at_ms).where(table.c.kind == kind, table.c.closed_at_ms.is_(None))
+    return {row.subject: row.found_at_ms for row in connection.execute(query)}
 
 
 def _key(tables: Tables, one: Discrepancy) -> tuple[sa.ColumnElement[bool], ...]:

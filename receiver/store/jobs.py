@@ -5,7 +5,7 @@ A row goes in the transaction that records its fax, so that what stands here is 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -113,16 +113,19 @@ def note_asked(
 
 
 def missing(
-    connection: Connection, tables: Tables, provider: str, account: str, now_ms: int
+    connection: Connection, tables: Tables, provider: str, account: str, now_ms: int, *, but: Collection[str] = ()
 ) -> dict[str, tuple[int, int]]:
-    """Job id -> how many of its faxes are overdue, and since when (milliseconds)."""
+    """Job id -> how many of its faxes are overdue, and since when (milliseconds). but: faxes that are not."""
     jobs = tables.jobs
-    query = (
-        sa.select(jobs.c.job_id, sa.func.count(), sa.func.min(jobs.c.due_at_ms))
-        .where(*_missing(tables, provider, account, now_ms))
-        .group_by(jobs.c.job_id)
+    query = sa.select(jobs.c.fax_id, jobs.c.job_id, jobs.c.due_at_ms).where(
+        *_missing(tables, provider, account, now_ms)
     )
-    return {job_id: (count, due) for job_id, count, due in connection.execute(query)}
+    found: dict[str, tuple[int, int]] = {}
+    for fax_id, job_id, due_at_ms in connection.execute(query):
+        if fax_id not in but:
+            count, earliest = found.get(job_id, (0, due_at_ms))
+            found[job_id] = count + 1, min(earliest, due_at_ms)
+    return found
 
 
 def listing(

@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from receiver import facts as fax_facts
@@ -179,6 +179,7 @@ class _Statements:
     jobs: str
     delete_jobs: str
     move_cursors: str
+    add_discrepancies: str
 
 
 @cache
@@ -236,6 +237,21 @@ def _statements(dialect: sa.Dialect) -> _Statements:
         jobs=sql(find(jobs.c.fax_id, jobs.c.facts)),
         delete_jobs=sql(jobs.delete().where(among(jobs.c.fax_id))),
         move_cursors=sql(insert_or_replace(cursors, dialect.name), *cursors.c.keys()),
+        add_discrepancies=sql(_open_again(tables.discrepancies, dialect.name), *_CONTRADICTION),
+    )
+
+
+_CONTRADICTION = ("provider", "account", "endpoint", "kind", "subject", "detail", "found_at_ms", "seen_at_ms")
+
+
+def _open_again(table: sa.Table, dialect: str) -> sa.Insert:
+    """An insert that opens again what was closed."""
+    insert = (sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)).inline()
+    found = sa.case((table.c.closed_at_ms.is_(None), table.c.found_at_ms), else_=insert.excluded.found_at_ms)
+    change = {name: insert.excluded[name] for name in ("endpoint", "detail", "seen_at_ms")}
+    return insert.on_conflict_do_update(
+        index_elements=["provider", "account", "kind", "subject"],
+        set_={**change, "found_at_ms": found, "closed_at_ms": sa.null()},
     )
 
 
@@ -253,6 +269,7 @@ class _Work:
         self.events: list[dict[str, Any]] = []
         self.payloads: list[dict[str, Any]] = []
         self.jobs: dict[str, dict[str, Any]] = {}  # fax_id -> what its sender knows of it
+        self.contradictions: list[dict[str, Any]] = []
         self.positions: dict[tuple[str, str, str], dict[str, Any]] = {}
 
     def load(self, fax_ids: list[str]) -> None:
@@ -432,6 +449,20 @@ class _Work:
         )
         reason = (fax.facts["failure"] or {}).get("reason", "")
         conflict = merged is not None and merged.conflict
+        if conflict:
+            # With the event, or an end in between would leave nobody to look at it.
+            self.contradictions.append(
+                {
+                    "provider": fax.provider,
+                    "account": fax.account,
+                    "endpoint": submission.endpoint,
+                    "kind": "contradiction",
+                    "subject": fax_id,
+                    "detail": _compact({"event": fax.event_id, "outcome": fax.outcome}),
+                    "found_at_ms": at,
+                    "seen_at_ms": at,
+                }
+            )
         recorded.told.append(Told(fax.event_id, fax_id, event_type, fax.outcome, reason, conflict))
 
     def _move(self, position: Position, at_ms: int) -> None:
@@ -489,6 +520,7 @@ class _Work:
             (statements.change_receipts, self.replayed),
             (statements.delete_jobs, [self._wanted(sorted(self.jobs))] if self.jobs else []),
             (statements.move_cursors, list(self.positions.values())),
+            (statements.add_discrepancies, self.contradictions),
         )
         with self._sent_together():
             for statement, rows in tables:

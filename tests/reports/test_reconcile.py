@@ -99,6 +99,13 @@ def test_a_dry_run_counts_what_would_be_a_new_discrepancy(tmp_path, sqlite_url):
         assert it.reconcile(dry_run=True).discrepancies == 0
 
 
+def test_a_dry_run_does_not_miss_what_it_would_have_told(tmp_path, sqlite_url):
+    with pulled(tmp_path, sqlite_url, "faxage", *faxes_of("faxage", 3)) as it:
+        it.expect(it.world.faxes())
+        dry = it.reconcile(dry_run=True)
+        assert (dry.filled, dry.missing, dry.is_good) == (3, 0, True)
+
+
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_trouble_of_the_provider_is_said_and_over_with_the_next_run(tmp_path, sqlite_url, provider, monkeypatch):
     monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)

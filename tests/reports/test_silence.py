@@ -18,7 +18,7 @@ def silent(stock):
 
 
 def test_a_silence_longer_than_ever_is_found_once_and_over_with_the_next_callback(anywhere, capfd):
-    call(anywhere, *range(30, 7, -1))
+    call(anywhere, *range(200, 7, -1))
     assert [one.endpoint for one in watch(anywhere.runtime)] == ["openfax"]
     assert watch(anywhere.runtime) == []  # nothing new
     assert silent(anywhere) == [("silent", "openfax")]
@@ -29,23 +29,39 @@ def test_a_silence_longer_than_ever_is_found_once_and_over_with_the_next_callbac
 
 
 def test_a_usual_pause_is_no_silence(anywhere):
-    nights = [day * 24 + hour for day in (3, 2, 1, 0) for hour in range(20, 9, -1)]  # 14 hours of rest each
+    nights = [day * 24 + hour for day in range(8, -1, -1) for hour in range(20, 9, -1)]  # 14 hours of rest each
     call(anywhere, *nights)
     watch(anywhere.runtime)
     assert silent(anywhere) == []
 
 
 def test_an_endpoint_with_few_callbacks_is_not_watched(anywhere):
-    call(anywhere, 40, 39, 38, 37)
+    call(anywhere, 240, 190, 189, 188)
     watch(anywhere.runtime)
     assert silent(anywhere) == []
 
 
 def test_what_comes_by_reports_is_no_callback(anywhere):
     """Receipts of reports have no body."""
-    call(anywhere, *range(30, 7, -1))
+    call(anywhere, *range(200, 7, -1))
     table = anywhere.runtime.store.tables.receipts
     with anywhere.runtime.store.writing() as connection:
         connection.execute(table.update().values(body_hash=None))
     watch(anywhere.runtime)
     assert silent(anywhere) == []
+
+
+def test_a_first_evening_and_a_first_weekend_are_no_silence(anywhere):
+    call(anywhere, *range(60, 30, -1))
+    watch(anywhere.runtime)
+    assert silent(anywhere) == []
+
+
+def test_a_silence_stays_one_when_the_time_before_it_is_out_of_sight(anywhere):
+    call(anywhere, *range(200, 7, -1))
+    watch(anywhere.runtime)
+    table = anywhere.runtime.store.tables.receipts
+    with anywhere.runtime.store.writing() as connection:
+        connection.execute(table.delete().where(table.c.received_at_ms > now_ms() - 180 * HOUR))
+    watch(anywhere.runtime)
+    assert silent(anywhere) == [("silent", "openfax")]
