@@ -110,6 +110,8 @@ def test_the_sample_of_one_report_is_its_job():
     single = (FIXTURES / "retarus/poll_rest_report_single.json").read_bytes()
     pages, asked = answered((200, single), called="report-of-jobs", jobs=["FJJ66GHGX105ZZBIELVCN1"])
     (found,) = entries("retarus", "report-of-jobs", pages)
+    (row,) = [row for row in manifest() if row["file"] == "poll_rest_report_single.json"]
+    assert found.outcome == row["expect_outcome"] == "delivered"
     assert (found.key, found.reference.billing_code) == (
         ("FJJ66GHGX105ZZBIELVCN1", "498912345678900", "0"),
         "2017-08-10T13:05:09Z_billingCode",
@@ -381,6 +383,56 @@ def test_a_report_that_was_not_read_to_its_last_recipient_stays():
     )
     assert len(rows(center.pages())) == 5
     assert center.deleted == ["good"]
+
+
+OTHERS = {
+    "pending": {"number": "+492", "status": "PENDING"},
+    "unusable": {"number": "+492"},
+    "too old": {"number": "+492", "status": "OK", "sentTs": "2020-01-01T00:00:00Z"},
+}
+
+
+def deletions(*reports, **changes):
+    """What is asked to be deleted of a list, request by request."""
+    options = {"delete": "true", "is_stored": True, "oldest": datetime(2026, 1, 1, tzinfo=UTC)} | changes
+    pages, asked = answered((200, {"reports": list(reports)}), (200, {"reports": []}), **options)
+    assert len(rows(pages)) == len(reports)
+    return [document["jobIds"] for method, _, document in asked if method == "POST"]
+
+
+@pytest.mark.parametrize("between", [0, 150])
+@pytest.mark.parametrize("is_first", [False, True])
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_job_that_is_twice_in_a_list_stays_if_one_of_its_reports_has_to(other, is_first, between):
+    whole = [one_report("A"), one_report("A", one_report()["recipientStatus"][0], OTHERS[other])]
+    first, last = reversed(whole) if is_first else whole
+    more = [one_report(f"FJ{at}") for at in range(between)]
+    deleted = [job for jobs in deletions(first, *more, last) for job in jobs]
+    assert deleted == [one["jobId"] for one in more]
+
+
+def test_a_job_that_is_twice_in_a_list_is_deleted_once_when_all_of_it_is_stored():
+    more = [one_report(f"FJ{at}") for at in range(99)]
+    assert deletions(one_report("A"), one_report("A")) == [["A"]]
+    assert deletions(one_report("A"), *more, one_report("A")) == [[one["jobId"] for one in more], ["A"]]
+
+
+@pytest.mark.parametrize("part", [slice(None), slice(1), slice(1, None)])
+def test_both_entries_of_the_sample_of_a_deletion_are_reports_that_are_gone(part):
+    reply = json.loads((FIXTURES / "retarus/poll_rest_bulk_delete_reply.json").read_text())
+    reports = [one_report(job["jobId"]) for job in reply["reports"]]
+    full = [*reports, *(one_report(f"FJ{at}") for at in range(1000 - len(reports)))]
+    pages, asked = answered(
+        (200, {"reports": full}),
+        (200, {"reports": reply["reports"][part]}),
+        *[(200, {"reports": []})] * 10,  # nine more deletions, and the list
+        delete="true",
+        is_stored=True,
+    )
+    # Something is gone, and so the list is asked for again.
+    assert [method for method, _, _ in asked] == ["GET", *["POST"] * 10, "GET"]
+    assert asked[1][2]["jobIds"][:2] == ["FJLI3102O5BEPYOTB5LPC9", "FJEXAMPLEGONE000000001"]
+    assert [finding for page in pages for finding in page.findings] == []
 
 
 def test_a_report_that_is_too_old_to_be_told_stays():

@@ -6,6 +6,7 @@ Sources: fax reports of the REST API (developers.retarus.com, docs.retarus.com),
 the SOAP API (docs.retarus.com), Retarus's own Java SDK.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -124,8 +125,9 @@ def fetch_list(ask: Ask, client: Client) -> Iterator[Page]:
     """
     The reports of finished jobs: at each data center the oldest thousand, since there is no other paging.
 
-    With the option ``delete`` those of a page are deleted once it is stored, and the list is asked for again until it
-    is short. Without, or where they cannot be deleted, a full list is a finding: newer ones are not in it.
+    With the option ``delete`` those of a page are deleted once it and all else of their jobs is stored, and the list is
+    asked for again until it is short. Without, or where they cannot be deleted, a full list is a finding: newer ones
+    are not in it.
     """
     if ask.options["delete"] not in ("true", "false"):
         raise ReportTrouble("refused", 'the delete of the endpoint\'s reports is neither "true" nor "false"')
@@ -138,12 +140,17 @@ def _list_at(ask: Ask, client: Client, center: _Center) -> Iterator[Page]:
     while True:
         reports = _listed(_rest(ask, client, center, "GET"))
         fresh = [report for report in reports if _job_id(report) not in seen]
+        unstored = Counter(map(_job_id, fresh))  # a job may be in the list more than once, and is deleted as a whole
+        needed: set[str | None] = set()
         gone = 0
         for page in _pages(fresh):
             yield Page([_row(report) for report in page])
             # Somebody asks for what follows: the page is stored.
             if deletes:
-                jobs = [job for report in page if (job := _job_id(report)) and _is_settled(report, ask)]
+                unstored.subtract(map(_job_id, page))
+                needed.update(_job_id(report) for report in page if not _is_settled(report, ask))
+                of_page = dict.fromkeys(job for report in page if (job := _job_id(report)))
+                jobs = [job for job in of_page if not unstored[job] and job not in needed]
                 gone += _delete(ask, client, center, jobs) if jobs else 0
         if len(reports) < _LONGEST_LIST:
             return
