@@ -190,7 +190,9 @@ def flat(error):
 
 
 def test_a_recipient_without_status_is_invalid_in_its_place_and_the_others_count():
-    found = events("retarus", job(recipient(status="PENDING"), {"number": "+491"}, recipient(), recipient(status="")))
+    found = events(
+        "retarus", job(recipient("+492", status="PENDING"), {"number": "+491"}, recipient(), recipient(status=""))
+    )
     assert found == [
         InvalidRow(1, {"status": "expected a status word"}),
         found[1],
@@ -259,9 +261,11 @@ def test_the_same_number_twice_is_told_apart_by_time_status_and_duration_never_b
     }
 
 
-def test_a_pending_recipient_keeps_its_rank():
-    first = events("retarus", job(recipient(status="PENDING"), recipient(sentTS="2026-07-01T10:00:00Z")))
-    assert keys(first) == [("J1", "4989123456", "0")]
+def test_recipients_of_the_same_number_have_no_rank_until_all_of_them_are_final():
+    final = recipient(sentTS="2026-07-01T10:00:00Z")
+    assert events("retarus", job(recipient(status="PENDING"), final)) == []
+    later = events("retarus", job(recipient(sentTS="2026-07-01T11:00:00Z"), final))
+    assert keys(later) == [("J1", "4989123456", "1"), ("J1", "4989123456", "0")]
 
 
 def test_two_thousand_recipients_are_read_in_linear_time():

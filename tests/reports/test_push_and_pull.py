@@ -1,14 +1,18 @@
 """Callbacks and reports of the same faxes, through the real store: one event a fax, whichever way it was heard of."""
 
+import json
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from flask import Flask
 from house import TOKEN, house
+from pulling import served
 from standins import faxage, retarus
-from standins.world import SentFax, World, standing
+from standins.world import Announcement, SentFax, World, standing
 
+from receiver.providers import RawCallback
 from receiver.reconcile import Choice, reconcile
 from receiver.stopping import Stop
 
@@ -73,10 +77,11 @@ def retarus_house(stack):
         stack.enter_context(standing(retarus.application(world, data_center=name, spelling=retarus.spaced, shuffle=7)))
         for name in ("de1", "de2")
     ]
-    bases = " ".join(f"{url}/rest/v1" for url in urls)
-    return (
-        world,
-        f"""
+    return world, retarus_endpoint(" ".join(f"{url}/rest/v1" for url in urls))
+
+
+def retarus_endpoint(bases):
+    return f"""
 provider = "retarus"
 account = "99999TE"
 
@@ -84,8 +89,7 @@ account = "99999TE"
 user = "exampleuser"
 password = "example-password"
 url = "{bases}"
-""",
-    )
+"""
 
 
 @pytest.mark.parametrize("made", [faxage_house, retarus_house])
@@ -113,3 +117,39 @@ def test_a_report_fills_what_callbacks_missed_and_nothing_else_is_told_again(mad
         again = reconcile(here.runtime, here.runtime.accounts["fax"], Choice(), Stop())
         assert (again.filled, again.trouble) == (0, [])
         assert [event["id"] for event in here.events()] == [event["id"] for event in told]
+
+
+@pytest.mark.parametrize("first", ["push", "report"])
+def test_a_number_that_is_twice_in_a_retarus_job_is_told_when_both_are_final_and_never_contradicted(
+    first, tmp_path, sqlite_url
+):
+    blocked = {"number": "+498912345678900", "status": "BLACKLIST", "sentTs": None}
+    pending = {"number": "+498912345678900", "status": "PENDING", "sentTs": None}
+    arrived = pending | {"status": "OK", "sentTs": f"{DONE:%Y-%m-%dT%H:%M:%SZ}"}
+    job = {"jobId": "FJ1", "recipientStatus": [blocked, pending], "pages": 1}
+    center = Flask("retarus")
+    center.add_url_rule("/99999TE/fax/reports", "list", lambda: {"reports": [job]})
+    center.add_url_rule("/99999TE/fax/reports/FJ1", "job", lambda: job)
+
+    with ExitStack() as stack:
+        endpoint = retarus_endpoint(stack.enter_context(served(center)))
+        here = stack.enter_context(house(tmp_path / "house", sqlite_url, CONFIGURATION + endpoint))
+        url = f"http://127.0.0.1:{here.port}/callbacks/fax/{TOKEN}"
+
+        def push():
+            world = World("retarus", "99999TE")
+            world.deliver(url, [Announcement((), RawCallback(json.dumps(job).encode(), "application/json"))])
+
+        def pull():
+            summary = reconcile(here.runtime, here.runtime.accounts["fax"], Choice(), Stop())
+            assert (summary.trouble, summary.unreadable, summary.amended, summary.contradicting) == ([], 0, 0, 0)
+
+        ways = [push, pull] if first == "push" else [pull, push]
+        for way in ways:
+            way()
+            assert here.events() == []
+        job["recipientStatus"] = [blocked, arrived]
+        for way in ways:
+            way()
+            outcomes = sorted(event["data"]["outcome"] for event in here.events())
+            assert outcomes == ["delivered", "failed"]

@@ -158,8 +158,9 @@ def test_the_order_of_recipients_is_no_part_of_their_identity(order):
     recipients = [
         {"number": number, "status": status, "sentTs": sent, "durationInSecs": 1}
         for number in ("+49 89 1234567-8900", "00498912345678900")
-        for status, sent in (("OK", "2026-07-15T16:01:30Z"), ("BUSY", "2026-07-15T16:01:30Z"), ("PENDING", None))
+        for status, sent in (("OK", "2026-07-15T16:01:30Z"), ("BUSY", "2026-07-15T16:01:30Z"))
     ]
+    recipients += [{"number": f"+49891234567890{at}", "status": "PENDING", "sentTs": None} for at in (1, 2)]
 
     def outcomes(rows):
         row = {"reports": [one_report("FJ1", *rows)]}
@@ -193,6 +194,37 @@ def test_a_recipient_that_waits_is_no_event_and_the_others_are():
     here = world(fax(), fax(status="", number="+498912345678901", completed_at=None))
     pages = pull("report-of-jobs", here, changes={"jobs": ["FJ1"]})
     assert [event.recipient.number for event in entries("retarus", "report-of-jobs", pages)] == ["+498912345678900"]
+
+
+BLOCKED = {"number": "+49 89 1234567-8900", "status": "BLACKLIST", "sentTs": None}
+WAITING = {"number": "00498912345678900", "status": "PENDING", "sentTs": None}
+ARRIVED = WAITING | {"status": "OK", "sentTs": "2026-07-15T16:01:30Z"}
+
+
+def by_both_ways(*recipients):
+    """What a job is told as, which must not depend on the way; invalid recipients apart."""
+    document = one_report("FJ1", *recipients)
+    ways = [
+        events("retarus", json.dumps(document).encode()),
+        entries("retarus", "reports", answered((200, {"reports": [document]}))[0]),
+        entries("retarus", "report-of-jobs", answered((200, document), called="report-of-jobs", jobs=["FJ1"])[0]),
+    ]
+    told, *others = [[(*one.key[1:], one.outcome) for one in way if isinstance(one, FaxCompleted)] for way in ways]
+    assert others == [told, told]
+    return told
+
+
+def test_recipients_of_the_same_number_are_told_when_all_of_them_are_final():
+    other, told = BLOCKED | {"number": "+498912345678901"}, ("498912345678901", "0", "failed")
+    for waiting in ([BLOCKED, WAITING], [WAITING, BLOCKED], [ARRIVED, WAITING, BLOCKED], [WAITING, WAITING]):
+        assert by_both_ways(*waiting, other) == [told]
+    number = "498912345678900"
+    assert by_both_ways(BLOCKED, ARRIVED, other) == [(number, "1", "failed"), (number, "0", "delivered"), told]
+
+
+def test_a_recipient_waits_neither_for_invalid_ones_nor_for_other_numbers():
+    invalid, other = {"number": BLOCKED["number"]}, WAITING | {"number": "+498912345678901"}
+    assert by_both_ways(BLOCKED, invalid, other) == [("498912345678900", "0", "failed")]
 
 
 # --- jobs ----------------------------------------------------------------------------------------------------------

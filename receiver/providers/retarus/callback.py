@@ -28,7 +28,17 @@ from receiver.providers._normalising import (
     table,
     utc,
 )
-from schemas.event import Confidence, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Reference, Retryable
+from schemas.event import (
+    Confidence,
+    FailureReason,
+    FaxCompleted,
+    Outcome,
+    Pages,
+    Recipient,
+    Reference,
+    Retryable,
+    Verdict,
+)
 from schemas.fields import InvalidRow
 
 # The official list cannot be read to its end, so unlisted codes must be expected. Retrying after NOFAX* is what
@@ -176,7 +186,8 @@ def normalise(push: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted 
     """
     One entry a recipient, in order, for all jobs of the push; a job that cannot be trusted is one InvalidRow.
 
-    An InvalidRow's index counts all entries of the push, pending recipients too.
+    No entry for a pending recipient, nor for those of the same number in its job: which occurrence they are is known
+    when all of them are final. An InvalidRow's index counts all entries of the push, these too.
     """
     entries: list[FaxCompleted | InvalidRow] = []
     index = 0
@@ -188,17 +199,16 @@ def normalise(push: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted 
         for row, occurrence in zip(job["recipients"], _occurrences(job["recipients"]), strict=True):
             if isinstance(row, InvalidRow):
                 entries.append(InvalidRow(index, row.expected))
-            elif event := _event(row, occurrence, job, source):
-                entries.append(event)
+            elif occurrence is not None and (verdict := CODES.verdict(row["status"])):
+                entries.append(_event(row, verdict, occurrence, job, source))
             index += 1
     return entries
 
 
-def _event(row: Mapping[str, Any], occurrence: int, job: Mapping[str, Any], source: Source) -> FaxCompleted | None:
+def _event(
+    row: Mapping[str, Any], verdict: Verdict, occurrence: int, job: Mapping[str, Any], source: Source
+) -> FaxCompleted:
     assert source.account is not None, "the settings require it"
-    verdict = CODES.verdict(row["status"])
-    if verdict is None:
-        return None
     number = row["number"] or row["number_dialed"]
     completed_at, time_quality = utc(row["sent_at"] or row["sent_at_rest"], source.timezone)
     delivered = verdict.outcome is Outcome.DELIVERED
@@ -230,23 +240,29 @@ def key(job_id: str, number: str | None, occurrence: int) -> tuple[str, ...] | N
     return (job_id, number_key(number), str(occurrence)) if number_key(number) else None
 
 
-def _occurrences(rows: Sequence[Mapping[str, Any] | InvalidRow]) -> Sequence[int]:
+def _occurrences(rows: Sequence[Mapping[str, Any] | InvalidRow]) -> Sequence[int | None]:
     """
-    For each row, which one it is among those of its job with the same number: 0, 1, ...
+    For each row, which one it is among those of its job with the same number: 0, 1, ...; None while that may change.
 
-    Ranked by what push and report both have (time, status, duration), never by position, so that a report in another
-    order gives the same ids. ``numId`` only settles what all of these leave equal.
+    It may as long as one of them is pending, which will have a time, and so a rank, of its own. Ranked by what push
+    and report both have (time, status, duration), never by position, so that a report in another order gives the same
+    ids. ``numId`` only settles what all of these leave equal.
     """
-    ranks = [0] * len(rows)
+    ranks: list[int | None] = [0] * len(rows)
     positions: defaultdict[str, list[int]] = defaultdict(list)
     for position, row in enumerate(rows):
         if not isinstance(row, InvalidRow):
             positions[_number_key(row)].append(position)
     for same in positions.values():
         if len(same) > 1:
+            is_final = all(_is_final(rows[position]) for position in same)
             for rank, position in enumerate(sorted(same, key=lambda position: _rank(rows[position]))):
-                ranks[position] = rank
+                ranks[position] = rank if is_final else None
     return ranks
+
+
+def _is_final(row: Any) -> bool:
+    return CODES.verdict(row["status"]) is not None
 
 
 def _rank(row: Any) -> tuple[Any, ...]:
