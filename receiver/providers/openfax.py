@@ -6,6 +6,7 @@ stay open, so query string, urlencoded and multipart are all read. Of the report
 Source: Openfax Cloud Fax API, apidocs.openfax.com.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -281,7 +282,7 @@ def _answer(ask: Ask, client: Client, page: str, sent: Mapping[str, str]) -> Any
 def _history_id(row: _Row) -> int | None:
     """None: unreadable, which the schema says of the row."""
     value = row.get("HistoryOutboundFaxID")
-    return int(value) if isinstance(value, int | str) and str(value).strip().isdecimal() else None
+    return int(value) if isinstance(value, int | str) and re.fullmatch(r"\s*[0-9]{1,18}\s*", str(value)) else None
 
 
 def _fax(row: _Row) -> str:

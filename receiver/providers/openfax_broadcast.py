@@ -236,7 +236,7 @@ class _Service:
                 elif name == _ROWS[operation]:
                     yield {etree.QName(child).localname: child.text for child in node}
                     node.clear()
-        except etree.XMLSyntaxError:
+        except (etree.XMLSyntaxError, ValueError):  # QName of a prefix that is not declared
             is_answer = False
         if not is_answer:
             detail = f"Openfax Broadcast answered {operation} with something else; check the url of its reports"

@@ -389,6 +389,7 @@ def test_a_wsdl_that_cannot_be_used_is_trouble_and_nothing_else_is_fetched(wsdl)
         "<getRealtimeResponse>",
         f"{DOCTYPE}<getRealtimeResponse>&e;</getRealtimeResponse>",
         "<getRecentHistoryResponse/>",
+        "<getRealtimeResponse><z:q/></getRealtimeResponse>",
     ],
 )
 def test_an_answer_of_another_form_is_trouble(body):

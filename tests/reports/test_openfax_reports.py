@@ -225,6 +225,13 @@ def test_a_fax_that_never_ends_holds_back_so_many_calls_and_no_more():
     assert pages[-1].cursor == "21000"
 
 
+@pytest.mark.parametrize("call_id", ["9" * 4400, "?", None])
+def test_an_id_that_cannot_be_read_stops_nothing(call_id):
+    pages, _ = answering([record(call_id), record(9, fax=2)], cursor="7")
+    (page,) = pages
+    assert [row["OutTransID"] for row in page.rows] == [779029, 2]
+
+
 def test_a_full_list_that_is_not_by_id_is_trouble():
     rows = [record(number, fax=number) for number in range(1000, 0, -1)]
     for full in (rows, [record("?", fax=number) for number in range(1000)]):
