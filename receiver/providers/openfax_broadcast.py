@@ -7,7 +7,7 @@ Documentation, support.openfax.com; result codes from openfax.com/reports.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from io import BytesIO
@@ -62,21 +62,40 @@ _Row = Mapping[str, str | None]
 class _Cursor:
     """
     since: jobs that ended before are not told, for so far back the first window has gone. done: those read in full, of
-    the 30 days that the history goes back.
+    the 30 days that the history goes back. asked: those of these days that were asked for and are not done, the last
+    one last.
     """
 
     since: datetime
     done: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, ask: Ask) -> "_Cursor":
         if ask.cursor is None:
             return cls(ask.begin)
         kept = json.loads(ask.cursor)
-        return cls(datetime.fromisoformat(kept["since"]), tuple(kept["done"]))
+        return cls(datetime.fromisoformat(kept["since"]), tuple(kept["done"]), tuple(kept.get("asked", ())))
 
     def text(self) -> str:
-        return json.dumps({"since": self.since.isoformat(), "done": self.done}, separators=(",", ":"))
+        kept = {"since": self.since.isoformat(), "done": self.done, "asked": self.asked}
+        return json.dumps(kept, separators=(",", ":"))
+
+    def listed(self, jobs: Collection[str]) -> "_Cursor":
+        """Without the jobs that the history has forgotten."""
+        done, asked = (tuple(job_id for job_id in kept if job_id in jobs) for kept in (self.done, self.asked))
+        return replace(self, done=done, asked=asked)
+
+    def in_turn(self, jobs: Collection[str]) -> list[str]:
+        """Those of these jobs that are not done: newest first the ones never asked for, then the longest not asked."""
+        never = sorted(set(jobs) - set(self.done) - set(self.asked), key=lambda one: (len(one), one), reverse=True)
+        return [*never, *(job_id for job_id in self.asked if job_id in jobs)]
+
+    def behind(self, job_id: str, *, is_done: bool) -> "_Cursor":
+        asked = tuple(one for one in self.asked if one != job_id)
+        if is_done:
+            return replace(self, done=(*self.done, job_id), asked=asked)
+        return replace(self, asked=(*asked, job_id))
 
 
 def fetch(ask: Ask, client: Client) -> Iterator[Page]:
@@ -85,26 +104,27 @@ def fetch(ask: Ask, client: Client) -> Iterator[Page]:
 
     A job that getRealtime shows as running is left for the next run, whatever the history says of it. One whose
     transmissions are not as many as the history counts is read again in every run, one request each, until they are or
-    the history forgets it; so is one with a transmission that cannot be read. Newer jobs come first, so that those do
-    not keep them waiting. Where one job cannot be read the others are, and then the trouble is raised.
+    the history forgets it; so is one with a transmission that cannot be read. Jobs that were never asked for come
+    first, the newer before the older, so that those do not keep them waiting where the requests of a run do not
+    suffice. Where one job cannot be read the others are, and then the trouble is raised.
     """
     service = _Service(ask, client)
     running = {(row.get("JobID") or "").strip() for row in service.rows(_JOBS_RUNNING)}
     jobs, trouble = _history(service.rows(_JOBS_COMPLETED))
-    cursor = _Cursor.of(ask)
-    cursor = replace(cursor, done=tuple(job_id for job_id in cursor.done if job_id in jobs))
-    for job_id in sorted(jobs.keys() - running - set(cursor.done), key=lambda one: (len(one), one), reverse=True):
+    cursor = _Cursor.of(ask).listed(jobs)
+    for job_id in cursor.in_turn(jobs.keys() - running):
         try:
             job = _Job(jobs[job_id], service.answer(_TRANSMISSIONS, job_id), ask, service)
         except ReportTrouble as found:
             if found.kind not in ("refused", "unreadable"):
                 raise
             trouble = found
+            cursor = cursor.behind(job_id, is_done=False)
+            yield Page((), cursor.text())
             continue
-        if job.is_later:
-            continue
-        if job.is_earlier(cursor.since):
-            cursor = replace(cursor, done=(*cursor.done, job_id))
+        is_earlier = job.is_earlier(cursor.since)
+        cursor = cursor.behind(job_id, is_done=is_earlier or (job.adds_up and not job.unreadable and not job.is_later))
+        if is_earlier or job.is_later:
             yield Page((), cursor.text())
             continue
         page: list[_Row] = []
@@ -113,8 +133,6 @@ def fetch(ask: Ask, client: Client) -> Iterator[Page]:
                 yield Page(page)
                 page = []
             page.append(row)
-        if job.adds_up and not job.unreadable:
-            cursor = replace(cursor, done=(*cursor.done, job_id))
         yield Page(page, cursor.text(), () if job.adds_up else (job.finding(),))
     if trouble:
         raise trouble

@@ -60,7 +60,7 @@ def answering(answers, **more):
     return list(pages_answered(answers, **more))
 
 
-def pages_answered(answers, *, wsdl=WSDL, status=200, seen=None, **changes):
+def pages_answered(answers, *, wsdl=WSDL, status=200, seen=None, budget=50, **changes):
     """Fetched from a service with this WSDL and these answers by operation."""
     app = Flask("broadcast")
 
@@ -74,7 +74,7 @@ def pages_answered(answers, *, wsdl=WSDL, status=200, seen=None, **changes):
         return Response(answers[operation], status, content_type="text/xml")
 
     with listener() as sock, serving(app, sock) as port:
-        yield from pages_of(ask(f"http://127.0.0.1:{port}/reporting.asmx", **changes))
+        yield from pages_of(ask(f"http://127.0.0.1:{port}/reporting.asmx", **changes), budget)
 
 
 def events(pages):
@@ -302,6 +302,23 @@ def test_a_budget_that_ends_loses_nothing():
         found += events(fetched(ask(url + standin.PATH, cursor)))
     assert kinds == ["budget", "budget"]
     assert sorted(one.key for one in found) == [(str(job), f"T{job}") for job in range(1, 6)]
+
+
+@pytest.mark.parametrize("cdr", [transmission(), "</broken>"], ids=["of another total", "unreadable"])
+def test_jobs_that_never_add_up_keep_no_other_waiting_and_take_turns(cdr):
+    given = answers(cdr, *((job, 7, 7) for job in range(1, 11)))
+    cursor, asked = None, []
+    for _ in range(4):
+        seen = []
+        pages, trouble = until_trouble(pages_answered(given, seen=seen, cursor=cursor, budget=8))
+        cursor = pages[-1].cursor
+        asked.append([int(found[1]) for _, _, body in seen if (found := re.search(r"JobID>(\d+)<", body))])
+        assert trouble.kind == "budget"
+    assert asked == [[10, 9, 8, 7, 6], [5, 4, 3, 2, 1]] * 2
+    given["getRecentHistory"] = history((11, 7, 7), (10, 7, 7), (5, 7, 7))
+    mended = given | {"getCDRByJobID": answers("".join(map(transmission, range(7))))["getCDRByJobID"]}
+    kept = json.loads(answering(mended, cursor=cursor)[-1].cursor)
+    assert (kept["done"], kept["asked"]) == (["11", "10", "5"], [])
 
 
 # --- the service -----------------------------------------------------------------------------------------------------
