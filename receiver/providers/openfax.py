@@ -169,7 +169,7 @@ STATES = table(
 )
 
 _DAY = timedelta(days=1)
-_LIMIT = 1000  # rows asked for at once: the document's "max 1,0000" is no less
+_LIMIT = 1000  # rows asked for at once; the document's "max 1,0000" is ambiguous, so that fewer may be answered
 _LARGEST_PAGE = 500
 _MOST_READ_AGAIN = 20_000  # rows behind a fax that is not final
 
@@ -234,7 +234,11 @@ def fetch(ask: Ask, client: Client) -> Iterator[Page]:
 
 
 def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator[Sequence[_Row]]:
-    """The rows behind a HistoryOutboundFaxID by their ids, at most 500 at once. Raises ReportTrouble."""
+    """
+    The rows behind a HistoryOutboundFaxID by their ids, at most 500 at once. Raises ReportTrouble.
+
+    Asks until an answer has no higher id: one with fewer rows than Limit may be cut by a smaller limit of Openfax's.
+    """
     sent = {
         "FromDate": (ask.begin - _DAY).date().isoformat(),
         "ToDate": (ask.end + _DAY).date().isoformat(),
@@ -245,9 +249,9 @@ def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator
         rows = _answer(ask, client, "outboundDetailsbyDate.php", {**sent, "LastHistoryID": str(after)})
         if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
             raise ReportTrouble("unreadable", "Openfax answered something that is no list of records")
-        is_last = len(rows) < _LIMIT
         ids = [number for row in rows if (number := _history_id(row)) is not None]
-        if not is_last and (ids != sorted(ids) or not ids or ids[-1] <= after):
+        highest = max(ids, default=after)
+        if len(rows) >= _LIMIT and (ids != sorted(ids) or highest <= after):
             # Order and LastHistoryID are hardly documented: were they otherwise, the rest could not be asked for.
             detail = "Openfax did not list its records by id, behind LastHistoryID; ask for short windows with --since"
             raise ReportTrouble("unreadable", f"{detail} and --until")
@@ -255,9 +259,9 @@ def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator
         new.sort(key=lambda row: _history_id(row) or 0)
         for start in range(0, len(new), _LARGEST_PAGE):
             yield new[start : start + _LARGEST_PAGE]
-        if is_last:
+        if highest <= after:
             return
-        after = ids[-1]
+        after = highest
 
 
 def _answer(ask: Ask, client: Client, page: str, sent: Mapping[str, str]) -> Any:

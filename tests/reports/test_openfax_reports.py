@@ -167,7 +167,7 @@ def test_a_record_and_the_postback_of_one_fax_agree():
 
 
 def test_a_window_without_a_cursor_is_asked_for_its_finalized_records_and_a_day_more():
-    pages, (asked,) = answering([record(1)])
+    pages, (asked, _) = answering([record(1)])
     assert asked == {
         "page": "outboundDetailsbyDate.php",
         "AccountID": ACCOUNT,
@@ -182,7 +182,7 @@ def test_a_window_without_a_cursor_is_asked_for_its_finalized_records_and_a_day_
 
 
 def test_behind_a_cursor_every_call_is_asked_for():
-    pages, (asked,) = answering([record(8), record(9, fax=2)], cursor="7")
+    pages, (asked, _) = answering([record(8), record(9, fax=2)], cursor="7")
     assert (asked["DetailType"], asked["LastHistoryID"]) == ("1", "7")
     assert [page.cursor for page in pages] == ["9"]
 
@@ -210,10 +210,25 @@ def test_the_cursor_waits_for_a_state_that_nobody_knows(state):
 def test_reading_goes_on_with_the_highest_id_while_the_cursor_waits():
     first = [record(1, fax=1, state=7), *(record(number, fax=number) for number in range(2, 1001))]
     pages, asked = answering(first, [record(1001, fax=1, state=8)], cursor="0")
-    assert [one["LastHistoryID"] for one in asked] == ["0", "1000"]
+    assert [one["LastHistoryID"] for one in asked] == ["0", "1000", "1001"]
     assert [len(page.rows) for page in pages] == [500, 500, 1]
     assert [page.cursor for page in pages] == ["0", "0", "1001"]
     assert len(told(pages)) == 1000
+
+
+@pytest.mark.parametrize("cursor", [None, "0"])
+def test_a_smaller_limit_of_openfax_is_not_the_end(cursor):
+    rows = [record(number, fax=number) for number in range(1, 1201)]
+    pages, asked = answering(rows[:500], rows[500:1000], rows[1000:], cursor=cursor)
+    assert len(told(pages)) == 1200
+    assert [one["LastHistoryID"] for one in asked] == ["0", "500", "1000", "1200"]
+
+
+@pytest.mark.parametrize("again", [[record(9)], [record(8), record(9)], []])
+def test_an_answer_without_a_higher_id_is_the_end(again):
+    pages, asked = answering([record(8), record(9, fax=2)], again, cursor="7")
+    assert [one["LastHistoryID"] for one in asked] == ["7", "9"]
+    assert len(told(pages)) == 2
 
 
 def test_a_fax_that_never_ends_holds_back_so_many_calls_and_no_more():
@@ -330,7 +345,7 @@ def test_every_fax_is_told_once_whether_it_ends_before_or_after_the_first_runs(h
     assert found == [first, first, {"300"}, {"200", "300"}]
     assert credit == Decimal("8956.6637749994")
     assert str(fax_id("openfax", ACCOUNT, ("779029",))) == "d0fbe9d4-3aab-5a4e-8862-dee22a10cd24"
-    assert world.asked == {"outboundDetailsbyDate": 4, "getAvailableCredit": 1}
+    assert world.asked == {"outboundDetailsbyDate": 2 * 4, "getAvailableCredit": 1}
 
 
 def test_an_end_between_two_pages_loses_nothing():
