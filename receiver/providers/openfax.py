@@ -7,6 +7,7 @@ Source: Openfax Cloud Fax API, apidocs.openfax.com.
 """
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
@@ -172,6 +173,9 @@ _DAY = timedelta(days=1)
 _LIMIT = 1000  # rows asked for at once; the document's "max 1,0000" is ambiguous, so that fewer may be answered
 _LARGEST_PAGE = 500
 _MOST_READ_AGAIN = 20_000  # rows behind a fax that is not final
+# Calls before the highest id that are read in every run: nothing says that calls become visible in the order of their
+# ids, and one that is shown late would be passed by. They fit into one answer; what is known already changes nothing.
+_SHOWN_LATE = 300
 
 _Row = Mapping[str, Any]
 
@@ -203,10 +207,11 @@ def fetch(ask: Ask, client: Client) -> Iterator[Page]:
     The records of the window's days, and of one day more on both sides, since the zone of the days is not documented.
 
     Behind a cursor, a HistoryOutboundFaxID, every call is read (DetailType 1), for that shows which faxes are not final
-    yet. Reading goes on with the highest id, but the cursor stays before the first call whose fax is not final and has
-    no later call, since that record may change in its place. It stays there while the days that are asked for have that
-    call, which is two days at least, and until 20,000 calls came behind it. What changes later is known by its
-    postback, or by a window that somebody asks for.
+    yet. Reading goes on with the highest id, but the cursor stays 300 calls behind it, since calls may be shown in
+    another order than that of their ids. And it stays before the first call whose fax is not final and has no later
+    call, since that record may change in its place: while the days that are asked for have that call, which is two days
+    at least, and until 20,000 calls came behind it. What changes later is known by its postback, or by a window that
+    somebody asks for.
 
     Without a cursor, which is such a window or the first run, the finalized records are read (DetailType 0). The run
     after the first begins with the first call of its own days.
@@ -216,21 +221,22 @@ def fetch(ask: Ask, client: Client) -> Iterator[Page]:
             yield Page(_last_of_each(rows))
         yield Page((), cursor="0")
         return
-    after, count = int(ask.cursor), 0
+    begin, count = int(ask.cursor), 0
+    latest = deque([begin], maxlen=1 + _SHOWN_LATE)  # ascending; the first is the one before those to be read again
     not_final: dict[str, tuple[int, int]] = {}  # fax -> its last call, and how many rows were read up to it; in order
-    for rows in _records(ask, client, "1", after):
+    for rows in _records(ask, client, "1", begin):
         for row in rows:
             count += 1
             if (call := _history_id(row)) is None:
                 continue
-            after = max(after, call)
+            latest.append(call)
             not_final.pop(_fax(row), None)
             if not _is_final(row):
                 not_final[_fax(row)] = call, count
         while not_final and count - next(iter(not_final.values()))[1] > _MOST_READ_AGAIN:
             del not_final[next(iter(not_final))]
-        first, _ = next(iter(not_final.values()), (after + 1, 0))
-        yield Page(_last_of_each(rows), cursor=str(first - 1))
+        first, _ = next(iter(not_final.values()), (latest[0] + 1, 0))
+        yield Page(_last_of_each(rows), cursor=str(min(first - 1, latest[0])))
 
 
 def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator[Sequence[_Row]]:

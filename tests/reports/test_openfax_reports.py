@@ -163,6 +163,10 @@ def test_a_record_and_the_postback_of_one_fax_agree():
     assert (merged.changed, merged.conflict, merged.facts["failure"]["reason"]) == ((), False, "busy")
 
 
+# As many calls as the cursor stays behind the highest id: it can reach the last call before them, and no further.
+LATER = [record(call_id, fax=call_id) for call_id in range(50001, 50301)]
+
+
 # --- what is asked, and where reading goes on ------------------------------------------------------------------------
 
 
@@ -182,28 +186,47 @@ def test_a_window_without_a_cursor_is_asked_for_its_finalized_records_and_a_day_
 
 
 def test_behind_a_cursor_every_call_is_asked_for():
-    pages, (asked, _) = answering([record(8), record(9, fax=2)], cursor="7")
+    pages, (asked, _) = answering([record(8), record(9, fax=2), *LATER], cursor="7")
     assert (asked["DetailType"], asked["LastHistoryID"]) == ("1", "7")
     assert [page.cursor for page in pages] == ["9"]
 
 
+def test_a_call_that_is_shown_late_is_read_and_the_cursor_never_goes_back():
+    shown = [record(number, fax=number) for number in (1, 2, 4)]
+    pages, _ = answering(shown, cursor="0")
+    assert [page.cursor for page in pages] == ["0"]
+    shown.insert(2, record(3, fax=3))
+    pages, _ = answering([*shown, *LATER[:-1]], cursor="0")
+    assert ("3",) in [one.key for one in told(pages)]
+    assert [page.cursor for page in pages] == ["3"]
+    assert [page.cursor for page in answering([shown[-1], *LATER[:9]], cursor="3")[0]] == ["3"]
+
+
+def test_a_call_that_is_shown_late_and_is_not_final_is_waited_for():
+    pages, _ = answering([record(8), record(9, fax=2), record(11, fax=4), *LATER], cursor="7")
+    assert [page.cursor for page in pages] == ["11"]
+    late = [record(50000, fax=3, state=5), *LATER, *(record(number, fax=number) for number in range(50301, 50401))]
+    pages, _ = answering(late, cursor="11")
+    assert [page.cursor for page in pages] == ["49999"]
+
+
 def test_the_cursor_waits_for_a_fax_that_is_not_final():
     rows = [record(8), record(9, fax=2, state=5), record(10, fax=3), record(11, fax=4, state=11)]
-    pages, _ = answering(rows, cursor="7")
+    pages, _ = answering([*rows, *LATER], cursor="7")
     assert [page.cursor for page in pages] == ["8"]
-    pages, _ = answering([record(9, fax=2, state=8), *rows[2:]], cursor="8")
+    pages, _ = answering([record(9, fax=2, state=8), *rows[2:], *LATER], cursor="8")
     assert [page.cursor for page in pages] == ["10"]
-    assert [one.key for one in told(pages)] == [("2",), ("3",)]
+    assert [one.key for one in told(pages)][:2] == [("2",), ("3",)]
 
 
 def test_the_cursor_does_not_wait_for_a_call_that_has_a_later_one():
-    pages, _ = answering([record(8, state=7), record(9, state=7), record(10, state=9)], cursor="7")
+    pages, _ = answering([record(8, state=7), record(9, state=7), record(10, state=9), *LATER], cursor="7")
     assert [page.cursor for page in pages] == ["10"]
 
 
 @pytest.mark.parametrize("state", [14, "Finalized", None])
 def test_the_cursor_waits_for_a_state_that_nobody_knows(state):
-    pages, _ = answering([record(8), record(9, fax=2, state=state)], cursor="7")
+    pages, _ = answering([record(8), record(9, fax=2, state=state), *LATER], cursor="7")
     assert [page.cursor for page in pages] == ["8"]
 
 
@@ -212,7 +235,7 @@ def test_reading_goes_on_with_the_highest_id_while_the_cursor_waits():
     pages, asked = answering(first, [record(1001, fax=1, state=8)], cursor="0")
     assert [one["LastHistoryID"] for one in asked] == ["0", "1000", "1001"]
     assert [len(page.rows) for page in pages] == [500, 500, 1]
-    assert [page.cursor for page in pages] == ["0", "0", "1001"]
+    assert [page.cursor for page in pages] == ["0", "0", "701"]
     assert len(told(pages)) == 1000
 
 
@@ -237,7 +260,7 @@ def test_a_fax_that_never_ends_holds_back_so_many_calls_and_no_more():
         lists.append([record(number, fax=number) for number in range(start, start + 1000)])
     pages, _ = answering(*lists, cursor="0")
     assert {page.cursor for page in pages[:40]} == {"0"}
-    assert pages[-1].cursor == "21000"
+    assert pages[-1].cursor == "20700"
 
 
 @pytest.mark.parametrize("call_id", ["9" * 4400, "?", None])
@@ -324,7 +347,7 @@ def test_no_credit_is_trouble(body):
 
 
 @pytest.mark.parametrize("has_last_status", [False, True])
-def test_every_fax_is_told_once_whether_it_ends_before_or_after_the_first_runs(has_last_status):
+def test_every_fax_is_told_whether_it_ends_before_or_after_the_first_runs(has_last_status):
     sent = NOW - timedelta(hours=3)
     ended = [SentFax(str(number), "+12085550139", "2", sent, sent, attempts=3) for number in range(100, 130)]
     pending = SentFax("200", "+12085550140", "0", sent)
@@ -342,7 +365,7 @@ def test_every_fax_is_told_once_whether_it_ends_before_or_after_the_first_runs(h
             cursor = next((page.cursor for page in reversed(pages) if page.cursor), cursor)
         credit = calling(OPENFAX.reports.credit, ask(url))
     first = {fax.job_id for fax in ended}
-    assert found == [first, first, {"300"}, {"200", "300"}]
+    assert found == [first, first, first | {"300"}, first | {"200", "300"}]
     assert credit == Decimal("8956.6637749994")
     assert str(fax_id("openfax", ACCOUNT, ("779029",))) == "d0fbe9d4-3aab-5a4e-8862-dee22a10cd24"
     assert world.asked == {"outboundDetailsbyDate": 2 * 4, "getAvailableCredit": 1}
@@ -358,7 +381,6 @@ def test_an_end_between_two_pages_loses_nothing():
         client.close()
         rest = calling(REPORT.fetch, ask(url, first.cursor))
     assert {one.key[0] for one in told([first, *rest])} == {fax.job_id for fax in faxes}
-    assert len(told([first, *rest])) == len(faxes)
 
 
 CONFIGURATION = f"""
