@@ -10,7 +10,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -42,6 +42,7 @@ from schemas.event import (
     Retryable,
     Sender,
 )
+from schemas.fields import Amount
 from schemas.openfax import OUTBOUND_DETAIL, POSTBACK
 
 # Openfax has used up its own redials when it posts; retryable is about the sender trying later.
@@ -359,12 +360,8 @@ def credit(ask: Ask, client: Client) -> Decimal:
     answer = _answer(ask, client, "getAvailableCredit.php", {})
     found = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
     if isinstance(found, dict):
-        value = found.get("AvailableCredit", found.get("AccountBalance"))
-        try:
-            amount = Decimal(str(value))
-        except InvalidOperation:
-            amount = Decimal("NaN")
-        if amount.is_finite():
+        amount = Amount().deserialize(found.get("AvailableCredit", found.get("AccountBalance")))
+        if isinstance(amount, Decimal):
             return amount
     raise ReportTrouble("unreadable", "Openfax answered no AvailableCredit and no AccountBalance that is a number")
 

@@ -336,7 +336,10 @@ def test_the_credit_is_exact_whatever_it_is_called(body, expected):
     assert asked == {"page": "getAvailableCredit.php", "AccountID": ACCOUNT, "APIKey": KEY}
 
 
-@pytest.mark.parametrize("body", ["[]", "{}", '[{"AvailableCredit": null}]', '[{"AvailableCredit": NaN}]', "[[]]"])
+UNREADABLE = ["null", "NaN", "-Infinity", "1e99999999999", '"1e99999999999"', '"1_000"', '"1,000"', '""', "true", "[]"]
+
+
+@pytest.mark.parametrize("body", ["[]", "{}", "[[]]", *(f'[{{"AvailableCredit": {one}}}]' for one in UNREADABLE)])
 def test_no_credit_is_trouble(body):
     with pytest.raises(ReportTrouble) as caught:
         answering(body, function=OPENFAX.reports.credit)
