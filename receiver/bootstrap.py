@@ -14,10 +14,11 @@ from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
 from receiver.runtime import Account, Endpoint, Runtime
 from receiver.settings import Settings, is_secure_url
-from receiver.store import Store, StoreUnavailable
+from receiver.store import Store
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import check_version
 from receiver.store.nonces import Nonces
+from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
 
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)

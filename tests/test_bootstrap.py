@@ -8,7 +8,7 @@ from stock import environment
 
 from receiver import bootstrap, settings
 from receiver.errors import ConfigurationError
-from receiver.store import sqlite
+from receiver.store.sqlite import SQLITE
 
 
 def begin(made):
@@ -22,7 +22,7 @@ def begin(made):
 
 
 def test_a_worker_that_begins_while_the_store_is_away_waits_for_it(filled):
-    holder = sqlite.connect(filled.runtime.store.file.path, isolation_level=None)
+    holder = SQLITE.connect(filled.runtime.store.file.path, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     worker = begin(filled)
     assert "store_unavailable" in worker.stderr.readline()

@@ -16,10 +16,11 @@ from waiting import until
 from receiver import delivery as delivering
 from receiver import store as storing
 from receiver.delivery import Delivery
+from receiver.errors import Unavailable
 from receiver.publisher import Message, Result
 from receiver.settings import Queue
 from receiver.stopping import Stop
-from receiver.store import Unavailable, now_ms, outbox
+from receiver.store import now_ms, outbox
 
 pytestmark = pytest.mark.service("rabbitmq")
 

@@ -14,7 +14,7 @@ from house import CONFIGURATION, EFAX_PASSWORD, EFAX_USER, FORM, TOKEN, house
 
 from receiver import intake
 from receiver.runtime import Runtime
-from receiver.store import StoreUnavailable
+from receiver.store.trouble import StoreUnavailable
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OTHER_TOKEN = "aX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"

@@ -14,8 +14,9 @@ from receiver.providers import Finding, Page, RecordReport
 from receiver.reconcile.model import Place
 from receiver.reconcile.turn import FIRST_WINDOW, Turn
 from receiver.stopping import Interrupted
-from receiver.store import BUSY_SECONDS, CONFLICT, StoreUnavailable, jobs, new_id, now_ms
+from receiver.store import jobs, new_id, now_ms
 from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
+from receiver.store.trouble import BUSY_SECONDS, CONFLICT, StoreUnavailable
 from schemas.envelope import AMENDED
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow

@@ -14,7 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from receiver.store import BUSY_SECONDS, SQLITE, Store, StoreUnavailable, has_wal_fix
+from receiver.store import Store
+from receiver.store.sqlite import SQLITE, has_wal_fix
+from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 _FORGET_EVERY = 256  # claims
 _FORGOTTEN_AT_MOST = 1024

@@ -20,7 +20,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from receiver import facts as fax_facts
 from receiver.facts import Facts
-from receiver.store import NOTIFIED
+from receiver.store.postgresql import NOTIFIED
 from receiver.store.tables import define, insert_or_keep, insert_or_replace
 from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.identity import amended_id, completed_id

@@ -9,7 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver.stopping import Stop
-from receiver.store import NOTIFIED, Store, StoreUnavailable
+from receiver.store import Store
+from receiver.store.postgresql import NOTIFIED
+from receiver.store.trouble import StoreUnavailable
 
 _SQLITE_SECONDS = 0.01  # a PRAGMA on an open connection, some microseconds
 _POSTGRESQL_SECONDS = 1.0  # behind NOTIFY, which a connection pooler in between swallows

@@ -11,8 +11,9 @@ import time
 from dataclasses import dataclass, field
 
 from receiver.errors import Unavailable
-from receiver.store import BUSY_SECONDS, CONFLICT, ConflictError, Store, StoreUnavailable
+from receiver.store import Store
 from receiver.store.recording import Recorded, Submission, record
+from receiver.store.trouble import BUSY_SECONDS, CONFLICT, ConflictError, StoreUnavailable
 
 _TRIES = 3  # of one transaction that met another one
 _LARGEST_GROUP = 200  # submissions

@@ -19,9 +19,10 @@ import receiver
 from receiver import facts
 from receiver import settings as configuration
 from receiver.errors import ConfigurationError, StoreError
-from receiver.store import Store, has_wal_fix, migrating
+from receiver.store import Store, migrating
 from receiver.store.identity import remember
 from receiver.store.migrating import check_version, migrate
+from receiver.store.sqlite import has_wal_fix
 from receiver.store.tables import SCHEMA, define
 
 CONFIGURATION = """
@@ -243,7 +244,7 @@ def test_wal_is_chosen_where_it_cannot_corrupt(version, fixed):
     ("version", "mode", "synchronous"), [((3, 53, 0), "wal", "full"), ((3, 40, 1), "delete", "extra")]
 )
 def test_each_journal_mode_has_its_safe_level(sqlite_url, monkeypatch, version, mode, synchronous):
-    monkeypatch.setattr("receiver.store.sqlite.sqlite_version_info", version)
+    monkeypatch.setattr("receiver.store.sqlite.SQLITE.sqlite_version_info", version)
     store = Store(sqlite_url)
     migrate(store)
     tell(store, fax())

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from receiver.store import StoreUnavailable
 from receiver.store.nonces import _SqliteNames
+from receiver.store.trouble import StoreUnavailable
 
 
 def test_workers_that_open_the_file_in_the_same_moment_wait_for_each_other(tmp_path: Path) -> None:

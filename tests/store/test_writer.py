@@ -17,9 +17,9 @@ from announcing import fax, numbered, rows, submission
 import receiver
 from receiver.errors import Unavailable
 from receiver.store import Store, recording
-from receiver.store import sqlite as driver
 from receiver.store import writer as writing
 from receiver.store.migrating import migrate
+from receiver.store.sqlite import SQLITE
 from receiver.store.writer import Writer
 
 
@@ -44,7 +44,7 @@ def held(store):
     """Somebody else of this machine has the store for himself."""
     if store.dialect == "sqlite":
         # by the same library: in one process, another one's locks would mean nothing
-        connection = driver.connect(str(store.file.path), isolation_level=None, timeout=5)
+        connection = SQLITE.connect(str(store.file.path), isolation_level=None, timeout=5)
         connection.execute("BEGIN EXCLUSIVE")
     else:
         url = store.url.set(drivername="postgresql").render_as_string(hide_password=False)
