@@ -13,13 +13,16 @@ import os
 import re
 import sys
 import threading
-from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
 import structlog
 from structlog.typing import FilteringBoundLogger
+
+from receiver.stderr import Stderr
+
+stderr = Stderr()
 
 ALLOWED = frozenset(
     {
@@ -51,15 +54,10 @@ ALLOWED = frozenset(
 )
 
 
-class _Stderr:
-    """Whole lines to whatever ``sys.stderr`` is now. A log that cannot be written never stops the service."""
+class _Lines:
+    """What structlog writes to."""
 
-    def msg(self, line: str) -> None:
-        with suppress(OSError, ValueError):
-            sys.stderr.write(line + "\n")
-            sys.stderr.flush()
-
-    debug = info = warning = error = critical = msg
+    msg = debug = info = warning = error = critical = staticmethod(stderr.write)
 
 
 _encode = json.JSONEncoder(separators=(",", ":"), default=lambda value: type(value).__name__).encode
@@ -78,7 +76,7 @@ def _line(_logger: object, level: str, given: Any) -> str:
 
 
 log: FilteringBoundLogger = structlog.wrap_logger(
-    _Stderr(),
+    _Lines(),
     processors=[_line],
     wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
 ).bind()
@@ -179,6 +177,7 @@ class GunicornLogger:
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
+        stderr.never_wait()
         install()
 
     def critical(self, msg: str, *args: object, **_: object) -> None:

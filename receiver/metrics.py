@@ -31,6 +31,7 @@ unknown_codes = Counter("faxhook_unknown_codes_total", "Provider codes that no t
 partial_receipts = Counter("faxhook_partial_receipts_total", "Receipts with unusable recipients.", ["endpoint"])
 unreadable_fields = Counter("faxhook_unreadable_fields_total", "Optional fields ignored as unreadable.", ["provider"])
 outcome_flips = Counter("faxhook_outcome_flips_total", "Faxes that went delivered to failed or back.", ["endpoint"])
+dropped_log_lines = Counter("faxhook_log_lines_dropped_total", "Log lines lost since nobody read stderr in time.")
 published = Counter("faxhook_published_total", "Events confirmed by the broker.", ["type", "outcome"])
 publish_failures = Counter("faxhook_publish_failures_total", "Batches that the broker did not take.", ["reason"])
 publish_seconds = Histogram(

@@ -4,7 +4,7 @@ import gc
 import os
 import time
 
-from receiver import bootstrap, settings
+from receiver import bootstrap, logs, metrics, settings
 from receiver.app import create_app
 from receiver.errors import Unavailable
 from receiver.logs import error_class, log
@@ -28,5 +28,7 @@ def _runtime() -> Runtime:
             time.sleep(_DELAY_SECONDS)
 
 
+logs.stderr.on_dropped = metrics.dropped_log_lines.inc
+logs.stderr.never_wait()
 app = create_app(_runtime())
 gc.freeze()  # what is there now stays: no collection needs to look at it again

@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from receiver import logs
 from receiver import reconcile as reconciling
 from receiver.cli import Failure, opening, printing
 from receiver.errors import ConfigurationError
@@ -65,6 +66,7 @@ def reconcile(
         try:
             with stop.interrupting(_GRACE_SECONDS):
                 if loop:
+                    logs.stderr.never_wait()
                     reconciling.follow(runtime, choice, stop, _told)
                     return
                 summaries = _run(runtime, accounts, choice, stop)

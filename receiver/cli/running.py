@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, hosting, serving, transports
+from receiver import bootstrap, hosting, logs, metrics, serving, transports
 from receiver import init as initialising
 from receiver import relay as relaying
 from receiver import settings as configuration
@@ -29,6 +29,7 @@ def serve(ctx: click.Context, config: Path | None, relay: bool) -> None:
     """
     settings = _settings_or_first(config)
     _prepare(settings)
+    logs.stderr.never_wait()
     ctx.exit(serving.serve(settings, settings.path, relay=relay))
 
 
@@ -76,6 +77,8 @@ def relay(config: Path | None) -> None:
     """Run the relay alone, until SIGTERM."""
     settings = opening.load(config)
     hosting.check(settings, os.environ)
+    logs.stderr.on_dropped = metrics.dropped_log_lines.inc
+    logs.stderr.never_wait()
     with closing(bootstrap.open_store(settings)) as store:
         relaying.run(store, settings)
 
