@@ -30,7 +30,7 @@ _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"(?P<scheme>{_WORD})(?:[ \t]+(?P<rest>.*))?", re.DOTALL)
 _ITEM = re.compile(
     # The first spaces are not given back: tried in both places, a line of them would take a tenth of a second.
-    rf'[ \t]*+(?:(?P<name>{_WORD})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"'
+    rf'[ \t]*(?![ \t])(?:(?P<name>{_WORD})[ \t]*=[ \t]*(?:"(?P<quoted>(?:[^"\\\x00-\x1f\x7f]|\\[^\x00-\x1f\x7f])*)"'
     rf"|(?P<bare>[^\s,;\"\x00-\x1f\x7f]+)))?[ \t]*(?:,|\Z)"
 )
 _NC = re.compile("[0-9A-Fa-f]{8}")
