@@ -15,6 +15,7 @@ from typing import Any
 
 import live
 from house import FORM
+from ports import free_port
 from stock import environment
 
 _numbers = itertools.count(os.getpid() * 100_000)  # of faxes: no two callbacks of a test run are for the same
@@ -126,8 +127,7 @@ auth = {auth}
 def serving(folder: Path, store_url: str, endpoints: str, server: str = "") -> Iterator[Served]:
     """Until the block ends. endpoints: their tables. server: more lines for [server]."""
     folder.mkdir(parents=True, exist_ok=True)
-    with live.listener() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     config = folder / "faxhook.toml"
     config.write_text(configured(port, store_url, endpoints, server))
     log = folder / "log"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import amqp
-import live
 import pytest
+from ports import free_port
 from waiting import until
 
 from receiver.settings import Queue
@@ -127,7 +127,7 @@ class Node:
     largest = 20_000
 
     def __init__(self, folder: Path) -> None:
-        self.port, distribution = _free_port(), _free_port()
+        self.port, distribution = free_port(), free_port()
         self._folder = folder
         (folder / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self.port, largest=self.largest))
         (folder / "plugins").write_text("[].")
@@ -235,8 +235,3 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)("no rabbitmq-server to start")
     with running_node(tmp_path_factory.mktemp("node")) as made:
         yield made
-
-
-def _free_port() -> int:
-    with live.listener() as sock:
-        return int(sock.getsockname()[1])

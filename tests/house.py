@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import live
 import sqlalchemy as sa
+from ports import listener
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from receiver import bootstrap, settings
@@ -140,7 +140,7 @@ def house(folder: Path, store_url: str, configuration: str = CONFIGURATION) -> I
     """Served until the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "faxhook.toml"
-    with live.listener() as sock:
+    with listener() as sock:
         config.write_text(configuration.format(port=sock.getsockname()[1], store=store_url))
         chosen = settings.load(config, {})
         store = bootstrap.open_store(chosen)

@@ -1,16 +1,16 @@
 """The real gunicorn with faxhook's settings around a small application, and raw sockets to talk to it."""
 
 import os
-import random
 import socket
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from ports import listener
 
 import receiver
 
@@ -24,31 +24,6 @@ provider = "openfax"
 auth = { mode = "none" }
 tokens = ["uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"]
 """
-
-
-# Each test process has ports of its own, and does not soon give one out again: a test may close the socket, and start
-# or start again a server on its port.
-_PORTS = 10_000 // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-_FIRST_PORT = 20_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-_recent: deque[int] = deque(maxlen=_PORTS // 10)
-
-
-def listener() -> socket.socket:
-    """Bound and listening below the ephemeral range, so that no other test and no outgoing connection can have it."""
-    while True:
-        port = random.randrange(_FIRST_PORT, _FIRST_PORT + _PORTS)
-        if port in _recent:
-            continue
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("127.0.0.1", port))
-            sock.listen()
-        except OSError:
-            sock.close()
-        else:
-            _recent.append(port)
-            return sock
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import live
 from house import CONFIGURATION
 from kombu.connection import Connection
+from ports import listener
 from stock import Stock, stock
 
 from receiver import settings
@@ -38,7 +38,7 @@ class Way:
     """A port on this machine that leads to RabbitMQ, until it is cut or frozen."""
 
     def __init__(self) -> None:
-        self._listener = live.listener()
+        self._listener = listener()
         self.port: int = self._listener.getsockname()[1]
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._is_open = threading.Event()

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import live
 from brokers import Line, Received
 from house import CONFIGURATION, FORM, TOKEN, ask
+from ports import free_port
 from stock import Stock, stock
 
 
@@ -82,11 +82,6 @@ def in_order(received: list[Received]) -> bool:
 
 def p99(times: list[float]) -> float:
     return times[min(len(times) - 1, round(len(times) * 0.99))]
-
-
-def free_port() -> int:
-    with live.listener() as sock:
-        return int(sock.getsockname()[1])
 
 
 @contextmanager

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
-import live
 import pytest
 from house import CONFIGURATION, FORM, TOKEN
+from ports import free_port
 from providers.samples import events as normalised
 
 import receiver
@@ -87,8 +87,7 @@ class Program:
 
 @contextmanager
 def program(folder: Path, store_url: str) -> Iterator[Program]:
-    with live.listener() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     (folder / "faxhook.toml").write_text(CONFIGURATION.format(port=port, store=store_url))
     found = Program(folder, port)
     try:

@@ -10,9 +10,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-import live
 import pytest
 from click.testing import CliRunner
+from ports import free_port
 from providers.samples import callers
 from stock import FAXHOOK, environment
 
@@ -85,8 +85,7 @@ def test_every_commented_line_can_be_uncommented(here: Path) -> None:
 
 
 def test_the_first_serve_writes_a_configuration_and_serves_on_it(here: Path) -> None:
-    with live.listener() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     with (here / "log").open("wb") as log:
         process = subprocess.Popen(
             [*FAXHOOK, "serve"],

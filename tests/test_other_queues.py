@@ -11,20 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import live
 import pytest
 import redis
 from click.testing import CliRunner
 from moto.server import ThreadedMotoServer
+from ports import free_port
 from queued import Queued, ids, queued
 from waiting import until
 
 from receiver.cli import main
-
-
-def free_port() -> int:
-    with live.listener() as sock:
-        return int(sock.getsockname()[1])
 
 
 def logged(process: "subprocess.Popen[bytes]", event: str) -> dict[str, Any]:

@@ -14,12 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import live
 import psycopg
 import pytest
 from amqp.exceptions import NotFound
 from house import ask
 from kombu.connection import Connection
+from ports import free_port
 from stock import environment, stock
 from waiting import until
 
@@ -96,11 +96,6 @@ def slug(tmp_path: Path) -> Path:
     command.chmod(0o755)
     shutil.copy(ROOT / "Procfile", tmp_path)
     return tmp_path
-
-
-def free_port() -> int:
-    with live.listener() as sock:
-        return int(sock.getsockname()[1])
 
 
 def variables(slug: Path, **own: str) -> dict[str, str]:

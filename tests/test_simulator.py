@@ -6,9 +6,9 @@ import signal
 import subprocess
 import sys
 
-import live
 import pytest
 from house import CONFIGURATION, TOKEN, house, serving
+from ports import listener
 from providers.samples import callers
 
 from receiver import providers, settings, simulator
@@ -101,7 +101,7 @@ def test_what_is_taken_for_something_new_is_trouble(capsys):
         start_response("200 OK", [("Content-Type", "application/json")])
         return [b'{"status":"accepted"}']
 
-    with live.listener() as sock, serving(forgetful, sock) as port:
+    with listener() as sock, serving(forgetful, sock) as port:
         code, lines = run(capsys, "openfax", "--duplicate", 1, "--to", f"http://127.0.0.1:{port}/callbacks/x")
     assert code == 1
     assert "sent 2, 2xx 2, others 0" in lines[-3]

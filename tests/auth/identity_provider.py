@@ -14,9 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
-import live
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import get_default_algorithms
+from ports import listener
 
 ALGORITHMS = get_default_algorithms()
 
@@ -117,7 +117,7 @@ class IdentityProviders:
 
 @contextmanager
 def identity_providers() -> Iterator[IdentityProviders]:
-    with live.listener() as sock:
+    with listener() as sock:
         found = IdentityProviders(sock.getsockname()[1])
 
         class Handler(_Handler):

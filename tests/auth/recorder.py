@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-import live
+from ports import listener
 
 _HEAD = re.compile(rb"POST (\S+) HTTP/1\.1\r\n(.*?)\r\n\r\n", re.DOTALL)
 _SHOWN = re.compile(rb"(?im)^Authorization: *(\w+)(.*?)\r?$")
@@ -71,14 +71,14 @@ def _shown(head: bytes) -> str:
 @contextmanager
 def recording(port: int) -> Iterator[Recorder]:
     """A listener in front of that port, until the block ends."""
-    with live.listener() as listener:
-        recorder = Recorder(listener.getsockname()[1])
+    with listener() as front:
+        recorder = Recorder(front.getsockname()[1])
         threads: list[threading.Thread] = []
 
         def accept() -> None:
             with suppress(OSError):  # it is shut down below
                 while True:
-                    client, _ = listener.accept()
+                    client, _ = front.accept()
                     recorder.connections.append(_Connection())
                     threads.append(
                         threading.Thread(target=_serve, args=(client, port, recorder.connections[-1]), daemon=True)
@@ -90,7 +90,7 @@ def recording(port: int) -> Iterator[Recorder]:
         try:
             yield recorder
         finally:
-            listener.shutdown(socket.SHUT_RDWR)
+            front.shutdown(socket.SHUT_RDWR)
             for thread in (accepting, *threads):
                 thread.join(10)
 

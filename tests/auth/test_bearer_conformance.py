@@ -19,11 +19,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 import jwt
-import live
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from house import FORM, Reply
 from identity_provider import IdentityProviders, Provider, Signer, b64, hs256, identity_providers
+from ports import free_port
 from stock import FAXHOOK, environment
 from waiting import until
 
@@ -143,8 +143,7 @@ def endpoints(idps: IdentityProviders) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def faxhook(folder: Path, store: str, idps: IdentityProviders) -> Iterator[Faxhook]:
-    with live.listener() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     text = CONFIGURATION.format(port=port, key=SECRET_KEY, store=store, client=CLIENT_SECRET, odd=ODD_SECRET)
     text += "".join(ENDPOINT.format(name=name, auth=auth) for name, auth in endpoints(idps))
     (folder / "faxhook.toml").write_text(text)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import live
 import pytest
 from click.testing import CliRunner
 from house import serving
+from ports import listener
 from wire import Served, served
 
 from receiver import errors, settings
@@ -63,7 +63,7 @@ class Listener:
     @contextmanager
     def listening(self, folder: Path, auth: str, *, more: str = "") -> Iterator[Path]:
         """The configuration of an endpoint ``one`` that is served here."""
-        with live.listener() as sock, serving(self, sock) as self.port:
+        with listener() as sock, serving(self, sock) as self.port:
             path = folder / "faxhook.toml"
             path.write_text(f'[server]\nbind = "127.0.0.1:{self.port}"\n{TABLE.format(auth)}{more}')
             yield path

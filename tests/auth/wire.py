@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import live
+from ports import free_port
 from stock import FAXHOOK, environment
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -81,8 +82,7 @@ def served(
     """configuration: without [server] bind and [store]. The store is migrated."""
     folder.mkdir(parents=True, exist_ok=True)
     if port is None:
-        with live.listener() as sock:
-            port = sock.getsockname()[1]
+        port = free_port()
     store = store_url or f"sqlite:///{folder / 'faxhook.db'}"
     text = configuration.replace("[server]", f'[server]\nbind = "127.0.0.1:{port}"', 1)
     (folder / "faxhook.toml").write_text(f'{text}\n[store]\nurl = "{store}"\n')

@@ -5,9 +5,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import live
 from flask import Flask
 from house import serving
+from ports import listener
 from providers.samples import source
 
 from receiver import facts, intake, providers
@@ -81,7 +81,7 @@ def learned(known: Any, announced: Any) -> tuple[str, ...]:
 
 @contextmanager
 def served(app: Flask) -> Iterator[str]:
-    with live.listener() as sock, serving(app, sock) as port:
+    with listener() as sock, serving(app, sock) as port:
         yield f"http://127.0.0.1:{port}"
 
 

@@ -8,10 +8,10 @@ from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
 
-import live
 import pytest
 from flask import Flask, Response, request
 from house import CONFIGURATION, serving
+from ports import listener
 from providers.samples import FIXTURES, events, manifest, source
 from standins import efax
 from standins.world import SentFax, World, some_faxes, standing
@@ -74,7 +74,7 @@ def answering(*bodies, status=200):
         got.append((path, request.get_data(), dict(request.headers)))
         return Response(left.pop(0), status)
 
-    with live.listener() as sock, serving(app, sock) as port:
+    with listener() as sock, serving(app, sock) as port:
         yield f"http://127.0.0.1:{port}", got
 
 

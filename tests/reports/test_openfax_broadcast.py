@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from flask import Flask, Response, request
 from house import serving
-from live import listener
+from ports import listener
 from providers.samples import FIXTURES, manifest
 from standins import openfax_broadcast as standin
 from standins.world import SentFax, World, standing

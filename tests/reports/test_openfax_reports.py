@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from flask import Flask, Response, request
 from house import TOKEN, house, serving
-from live import listener
+from ports import listener
 from providers.samples import FIXTURES, event, sample
 from standins import openfax
 from standins.world import SentFax, World, standing

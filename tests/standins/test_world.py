@@ -14,11 +14,11 @@ from zoneinfo import ZoneInfo
 
 import house
 import httpx
-import live
 import pytest
 from click.testing import CliRunner
 from flask import Flask, request
 from house import FORM, serving
+from ports import free_port, listener
 from providers.samples import event, events
 from stock import environment
 from waiting import until
@@ -160,7 +160,7 @@ def receiver():
         bodies.append(request.get_data())
         return "Post Successful"
 
-    with live.listener() as sock, serving(app, sock) as port:
+    with listener() as sock, serving(app, sock) as port:
         yield f"http://127.0.0.1:{port}/", bodies
 
 
@@ -272,8 +272,7 @@ def test_connections_are_dropped_cut_and_held(ask):
 
 @pytest.mark.parametrize("name", STANDINS)
 def test_a_stand_in_can_be_run_by_hand_and_asked_with_the_configuration_it_prints(tmp_path, name):
-    with live.listener() as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     tests = Path(__file__).parents[1]
     command = [sys.executable, "-m", "standins", name, "--port", str(port), "--faxes", "4"]
     printed, config = tmp_path / "log", tmp_path / "faxhook.toml"

@@ -17,9 +17,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import httpx
-import live
 from flask import Flask, Response, request
 from house import serving
+from ports import listener
 
 from receiver import providers
 from receiver.providers import RawCallback
@@ -325,7 +325,7 @@ class Service(Flask):
 @contextmanager
 def standing(application: Service) -> Iterator[str]:
     """The stand-in served until the block ends; the URL it is at, without a final slash."""
-    with live.listener() as sock, serving(application, sock) as port:
+    with listener() as sock, serving(application, sock) as port:
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
