@@ -24,6 +24,7 @@ from receiver.logs import error_class
 from receiver.settings import Queue, Settings
 from receiver.store import Store, figures, now_ms
 from receiver.store.browsing import iso, touch
+from receiver.store.clock import doubted_since_ms
 from receiver.store.figures import Figures
 from receiver.store.identity import verify
 from receiver.store.migrating import check_version
@@ -168,7 +169,11 @@ def _clock(store: Store) -> Finding:
         theirs = None
         if store.file is None:
             theirs = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp()) * 1000").scalar_one()
+        doubted_ms = doubted_since_ms(connection, store.tables)
     now = now_ms()
+    if doubted_ms is not None:
+        jumped = f"jumped ahead, to {iso(doubted_ms)}"
+        return Finding("clock", WARNING, f"{jumped}; until it has run evenly for an hour, nothing is forgotten")
     if theirs is not None and abs(now - float(theirs)) > _SKEW_SECONDS * 1000:
         return Finding("clock", WARNING, f"{(now - float(theirs)) / 1000:+.0f} s from the database's")
     if newest is not None and newest - now > _SKEW_SECONDS * 1000:

@@ -30,7 +30,17 @@ ALLOWED = frozenset(
         *("receipt", "event_id", "event_type", "endpoint", "provider", "outcome", "state", "reason", "status", "code"),
         *("revision", "last_two", "type", "field", "via", "audience", "report"),
         # how much and how long
-        *("size", "count", "duration_ms", "duration_seconds", "delay_seconds", "age_seconds", "attempt", "attempts"),
+        *(
+            "size",
+            "count",
+            "duration_ms",
+            "duration_seconds",
+            "delay_seconds",
+            "age_seconds",
+            "ahead_seconds",
+            "attempt",
+            "attempts",
+        ),
         *("events", "receipts", "recipients", "pending", "published", "dead", "parked", "backlog", "lag_seconds"),
         *("filled", "requests", "dry_run"),
         # what went wrong, and where in the code

@@ -15,6 +15,7 @@ from receiver.logs import log
 from receiver.settings import Queue, Settings
 from receiver.stopping import Stop, on_signals
 from receiver.store import Store, now_ms, outbox, retention
+from receiver.store.clock import RetentionClock
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
 from receiver.store.watching import Changes
@@ -61,6 +62,7 @@ class _Relay:
         self._stop = stop
         self._limits = retention.Limits(settings.retention.bodies, settings.retention.rejected, settings.retention.ids)
         self._leadership = Leadership(store)
+        self._clock = RetentionClock()
         self._changes = Changes(store)
         queue = settings.queue
         self._delivery = None if queue.is_embedded else Delivery(store, queue, settings.server.state_dir, stop)
@@ -106,6 +108,9 @@ class _Relay:
     def _leads(self) -> bool:
         leads = self._leadership.hold()
         if leads != self._is_active:
+            if leads:
+                with self._store.reading() as connection:
+                    self._clock.take_up(connection, self._store.tables)
             log.info("relay_active" if leads else "relay_stands_by")
         self._is_active = leads
         return leads
@@ -133,7 +138,7 @@ class _Relay:
         if now < self._tidy_due:
             return
         if self._round is None:
-            self._round = tidy(self._store, self._limits)
+            self._round = tidy(self._store, self._limits, self._clock)
         is_over = next(self._round, _OVER) is _OVER
         self._tidy_due = now + (_ROUND_SECONDS if is_over else _PAUSE_SECONDS)
         if is_over:
@@ -145,6 +150,7 @@ class _Relay:
             return
         with self._store.writing() as connection:
             sign_of_life(connection, self._store.tables, now_ms(), trouble)
+            self._clock.note(connection, self._store.tables)
         self._shown = trouble
         self._life_due = time.monotonic() + _LIFE_SECONDS
 
@@ -152,8 +158,12 @@ class _Relay:
 _OVER = object()
 
 
-def tidy(store: Store, limits: retention.Limits) -> Iterator[None]:
-    """One round of housekeeping, in short transactions with a ``yield`` after each."""
+def tidy(store: Store, limits: retention.Limits, clock: RetentionClock) -> Iterator[None]:
+    """
+    One round of housekeeping, in short transactions with a ``yield`` after each.
+
+    Nothing is forgotten while the clock is not to be believed.
+    """
     with store.writing() as connection:
         reclaimed = outbox.reclaim(connection, store.tables, now_ms())
     if reclaimed:
@@ -162,7 +172,8 @@ def tidy(store: Store, limits: retention.Limits) -> Iterator[None]:
     purged = 0
     while True:
         with store.writing() as connection:
-            changed = retention.purge(connection, store.tables, limits, now_ms())
+            at_ms = clock.look(connection)
+            changed = 0 if at_ms is None else retention.purge(connection, store.tables, limits, at_ms)
         purged += changed
         yield
         if changed == 0:

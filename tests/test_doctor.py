@@ -19,6 +19,7 @@ from receiver.broker import Broker
 from receiver.cli import main
 from receiver.settings import Queue
 from receiver.store import now_ms, outbox
+from receiver.store.clock import RetentionClock
 from receiver.store.leading import sign_of_life
 
 RABBITMQ = "amqp://guest:guest@127.0.0.1:5672/"
@@ -199,6 +200,18 @@ def test_the_relays_trouble_is_told_with_its_beginning(filled: Stock) -> None:
 def test_with_a_broker_a_relay_that_never_ran_is_trouble(filled: Stock) -> None:
     use_broker(filled, "memory://")
     assert verdicts(examined(filled, exit_code=1))["relay"] == {"trouble"}
+
+
+def test_a_clock_that_is_not_believed_is_told(filled: Stock) -> None:
+    times = iter([now_ms(), now_ms()] + 2 * [now_ms() + 8 * 86_400_000])
+    clock = RetentionClock(lambda: next(times))
+    store = filled.runtime.store
+    with store.writing() as connection:
+        clock.note(connection, store.tables)
+        clock.note(connection, store.tables)
+    ((verdict, detail),) = examined(filled, exit_code=0)["clock"]
+    assert verdict == "warning"
+    assert "nothing is forgotten" in detail
 
 
 # --- the broker -----------------------------------------------------------------------------------------------------

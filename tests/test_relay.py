@@ -17,6 +17,7 @@ from waiting import until
 
 from receiver import relay
 from receiver.store import now_ms, outbox
+from receiver.store.clock import RetentionClock
 from receiver.store.retention import Limits
 
 LIMITS = Limits(bodies=timedelta(days=7), rejected=timedelta(days=30), ids=timedelta(days=90))
@@ -36,8 +37,8 @@ def publish_all(made: Stock) -> None:
         outbox.acknowledge(connection, store.tables, "me/1/1", [event.seq for event in leased], now_ms())
 
 
-def tidy(made: Stock) -> None:
-    for _ in relay.tidy(made.runtime.store, LIMITS):
+def tidy(made: Stock, clock: RetentionClock | None = None) -> None:
+    for _ in relay.tidy(made.runtime.store, LIMITS, clock or RetentionClock()):
         pass
 
 
@@ -58,6 +59,40 @@ def test_a_round_never_forgets_what_is_not_published(anywhere: Stock) -> None:
     tidy(anywhere)
     assert count(anywhere, "payloads") == 1
     assert anywhere.states() == {"pending": 1}
+
+
+def test_a_round_forgets_nothing_while_the_clock_is_ahead(anywhere: Stock) -> None:
+    """8 days for a minute: minutes-old faxes keep bodies, payloads and facts; and what is old goes afterwards."""
+    ahead = {"ms": 0}
+    clock = RetentionClock(lambda: now_ms() + ahead["ms"])
+    anywhere.fill(3)
+    publish_all(anywhere)
+    tidy(anywhere, clock)
+    for days in (8, 100):
+        ahead["ms"] = days * DAY_MS
+        tidy(anywhere, clock)
+        assert [count(anywhere, table) for table in ("receipts", "bodies", "events", "payloads", "faxes")] == [3] * 5
+        assert anywhere.payload(anywhere.events()[0]["id"])
+    ahead["ms"] = 0
+    anywhere.take("openfax", b"OutTransID=1&AccountID=1&LastStatus=-1", age_ms=8 * DAY_MS)
+    tidy(anywhere, clock)
+    assert (count(anywhere, "receipts"), count(anywhere, "bodies")) == (4, 3)
+
+
+def test_a_relay_that_starts_while_the_clock_is_ahead_forgets_nothing(anywhere: Stock, tmp_path: Path) -> None:
+    """The last sign of life is eight days old: has the machine been off, or is its clock wrong?"""
+    anywhere.take("openfax", b"OutTransID=1&AccountID=1&LastStatus=-1", age_ms=8 * DAY_MS)
+    store = anywhere.runtime.store
+    before = RetentionClock(lambda: now_ms() - 8 * DAY_MS)
+    with store.writing() as connection:
+        before.note(connection, store.tables)
+    log = tmp_path / "relay"
+    with log.open("wb") as err, anywhere.start("relay", stderr=err) as process:
+        until(lambda: "clock_jumped_ahead" in log.read_text())
+        until(lambda: count(anywhere, "relays") == 1)  # after the first round
+        process.terminate()
+    assert count(anywhere, "bodies") == 1
+    assert "purged" not in log.read_text()
 
 
 def test_a_round_takes_as_many_batches_as_it_needs_and_returns_the_space(filled: Stock) -> None:
