@@ -169,7 +169,7 @@ def _stated(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _due(job: Mapping[str, Any], now: datetime, kept: timedelta) -> datetime:
     """When the callback should have come; kept: how long the store waits for it."""
-    due: datetime = job["due_at"] or now + (job["due_in"] or _DUE)
+    due: datetime = job["due_at"] or now + (_DUE if job["due_in"] is None else job["due_in"])
     if due - now > kept:
         name = "due_in" if job["due_at"] is None else "due_at"
         raise _wrong({name: f"expected within {kept / timedelta(days=1):g} days, as long as ids are kept"})

@@ -89,6 +89,8 @@ class _Period(_Strict):
     expected = 'a period such as "90m" (s, m, h, d)'
 
     def read(self, value: Any) -> timedelta:
+        if value == "0":
+            return timedelta()
         count, unit = _matched(_PERIOD, value).groups()
         return timedelta(**{_UNITS[unit]: int(count)})
 

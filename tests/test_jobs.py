@@ -296,7 +296,15 @@ def test_a_number_may_be_left_out_where_the_job_is_the_fax(server, document):
 
 @pytest.mark.parametrize(
     ("said", "after"),
-    [(..., timedelta(hours=1)), (None, timedelta(hours=1)), ("90m", timedelta(minutes=90)), ("2d", timedelta(days=2))],
+    [
+        (..., timedelta(hours=1)),
+        (None, timedelta(hours=1)),
+        ("90m", timedelta(minutes=90)),
+        ("2d", timedelta(days=2)),
+        ("0s", timedelta()),
+        ("0d", timedelta()),
+        ("0", timedelta()),
+    ],
 )
 def test_a_job_is_due_after_an_hour_or_when_its_sender_says(server, said, after):
     before = datetime.now(UTC)

@@ -45,7 +45,7 @@ class _Due(click.ParamType[dict[str, str]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
         if isinstance(value, dict):
             return value
-        if re.fullmatch("[0-9]+[smhd]", value):
+        if re.fullmatch("0|[0-9]+[smhd]", value):
             return {"due_in": value}
         try:
             time = datetime.fromisoformat(value)
