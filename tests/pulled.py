@@ -90,9 +90,10 @@ class Pulled:
         """Where the callbacks go."""
         return f"http://127.0.0.1:{self.house.port}/callbacks/{self.at.provider}/{TOKEN}"
 
-    def reconcile(self, **choice: Any) -> Summary:
+    def reconcile(self, *, told: Any = lambda *_: None, **choice: Any) -> Summary:
+        """told: is called after each page."""
         runtime = self.house.runtime
-        return reconcile.reconcile(runtime, runtime.accounts[self.at.provider], Choice(**choice), Stop())
+        return reconcile.reconcile(runtime, runtime.accounts[self.at.provider], Choice(**choice), Stop(), told)
 
     def expect(self, faxes: Sequence[SentFax], *, due: timedelta = timedelta(), **facts: Any) -> None:
         """Register these faxes as sent, as ``POST /jobs`` does."""
@@ -135,6 +136,18 @@ class Pulled:
             rows = discrepancies.listing(connection, runtime.store.tables, limit=None, now_ms=now_ms())
         return Counter(row["kind"] for row in rows)
 
+    def missing(self) -> set[str]:
+        """The jobs that are an open discrepancy."""
+        store = self.house.runtime.store
+        with store.reading() as connection:
+            return set(discrepancies.open_since(connection, store.tables, "missing"))
+
+    def asked_long_ago(self) -> None:
+        """The registered jobs that were asked for may be asked for again."""
+        store = self.house.runtime.store
+        with store.writing() as connection:
+            connection.execute(store.tables.jobs.update().values(asked_at_ms=0))
+
     def stored(self) -> str:
         """What lists show of events, receipts and discrepancies, to look for secrets in."""
         runtime = self.house.runtime
@@ -147,8 +160,8 @@ class Pulled:
         return json.dumps(rows)
 
 
-def configuration(at: At, url: str, more: str = "") -> str:
-    """more: lines of the endpoint."""
+def configuration(at: At, url: str, more: str = "", more_reports: str = "") -> str:
+    """more: lines of the endpoint. more_reports: of its reports."""
     text = f"""
 [server]
 bind = "127.0.0.1:@port@"
@@ -167,6 +180,7 @@ timezone = "{at.zone}"
 
 [endpoints.{at.provider}.reports]
 {at.options.replace("{url}", url)}
+{more_reports}
 """
     text = text.replace("{", "{{").replace("}", "}}")
     return text.replace("@port@", "{port}").replace("@store@", "{store}")
@@ -174,15 +188,21 @@ timezone = "{at.zone}"
 
 @contextmanager
 def pulled(
-    folder: Path, store_url: str, provider: str, *faxes: SentFax, more: str = "", **standing_in: Any
+    folder: Path,
+    store_url: str,
+    provider: str,
+    *faxes: SentFax,
+    more: str = "",
+    more_reports: str = "",
+    **standing_in: Any,
 ) -> Iterator[Pulled]:
-    """more: lines of the endpoint. standing_in: what the stand-in's application takes."""
+    """more: lines of the endpoint. more_reports: of its reports. standing_in: what the stand-in's application takes."""
     at = PROVIDERS[provider]
     of = provider.partition("-")[0]
     world = World(of, at.account, *faxes, timezone=ZoneInfo(at.zone), user="exampleuser", password=PASSWORD)
     with (
         standing(at.application(world, **standing_in)) as url,
-        house(folder, store_url, configuration(at, url, more)) as made,
+        house(folder, store_url, configuration(at, url, more, more_reports)) as made,
     ):
         yield Pulled(at, made, world)
 

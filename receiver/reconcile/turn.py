@@ -44,6 +44,7 @@ class Turn:
         self.oldest = self.now - runtime.settings.retention.ids  # what is older would be told again as something new
         self.summary = Summary(account.endpoint, self.provider)
         self.asked: set[str] = set()  # ids of overdue jobs
+        self.has_all_records = False  # whether every record report was read to its end
         self.rehearsed: set[UUID] = set()  # faxes that a dry run would have told
         self._options = options
         self._found: list[Discrepancy] = []
@@ -87,18 +88,35 @@ class Turn:
         But for unreadable rows: the next run may not read them again, and whose end they told is still unknown.
         """
         is_cut = self.summary.is_cut or self.stop.asked
-        if not self.summary.trouble and not is_cut and self.choice.is_routine:
+        self.has_all_records = not self.summary.trouble and not is_cut
+        if self.has_all_records and self.choice.is_routine:
             self.looked_at("full_list")
             self.looked_at("tally", lambda subject: subject.startswith("job "))
 
     def find_missing(self) -> None:
-        """The faxes that were registered, are overdue, and no report has told of."""
+        """
+        The faxes that were registered, are overdue, and no report has told of.
+
+        Where a report could not be read, it may know them: nothing is newly found missing, and what was stays so until
+        it is heard of. Nor is a job missing that was registered after the reports were read, or that still waits for
+        its turn to be asked for.
+        """
+        reports = self.account.provider.reports
+        is_asked_for = reports is not None and any(report.of_jobs for report in reports.records)
         with self.store.reading() as connection:
             missing = jobs.missing(
-                connection, self.store.tables, self.provider, self.name, now_ms(), but=set(map(str, self.rehearsed))
+                connection,
+                self.store.tables,
+                self.provider,
+                self.name,
+                round(self.now.timestamp() * 1000),
+                but=set(map(str, self.rehearsed)),
+                asked=self.asked if is_asked_for else None,
             )
+        self.looked_at("missing", lambda job_id: job_id not in missing)
+        if not self.has_all_records:
+            return
         self.summary.missing = sum(count for count, _ in missing.values())
-        self.looked_at("missing")
         for job_id, (count, due_at_ms) in missing.items():
             self.find(Finding("missing", job_id, {"faxes": count, "due_at": milliseconds(due_at_ms)}))
 

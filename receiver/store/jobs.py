@@ -113,13 +113,27 @@ def note_asked(
 
 
 def missing(
-    connection: Connection, tables: Tables, provider: str, account: str, now_ms: int, *, but: Collection[str] = ()
+    connection: Connection,
+    tables: Tables,
+    provider: str,
+    account: str,
+    at_ms: int,
+    *,
+    but: Collection[str] = (),
+    asked: Collection[str] | None = None,
 ) -> dict[str, tuple[int, int]]:
-    """Job id -> how many of its faxes are overdue, and since when (milliseconds). but: faxes that are not."""
+    """
+    Job id -> how many of its faxes were overdue at that time, and since when (milliseconds).
+
+    but: faxes that are not. asked: jobs that were asked for just now; where it is given, one that was never asked for
+    is not missing.
+    """
     jobs = tables.jobs
     query = sa.select(jobs.c.fax_id, jobs.c.job_id, jobs.c.due_at_ms).where(
-        *_missing(tables, provider, account, now_ms)
+        *_missing(tables, provider, account, at_ms), jobs.c.registered_at_ms <= at_ms
     )
+    if asked is not None:
+        query = query.where(sa.or_(jobs.c.asked > 0, jobs.c.job_id.in_(asked)))
     found: dict[str, tuple[int, int]] = {}
     for fax_id, job_id, due_at_ms in connection.execute(query):
         if fax_id not in but:

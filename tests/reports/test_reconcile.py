@@ -83,6 +83,50 @@ def test_a_registered_fax_that_no_report_has_is_missing_until_it_is_there(tmp_pa
         assert it.discrepancies() == {}
 
 
+@pytest.mark.parametrize("fails", ["fail", "garble", "drop"])
+def test_nothing_is_found_missing_while_a_report_that_may_know_it_cannot_be_read(
+    tmp_path, sqlite_url, provider, fails, monkeypatch
+):
+    monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 2)) as it:
+        before, after = faxes_of(provider, 5)[3:]
+        it.expect([before])
+        assert it.reconcile().missing == 1
+        it.expect([after])
+        getattr(it.world, fails)(1000)
+        summary = it.reconcile(since=datetime.now(UTC) - timedelta(days=2))
+        assert (summary.missing, bool(summary.trouble)) == (0, True)
+        assert it.missing() == {before.job_id}
+        it.world.mend()
+        it.asked_long_ago()
+        assert it.reconcile().missing == 2
+        assert it.missing() == {before.job_id, after.job_id}
+
+
+def test_one_failing_report_of_several_is_enough_that_nothing_is_found_missing(tmp_path, sqlite_url):
+    """FAXAGE is asked for the job by its id, and for the window: that one fails."""
+    with pulled(tmp_path, sqlite_url, "faxage", *faxes_of("faxage", 2)) as it:
+        it.expect([faxes_of("faxage", 4)[3]])
+        it.world.garble(1, after=1)
+        summary = it.reconcile()
+        assert (summary.missing, len(summary.trouble)) == (0, 1)
+        assert it.discrepancies()["missing"] == 0
+
+
+def test_what_is_registered_while_the_reports_are_read_is_not_missing(tmp_path, sqlite_url, provider):
+    with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 2)) as it:
+        late = faxes_of(provider, 4)[3]
+        it.expect(it.world.faxes())
+        summary = it.reconcile(told=lambda *_: it.expect([late]))
+        assert (summary.filled, summary.missing) == (2, 0)
+
+
+def test_a_job_that_waits_for_its_turn_to_be_asked_for_is_not_missing(tmp_path, sqlite_url):
+    with pulled(tmp_path, sqlite_url, "efax", more_reports="requests = 4") as it:
+        it.expect(faxes_of("efax", 5))
+        assert [it.reconcile().missing, it.reconcile().missing, it.reconcile().missing] == [2, 4, 5]
+
+
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path, store_url, provider):
     with pulled(tmp_path, store_url, provider, *faxes_of(provider, 8)) as it:
         it.expect(it.world.faxes())
