@@ -99,21 +99,25 @@ class Client:
                         "unreadable",
                         f"{self.provider}'s answer is longer than {LONGEST >> 20} MiB, and not read; tell the project",
                     )
-            return Reply(answer.status_code, bytes(body), answer.headers.get("content-type", ""))
+            return Reply(answer.status_code, _without_nuls(bytes(body)), answer.headers.get("content-type", ""))
 
     def lines(self, url: str, **sent: Any) -> Iterator[bytes]:
-        """The lines of the answer to a POST as they come, without their ends: for answers of any length."""
+        """
+        The lines of the answer to a POST as they come, without their ends: for answers of any length.
+
+        A NUL is no part of a line: it is where a C string was sent with its end.
+        """
         with self._answered("POST", url, sent) as (answer, deadline):
             if answer.status_code != httpx.codes.OK:
                 raise self.trouble(answer.status_code)
             rest = b""
             for part in self._parts(answer, deadline):
                 *whole, rest = (rest + part).split(b"\n")
-                yield from (line.removesuffix(b"\r") for line in whole)
+                yield from (_line(line) for line in whole)
                 if len(rest) > _LONGEST_LINE:
                     raise ReportTrouble("unreadable", f"{self.provider} answered a line of more than 64 KiB")
             if rest:
-                yield rest.removesuffix(b"\r")
+                yield _line(rest)
 
     def trouble(self, status: int) -> ReportTrouble:
         """What a status that nobody expected means."""
@@ -187,6 +191,16 @@ class Client:
         except httpx.HTTPError as error:
             detail = f"{self.provider}'s answer was cut off ({type(error).__name__}); the next run tries again"
             raise ReportTrouble("unreachable", detail) from None
+
+
+def _line(line: bytes) -> bytes:
+    return line.replace(b"\0", b"").removesuffix(b"\r")
+
+
+def _without_nuls(body: bytes) -> bytes:
+    """The body without NULs at its end, where a C string was sent with its end; UTF-16 has others too, and stays."""
+    text = body.rstrip(b"\0 \t\r\n")
+    return body if b"\0" in text else text
 
 
 _ALWAYS = frozenset({401, 403, 408, 425, 429})  # never an answer that a report could read

@@ -140,6 +140,7 @@ class CodeTable:
 
 
 _EVER = datetime(1, 1, 1, tzinfo=UTC)
+MOST_ROWS = 100  # of a finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +186,15 @@ class Finding:
     """
     Something in a report that an operator must look at, such as a list that was cut.
 
-    kind: ``full_list``, ``tally``. subject: what it is about, the same at every run. detail: counts and words for the
-    operator; never a number or a name of a person.
+    kind: ``full_list``, ``tally``, ``unreadable``. subject: what it is about, the same at every run. detail: counts and
+    words for the operator; never a number or a name of a person. rows: at most ``MOST_ROWS`` of those it is about, as
+    the provider has them: they may be personal, and are shown to who asks for it.
     """
 
     kind: str
     subject: str
     detail: Mapping[str, int | str] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, int | str]] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,17 +236,20 @@ class Tally:
     """
     What a provider has counted on one day. number: of one recipient, as the provider writes it; None: all of them.
 
-    counts: ``delivered``, ``failed``, ``total`` (both), ``pages_sent``, ``calls``, ``seconds``.
+    counts: ``delivered``, ``failed``, ``total`` (both), ``pages_sent``, ``calls``, ``seconds``; ``unreadable``: so many
+    parts could not be read, so that the other counts are what it is at least. rows: as a finding's.
     """
 
     day: date
     counts: Mapping[str, int]
     number: str | None = None
+    rows: Sequence[Mapping[str, int | str]] = field(default=(), repr=False)
 
 
 def differs(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
-    """Whether any count is another one than ours."""
-    return any(ours.get(name, 0) != count for name, count in theirs.items())
+    """Whether any count is another one than ours; of those that are not complete, whether one is higher."""
+    pairs = [(count, ours.get(name, 0)) for name, count in theirs.items() if name != "unreadable"]
+    return any(their > our or (their < our and "unreadable" not in theirs) for their, our in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,11 +257,12 @@ class AggregateReport:
     """
     A report of counts: it can prove that something is missing, and never becomes an event.
 
-    fetch: asks for the whole days of the window. differs: their counts and ours of the same day -> a discrepancy.
+    fetch: asks for the whole days of the window; a part of an answer that cannot be read is a finding, and the others
+    are counted. differs: their counts and ours of the same day -> a discrepancy.
     """
 
     name: str
-    fetch: Callable[[Ask, Client], Iterator[Tally]]
+    fetch: Callable[[Ask, Client], Iterator[Tally | Finding]]
     differs: Callable[[Mapping[str, int], Mapping[str, int]], bool] = differs
 
 

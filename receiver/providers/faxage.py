@@ -7,6 +7,7 @@ Source: FAXAGE Internet Fax API documentation, and what was seen in public code 
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -16,10 +17,12 @@ from zoneinfo import ZoneInfo
 from receiver.errors import ReportTrouble, Unprocessable
 from receiver.providers._client import Client
 from receiver.providers._contract import (
+    MOST_ROWS,
     AggregateReport,
     Ask,
     BodyKind,
     Callback,
+    Finding,
     Option,
     Page,
     Provider,
@@ -131,11 +134,14 @@ def _time(time: datetime, zone: ZoneInfo | None) -> str:
 
 # --- reports -------------------------------------------------------------------------------------------------------
 
-# A status record has no header: always the same options, so that always the same columns come, in this order.
-_COLUMNS = (
+# A status record has no header: always the same options, so that always the same columns come, in this order. The
+# document ends at xmitpages; what does not know the newer showtries answers without it, and what knows no option
+# answers the columns that need none.
+_NEED_NO_OPTION = (
     *("jobid", "commid", "destname", "destnum", "shortstatus", "longstatus", "sendtime", "completetime", "xmittime"),
-    *("pagecount", "csid", "login", "xmitpages", "showtries"),
 )
+_DOCUMENTED = (*_NEED_NO_OPTION, "pagecount", "csid", "login", "xmitpages")
+_COLUMNS = (*_DOCUMENTED, "showtries")
 _ALL_COLUMNS = dict.fromkeys(("pagecount", "csid", "showlogin", "xmitpages", "showtries"), "1")
 _ROWS = 500  # of a page
 _GROUP = 100  # jobs of a request
@@ -144,7 +150,7 @@ _MOST_DIVIDED = 16  # groups of one run
 _MARGIN = timedelta(hours=1)
 
 # Errors are HTTP 200 with a text that begins so; what follows may echo the request, password and all.
-_ERROR = re.compile(r"(ERR[0-9]{1,3}):", re.ASCII | re.IGNORECASE)
+_ERROR = re.compile(r"\s*(ERR[0-9]{1,3})\b", re.ASCII | re.IGNORECASE)
 _NO_JOBS = "ERR06"
 _TROUBLE = {
     "ERR01": ("failed", "FAXAGE cannot reach its own database (ERR01); the next run tries again"),
@@ -181,19 +187,32 @@ def _pages(ask: Ask, client: Client, which: Mapping[str, Any]) -> Iterator[Page]
     are_records = False
     while rows := [{"record": line} for line in islice(lines, _ROWS)]:
         # One odd record is left to ``shape_record``; where all are odd they are none, or of another version.
-        are_records = are_records or any(row["record"].count("\t") == len(_COLUMNS) - 1 for row in rows)
+        are_records = are_records or any(_columns(row["record"]) for row in rows)
         if not are_records:
-            expected = f"status records of {len(_COLUMNS)} columns"
-            raise ReportTrouble("unreadable", f"FAXAGE did not answer {expected}; check the url of the reports")
+            detail = f"FAXAGE did not answer status records ({_EXPECTED}); check the url of the reports"
+            raise ReportTrouble("unreadable", detail)
         yield Page(rows)
+
+
+_EXPECTED = f"{len(_COLUMNS)} columns, {len(_DOCUMENTED)} or {len(_NEED_NO_OPTION)}"
 
 
 def shape_record(row: Mapping[str, Any]) -> Mapping[str, Any]:
     """A status record with the names that a callback has. Columns may be empty, also the last ones."""
-    columns = row["record"].split("\t")
-    if len(columns) != len(_COLUMNS):
-        raise Unprocessable("not a status record", fields={"columns": f"expected {len(_COLUMNS)}"})
-    return dict(zip(_COLUMNS, columns, strict=True))
+    columns = _columns(row["record"])
+    if not columns:
+        raise Unprocessable("not a status record", fields={"columns": f"expected {_EXPECTED}"})
+    return columns
+
+
+def _columns(record: str) -> Mapping[str, str]:
+    """A status record's columns by name; none where it has too few or too many."""
+    columns = record.split("\t")
+    if not len(_NEED_NO_OPTION) <= len(columns) <= len(_COLUMNS):
+        return {}
+    # Of 10 to 12 columns nothing says which of the options they are: only the first nine are sure.
+    known = _COLUMNS if len(columns) >= len(_DOCUMENTED) else _NEED_NO_OPTION
+    return dict(zip(known, columns, strict=False))
 
 
 def _lines(ask: Ask, client: Client, option: str, fields: Mapping[str, Any]) -> Iterator[str]:
@@ -220,26 +239,68 @@ def _lines(ask: Ask, client: Client, option: str, fields: Mapping[str, Any]) -> 
         raise ReportTrouble("unreadable", "FAXAGE answered nothing at all; the next run asks again")
 
 
-# nuid with nuidshow=1 only; then calldate, direction, src, dst, duration.
-_CALL = re.compile(r"(?:[0-9]+,)?([0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}),(IN|OUT),.*,([0-9]{1,9})", re.ASCII)
+# nuid with nuidshow=1 only; then calldate, direction, src, dst, duration. The source may be anything, commas too.
+_CALL = re.compile(
+    r"(?:[0-9]+,)?(?P<calldate>[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}),(?P<direction>IN|OUT),(?P<src>.*),(?P<dst>[^,]*),"
+    r"(?P<duration>[0-9]{1,9})",
+    re.ASCII,
+)
+_LIKE_A_CALL = re.compile(r"(?:[0-9]+,)?([0-9]{4}-[0-9]{2}-[0-9]{2})[ ,T]", re.ASCII)
 
 
-def fetch_calls(ask: Ask, client: Client) -> Iterator[Tally]:
+def fetch_calls(ask: Ask, client: Client) -> Iterator[Tally | Finding]:
     """
     The outgoing calls of each day and their billable seconds. A call says neither its job nor its result.
 
     It counts for the day it ended on, as a fax does; so those that began shortly before the first day are asked for.
+    A line that cannot be read is named, and may be a call of any day.
     """
     if not ask.options["cdr_url"]:
         return
     begin, end = _time(ask.begin - _MARGIN, ask.zone), _time(ask.end - timedelta(seconds=1), ask.zone)
-    counts = {day: {"calls": 0, "seconds": 0} for day in _days(ask)}
-    for line in _lines(ask, client, "cdr_url", {"begin": begin, "end": end}):
-        ended_on, direction, seconds = _call(line)
-        if direction == "OUT" and ended_on in counts:
-            counts[ended_on]["calls"] += 1
-            counts[ended_on]["seconds"] += seconds
-    yield from (Tally(day, count) for day, count in counts.items())
+    days = {day: _Day() for day in _days(ask)}
+    odd: list[Mapping[str, str | int]] = []
+    unreadable, are_calls = 0, False
+    for number, line in enumerate(_lines(ask, client, "cdr_url", {"begin": begin, "end": end}), start=1):
+        call = _call(line)
+        are_calls = are_calls or call is not None or _LIKE_A_CALL.match(line) is not None
+        if call is None:
+            unreadable += 1
+            if len(odd) < MOST_ROWS:
+                odd.append({"line": number, "record": line})
+        elif call.direction == "OUT" and call.ended_on in days:
+            days[call.ended_on].add(call)
+    if unreadable and not are_calls:
+        detail = "FAXAGE answered something that is no call record; check the cdr_url of the endpoint's reports"
+        raise ReportTrouble("unreadable", detail)
+    more = {"unreadable": unreadable} if unreadable else {}
+    yield from (Tally(day, calls.counts | more, rows=tuple(calls.rows)) for day, calls in days.items())
+    if unreadable:
+        lines = ", ".join(str(one["line"]) for one in odd)
+        expected = "expected calldate, IN or OUT, src, dst and whole seconds"
+        yield Finding("unreadable", "calls", {"rows": unreadable, "lines": lines, "record": expected}, tuple(odd))
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    ended_on: date
+    direction: str  # IN or OUT
+    seconds: int
+    record: Mapping[str, str]
+
+
+class _Day:
+    """The outgoing calls of one day. rows: the first of them."""
+
+    def __init__(self) -> None:
+        self.counts = {"calls": 0, "seconds": 0}
+        self.rows: list[Mapping[str, str | int]] = []
+
+    def add(self, call: _Call) -> None:
+        self.counts["calls"] += 1
+        self.counts["seconds"] += call.seconds
+        if len(self.rows) < MOST_ROWS:
+            self.rows.append(call.record)
 
 
 def _days(ask: Ask) -> Iterator[date]:
@@ -250,28 +311,27 @@ def _days(ask: Ask) -> Iterator[date]:
         day += timedelta(days=1)
 
 
-def _call(line: str) -> tuple[date, str, int]:
-    """The day a call ended on, ``IN`` or ``OUT``, and how many seconds it took."""
-    trouble = ReportTrouble(
-        "unreadable", "FAXAGE answered something that is no call record; check the cdr_url of the endpoint's reports"
-    )
-    match = _CALL.fullmatch(line)
+def _call(line: str) -> _Call | None:
+    """One call record; None where the line cannot be read."""
+    match = _CALL.fullmatch(line.strip())
     if match is None:
-        raise trouble
-    seconds = int(match[3])
+        return None
+    seconds = int(match["duration"])
     try:  # naive, as the days are: both in the endpoint's zone
-        return (datetime.fromisoformat(match[1]) + timedelta(seconds=seconds)).date(), match[2], seconds
+        ended_at = datetime.fromisoformat(match["calldate"]) + timedelta(seconds=seconds)
     except (ValueError, OverflowError):
-        raise trouble from None
+        return None
+    return _Call(ended_at.date(), match["direction"], seconds, match.groupdict())
 
 
 def differs(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
     """
     Whether the calls of a day cannot be those of our faxes: fewer than were delivered, or some where we know none.
 
-    More cannot be told: a fax may take several calls, or fail without one.
+    More cannot be told: a fax may take several calls, or fail without one. A line that could not be read may be a call.
     """
-    return theirs["calls"] < ours.get("delivered", 0) or (theirs["calls"] > 0 and not ours.get("total"))
+    at_most = theirs["calls"] + theirs.get("unreadable", 0)
+    return at_most < ours.get("delivered", 0) or (theirs["calls"] > 0 and not ours.get("total"))
 
 
 REPORTS = Reports(

@@ -23,7 +23,12 @@ def compare(turn: Turn, report: AggregateReport) -> None:
     if first > last:
         return
     begin, end = _midnight(first, zone), _midnight(last + timedelta(days=1), zone)
-    theirs = list(report.fetch(turn.ask(begin, end), turn.client))
+    theirs: list[Tally] = []
+    for one in report.fetch(turn.ask(begin, end), turn.client):
+        if isinstance(one, Tally):
+            theirs.append(one)
+        else:
+            turn.find(one)
     numbers = {counting.digits(tally.number) for tally in theirs if tally.number is not None}
     with turn.store.reading() as connection:
         ours = counting.counts(
@@ -42,7 +47,7 @@ def compare(turn: Turn, report: AggregateReport) -> None:
         subjects.add(subject)
         if report.differs(tally.counts, known):
             own = {f"ours_{name}": known.get(name, 0) for name in _OURS}
-            turn.find(Finding("tally", subject, {**tally.counts, **own}))
+            turn.find(Finding("tally", subject, {**tally.counts, **own}, tally.rows))
     turn.looked_at("tally", lambda subject: subject in subjects)
     turn.summary.tallies += len(theirs)
     turn.told(turn.account.endpoint, report.name, len(theirs))

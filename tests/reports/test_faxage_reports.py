@@ -65,6 +65,7 @@ def sample(name):
 EXPECTED = {
     "poll_status_all_options.tsv": ["delivered"],
     "poll_status_mixed.tsv": ["failed", "delivered", None],
+    "poll_status_without_showtries.tsv": ["delivered", "delivered"],
     "poll_status_ERR02.txt": "check company, user and password",
     "poll_status_ERR06.txt": [],
     "poll_status_ERR08.txt": "did not understand the request",
@@ -114,6 +115,29 @@ def test_names_come_in_utf_8_or_in_windows_1252(encoding):
     assert found.recipient.name == "Café Zoë"
 
 
+def test_an_account_that_does_not_know_the_newer_option_answers_without_its_column():
+    (found,) = entries("faxage", "status", answered(RECORD.rpartition(b"\t")[0])[0])
+    assert (found.pages, found.recipient.station_id, found.attempts) == (Pages(3, 3), "FAX01", None)
+
+
+@pytest.mark.parametrize("options", [1, 2, 3, 4])
+def test_of_a_record_with_other_options_than_asked_for_the_columns_that_need_none_are_read(options):
+    """Which of the options they are is not said."""
+    (found,) = entries("faxage", "status", answered(b"\t".join(RECORD.split(b"\t")[: 8 + options]))[0])
+    assert (found.key, found.outcome, found.duration_seconds) == (("12345",), "delivered", 72)
+    assert found.completed_at == datetime(2026, 6, 15, 16, 1, 30, tzinfo=UTC)
+    assert (found.pages, found.recipient.station_id, found.attempts) == (Pages(), None, None)
+
+
+@pytest.mark.parametrize("options", [faxage.NEWER_OPTIONS, faxage.DOCUMENTED_OPTIONS, ()])
+def test_whatever_options_an_account_knows_its_faxes_are_told(options):
+    here = world(fax("1"), fax("2", "failure", attempts=3), fax("3", completed_at=None))
+    with standing(faxage.application(here, options=options)) as url:
+        found = entries("faxage", "status", fetched("faxage", "status", f"{url}/httpsfax.php"))
+    assert [(event.key, event.outcome) for event in found] == [(("1",), "delivered"), (("2",), "failed")]
+    assert [event.attempts for event in found] == ([1, 3] if "showtries" in options else [None, None])
+
+
 def test_a_record_with_other_columns_is_refused_alone():
     pages, _ = answered(b"\n".join([RECORD, b"12346\tsuccess", RECORD + b"\tmore"]))
     good, *odd = rows(pages)
@@ -122,15 +146,26 @@ def test_a_record_with_other_columns_is_refused_alone():
     for row in odd:
         with pytest.raises(Unprocessable) as caught:
             shape(row)
-        assert caught.value.fields == {"columns": "expected 14"}
+        assert caught.value.fields == {"columns": "expected 14 columns, 13 or 9"}
 
 
-@pytest.mark.parametrize(
-    "body", [b"<html>\n<h1>Down</h1>\n</html>", RECORD.rpartition(b"\t")[0], b"12345\n12346", b"OK"]
-)
+def test_a_tab_inside_a_name_shifts_the_columns_and_is_taken_for_no_result():
+    shifted = RECORD.rpartition(b"\t")[0].replace(b"Example Office", b"Example\tOffice")
+    with pytest.raises(Unprocessable) as caught:
+        entries("faxage", "status", answered(shifted)[0])
+    assert caught.value.fields.keys() == {"shortstatus"}
+
+
+@pytest.mark.parametrize("body", [b"<html>\n<h1>Down</h1>\n</html>", b"12345\n12346", b"OK", RECORD + b"\tmore"])
 def test_an_answer_without_one_good_record_is_trouble_and_not_many_bad_ones(body):
     found = trouble(body)
     assert (found.kind, "14 columns" in found.detail) == ("unreadable", True)
+
+
+@pytest.mark.parametrize("end", [b"\x00", b"\n\x00", b"\r\n\x00\x00", b"\n\x00\n"])
+def test_nuls_behind_an_answer_are_no_record(end):
+    (found,) = entries("faxage", "status", answered(RECORD + end)[0])
+    assert found.attempts == 1
 
 
 def test_an_odd_record_alone_on_its_page_is_no_trouble_after_good_ones():
@@ -153,6 +188,7 @@ def test_an_empty_answer_is_none_as_faxage_says_when_there_is_no_job(body):
         (b"ERR01: Database connection failed", "failed", "its own database (ERR01)"),
         (b"ERR02: Login incorrect", "refused", "check company, user and password"),
         (b"err02: login incorrect", "refused", "check company, user and password"),
+        (b" ERR02 Login incorrect", "refused", "check company, user and password"),
         (b"\n\xef\xbb\xbfERR08: Unknown operation specified or bad POST", "unreadable", "(ERR08); check the url"),
         (b"ERR42: jobs of exampleuser", "unreadable", "FAXAGE answered ERR42"),
         (RECORD + b"\nERR01: Database connection failed", "failed", "(ERR01)"),
@@ -259,7 +295,7 @@ def test_an_unknown_job_does_not_hide_the_others_even_if_it_makes_the_whole_answ
 def test_callback_and_record_of_a_fax_are_the_same_fax_and_the_record_is_no_news():
     faxes = [fax("1"), fax("2", "failure", number="+18005550142"), fax("3", completed_at=None)]
     here = world(*faxes)
-    with standing(faxage.application(here)) as url:
+    with standing(faxage.application(here, options=faxage.NEWER_OPTIONS)) as url:
         pages = fetched("faxage", "status", f"{url}/httpsfax.php")
         of_jobs = fetched("faxage", "status-of-jobs", f"{url}/httpsfax.php", jobs=["3", "2", "1"])
     pushed = [event for one in here.callbacks() for event in events("faxage", one.callback)]
@@ -308,7 +344,15 @@ def tallies(*bodies, **changes):
         return list(provider("faxage").reports.aggregates[0].fetch(asking, client("faxage"))), asked
 
 
-CDR_SAMPLES = [row["file"] for row in manifest() if row["file"].startswith("poll_getcdr")]
+CDR_SAMPLES = [
+    row["file"]
+    for row in manifest()
+    if row["file"].startswith("poll_getcdr") and row["file"] != "poll_getcdr_empty_duration.csv"
+]
+
+
+def call(calldate, src, dst, duration):
+    return {"calldate": calldate, "direction": "OUT", "src": src, "dst": dst, "duration": duration}
 
 
 @pytest.mark.parametrize("name", CDR_SAMPLES)
@@ -320,11 +364,56 @@ def test_every_sample_of_call_records_is_counted_by_day_or_is_its_error(name):
     found, asked = tallies(sample(name))
     assert found == [
         Tally(date(2026, 6, 14), {"calls": 0, "seconds": 0}),
-        Tally(date(2026, 6, 15), {"calls": 1, "seconds": 32}),
+        Tally(
+            date(2026, 6, 15),
+            {"calls": 1, "seconds": 32},
+            rows=(call("2026-06-15 10:00:41", "3035550110", "8005550142", "32"),),
+        ),
         Tally(date(2026, 6, 16), {"calls": 0, "seconds": 0}),
     ]
     times = {"begin": ["2026-06-13 23:00:00"], "end": ["2026-06-16 23:59:59"]}
     assert asked == [{"page": "getcdr.php", **{key: [value] for key, value in LOGIN.items()}, **times}]
+
+
+ODD_CALLS = [
+    b"2026-06-15 10:00:41,OUT,3035550110,8005550142,",
+    b"2026-06-15 10:00:41,OUT,3035550110,8005550142",
+    b"2026-06-15 10:00:41,OUT,3035550110,8005550142,12.5",
+    b"2026-06-15 10:00:41,OUT,3035550110,8005550142,00:00:12",
+    b"2026-06-15 10:00:41,OUT,3035550110,8005550142,-1",
+    b"2026-06-15 10:00:41,out,3035550110,8005550142,12",
+    b"2026-06-15 10:00:41,,3035550110,8005550142,12",
+    b"2026-06-15,OUT,3035550110,8005550142,12",
+    b"0000-00-00 00:00:00,OUT,3035550110,8005550142,1",
+    b"9999-12-31 23:59:59,OUT,3035550110,8005550142,999999999",
+    b"900105,2026-06-15 10:00:41,OUT,3035550110,8005550142,",
+]
+ODD_CALLS += [b"<br>", b"a wrapped line", b",,,,"]
+GOOD_CALL = b"2026-06-15 10:07:02,OUT,2085550139,3035550110,75"
+
+
+@pytest.mark.parametrize(("line", "others"), [*((line, 1) for line in ODD_CALLS), (ODD_CALLS[0], 0)])
+def test_an_odd_line_among_call_records_is_named_and_the_others_count(line, others):
+    *days, odd = tallies(b"\n".join([line, *[GOOD_CALL] * others]) + b"\n")[0]
+    assert [day.counts["calls"] for day in days] == [0, others, 0]
+    assert [day.counts["unreadable"] for day in days] == [1, 1, 1]  # of which day it is may be what is odd
+    assert (odd.kind, odd.subject) == ("unreadable", "calls")
+    assert odd.detail == {"rows": 1, "lines": "1", "record": "expected calldate, IN or OUT, src, dst and whole seconds"}
+    assert odd.rows == ({"line": 1, "record": line.decode()},)
+    assert "3035550110" not in repr(odd)  # shown only to who asks for it
+
+
+def test_the_sample_with_a_call_that_was_not_billed_counts_the_other_one():
+    day = {"begin": datetime(2026, 11, 27, 7, 0, tzinfo=UTC), "end": datetime(2026, 11, 28, 7, 0, tzinfo=UTC)}
+    found, odd = tallies(sample("poll_getcdr_empty_duration.csv"), **day)[0]
+    assert found.counts == {"calls": 1, "seconds": 75, "unreadable": 1}
+    assert found.rows == (call("2026-11-27 10:07:02", "2085550139", "3035550110", "75"),)
+    assert odd.detail["lines"] == "1"
+
+
+def test_of_many_calls_all_are_counted_and_the_first_are_kept():
+    _, found, _ = tallies((GOOD_CALL + b"\n") * 250)[0]
+    assert (found.counts, len(found.rows)) == ({"calls": 250, "seconds": 250 * 75}, 100)
 
 
 def test_call_records_may_be_left_out():
@@ -344,9 +433,8 @@ def test_a_call_counts_for_the_day_it_ended_on():
         (b"ERR01: database connection failed", "failed"),
         (b"ERR06: something", "unreadable"),
         (b"<html>", "unreadable"),
-        (b"2026-06-15 10:00:41,OUT,3035550110,8005550142", "unreadable"),
-        (b"0000-00-00 00:00:00,OUT,3035550110,8005550142,1", "unreadable"),
-        (b"9999-12-31 23:59:59,OUT,3035550110,8005550142,999999999", "unreadable"),
+        (b"<html>\n<h1>Down</h1>\n</html>", "unreadable"),
+        (b"OK", "unreadable"),
     ],
 )
 def test_anything_but_call_records_is_trouble(body, kind):
@@ -362,7 +450,7 @@ def test_the_calls_of_our_faxes_agree_with_what_we_know_of_them():
     with standing(faxage.application(here, incoming=incoming)) as url:
         asking = ask("faxage", url, cdr_url=f"{url}/getcdr.php", begin=SENT.replace(hour=6), end=UNTIL)
         (found,) = provider("faxage").reports.aggregates[0].fetch(asking, client("faxage"))
-    assert found == Tally(date(2026, 7, 15), {"calls": 6, "seconds": 62})
+    assert (found.day, found.counts) == (date(2026, 7, 15), {"calls": 6, "seconds": 62})
 
 
 @pytest.mark.parametrize(
@@ -379,3 +467,11 @@ def test_the_calls_of_our_faxes_agree_with_what_we_know_of_them():
 )
 def test_calls_differ_where_they_cannot_be_those_of_our_faxes(calls, ours, expected):
     assert provider("faxage").reports.aggregates[0].differs({"calls": calls, "seconds": 9}, ours) is expected
+
+
+def test_a_line_that_cannot_be_read_may_be_the_call_of_a_fax():
+    differs = provider("faxage").reports.aggregates[0].differs
+    counts = {"calls": 1, "seconds": 9, "unreadable": 1}
+    assert not differs(counts, {"delivered": 2, "total": 2})
+    assert differs(counts, {"delivered": 3, "total": 3})
+    assert differs(counts, {})

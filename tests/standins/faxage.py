@@ -8,7 +8,7 @@ providers). Errors are HTTP 200 with a text.
 
 import re
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -23,6 +23,8 @@ NO_JOBS = "ERR06: No jobs to display or job id specified not found"
 BAD_POST = "ERR08: Unknown operation specified or bad POST"
 ALL_ZEROS = "0000-00-00 00:00:00"
 FIRST_NUID = 900100
+DOCUMENTED_OPTIONS = ("pagecount", "csid", "showlogin", "xmitpages")  # each asks for a column more
+NEWER_OPTIONS = (*DOCUMENTED_OPTIONS, "showtries")  # as public clients ask
 REDIAL = timedelta(minutes=5)  # between two tries; not documented
 _TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", re.ASCII)
 
@@ -44,8 +46,12 @@ def application(
     password: str = "example-password",
     incoming: Sequence[IncomingCall] = (),
     encoding: str = "utf-8",
+    options: Collection[str] = DOCUMENTED_OPTIONS,
 ) -> Service:
-    """The company is the world's account. encoding: of the names; FAXAGE documents none."""
+    """
+    The company is the world's account. encoding: of the names; FAXAGE documents none. options: of operation=status,
+    those that this account knows; others are ignored.
+    """
     app = Service(world)
     calls = _Calls(world, incoming)
 
@@ -63,7 +69,9 @@ def application(
         times = [text(name) for name in ("begin", "end") if text(name)]
         if text("operation") != "status" or not all(_TIME.fullmatch(time) for time in times):
             return reply(_bad_post())
-        lines = [_line(world, fax, username) for fax in world.faxes() if _is_asked_for(world, fax, username)]
+        asked_for = [name for name in options if text(name) == "1"]
+        faxes = [fax for fax in world.faxes() if _is_asked_for(world, fax, username)]
+        lines = [_line(world, fax, username, asked_for) for fax in faxes]
         return reply("".join(f"{line}\n" for line in lines)) if lines else reply(NO_JOBS)
 
     @app.operation("/getcdr.php", "getcdr", "GET", "POST")
@@ -100,7 +108,7 @@ def _is_asked_for(world: World, fax: SentFax, username: str) -> bool:
     )
 
 
-def _line(world: World, fax: SentFax, username: str) -> str:
+def _line(world: World, fax: SentFax, username: str, options: Collection[str]) -> str:
     """The columns in the documented order; without a header, and empty where there is nothing to say."""
     delivered = world.is_delivered(fax)
     stage = fax.stage or "In Queue"
@@ -123,7 +131,7 @@ def _line(world: World, fax: SentFax, username: str) -> str:
         "xmitpages": str(fax.pages if delivered else 0),
         "showtries": str(fax.attempts),
     }
-    columns += [value for name, value in optional.items() if text(name) == "1"]
+    columns += [value for name, value in optional.items() if name in options]
     return "\t".join(columns)
 
 

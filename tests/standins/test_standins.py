@@ -247,7 +247,7 @@ def faxage_faxes():
 
 
 def test_faxage_columns_are_those_of_the_samples(client, faxage_faxes):
-    with standing(faxage.application(faxage_faxes)) as url:
+    with standing(faxage.application(faxage_faxes, options=faxage.NEWER_OPTIONS)) as url:
         all_columns = status(client, url, **ALL_COLUMNS)
         few = status(client, url, pagecount="1", xmitpages="1", jobid="12345")
     lines = [line.split("\t") for line in all_columns.text.splitlines()]
@@ -268,6 +268,15 @@ def test_faxage_columns_are_those_of_the_samples(client, faxage_faxes):
         *("2026-07-15 10:00:00", "0000-00-00 00:00:00", "00:00:00", "0", "", "exampleuser", "0", "0"),
     ]
     assert few.text.rstrip("\n").split("\t")[9:] == ["1", "1"]
+
+
+def test_faxage_answers_the_columns_of_its_document_and_no_newer_one_unless_told(client, faxage_faxes):
+    with standing(faxage.application(faxage_faxes)) as url:
+        documented = status(client, url, **ALL_COLUMNS, jobid="12346").text.rstrip("\n").split("\t")
+    with standing(faxage.application(faxage_faxes, options=())) as url:
+        few = status(client, url, **ALL_COLUMNS, jobid="12346").text.rstrip("\n").split("\t")
+    assert documented[9:] == ["1", "", "other", "0"]
+    assert (few, len(few)) == (documented[:9], 9)
 
 
 def test_faxage_finds_jobs_by_id_time_and_user(client, faxage_faxes):
