@@ -6,6 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import sqlalchemy as sa
+from sqlalchemy.engine import URL, make_url
 
 from receiver import metrics, providers
 from receiver import settings as configuration
@@ -14,7 +15,7 @@ from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
 from receiver.runtime import Account, Endpoint, Runtime
 from receiver.settings import Settings, is_secure_url
-from receiver.store import Store
+from receiver.store import Store, figures, remembered
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import check_version
 from receiver.store.nonces import Nonces
@@ -60,6 +61,35 @@ def prepare(settings: Settings, store: Store) -> None:
     check_version(store)
     with store.writing() as connection:
         remember(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
+    remembered.note(settings.server.state_dir, store.url)
+
+
+def former_stores(settings: Settings) -> list[str]:
+    """A sentence for each store that was used before the configured one and is not known to be empty."""
+    here = make_url(settings.store.url)
+    return [
+        f"store.url: the store that was used before, {former.url}, {left}. Nothing takes them from there: until it is"
+        f" empty, run `faxhook consume` or `faxhook relay` with that store.url; or take it out of"
+        f" {remembered.record(settings.server.state_dir)}"
+        for former in remembered.remembered(settings.server.state_dir)
+        if former.url != remembered.place(here) and (left := _left_in(former.url, here))
+    ]
+
+
+def _left_in(former: str, here: URL) -> str | None:
+    """What a store still has for consumers, in words; None where there is nothing."""
+    url = make_url(former)
+    if (url.host, url.username) == (here.host, here.username):
+        url = url.set(password=here.password, query=here.query)
+    with closing(Store(url.render_as_string(hide_password=False))) as store:
+        if store.file is not None and not store.file.path.exists():
+            return None  # moved, or removed on purpose
+        try:
+            with store.reading() as connection:
+                count = figures.undelivered(connection, store.tables)
+        except StoreUnavailable as error:
+            return f"cannot be read ({error.error}) and may have undelivered events"
+    return f"has {count} undelivered event{'s' if count > 1 else ''}" if count else None
 
 
 def check_store(settings: Settings) -> str | None:

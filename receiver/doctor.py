@@ -58,6 +58,8 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]
     with closing(bootstrap.open_store(settings)) as store:
         yield from _files(store)
         found = yield from _store(settings, store)
+    for doubt in bootstrap.former_stores(settings):
+        yield Finding("store", WARNING, doubt)
     yield from _queue(settings)
     if found is None:
         yield Finding("relay", WARNING, "nobody knows of relay, backlog and dead letters without the store")

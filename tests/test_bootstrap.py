@@ -47,7 +47,10 @@ def test_an_account_that_the_payloads_named_can_be_written_out_later_and_then_st
         filled.config.write_text(given)
         chosen = settings.load(filled.config, {})
         if is_refused:
-            with pytest.raises(ConfigurationError, match="another provider or account"):
+            with pytest.raises(
+                ConfigurationError,
+                match='the store has it as openfax "123456789", the configuration as openfax "987654321"',
+            ):
                 bootstrap.build(chosen)
         else:
             bootstrap.build(chosen).close()

@@ -49,7 +49,7 @@ def _prepare(settings: Settings) -> None:
     """Everything that a worker would fail on, before there are workers."""
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
-    for doubt in _doubts(settings):
+    for doubt in [*_doubts(settings), *bootstrap.former_stores(settings)]:
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
         if store.dialect == "sqlite":
@@ -89,6 +89,8 @@ def migrate(config: Path | None) -> None:
     """Bring the store to this version's tables. Safe to run at any time, also twice."""
     settings = opening.load(config)
     hosting.check(settings, os.environ)  # a release process has a disk of its own, and would migrate that
+    for doubt in bootstrap.former_stores(settings):
+        click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
         done = bring_up_to_date(store)
     click.echo("the store has been migrated" if done else "the store is up to date")
@@ -116,7 +118,12 @@ def check(config: Path | None) -> None:
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
     unread = bootstrap.check_store(settings)
-    doubts = [*_doubts(settings), *([unread] if unread else []), *bootstrap.check_issuers(settings)]
+    doubts = [
+        *_doubts(settings),
+        *([unread] if unread else []),
+        *bootstrap.former_stores(settings),
+        *bootstrap.check_issuers(settings),
+    ]
     for doubt in doubts:
         click.echo(f"warning: {doubt}")
     found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""

@@ -60,7 +60,7 @@ def read(connection: Connection, tables: Tables) -> Figures:
     """All of them, from the index on state and row order: 35 ms (PostgreSQL: 0.2 s) where a million events wait."""
     return Figures(
         at_ms=now_ms(),
-        backlog=_count(connection, tables, *_WAITING),
+        backlog=undelivered(connection, tables),
         oldest_at_ms=min(filter(None, (_oldest(connection, tables, state) for state in _WAITING)), default=None),
         dead=_count(connection, tables, "dead"),
         relay=_relay(connection, tables),
@@ -68,6 +68,11 @@ def read(connection: Connection, tables: Tables) -> Figures:
         discrepancies=discrepancies.open_by_kind(connection, tables),
         credits={who: float(text) for who, (text, _) in cursors.all_of(connection, tables, "credit").items()},
     )
+
+
+def undelivered(connection: Connection, tables: Tables) -> int:
+    """How many events have not arrived at the broker or a consumer."""
+    return _count(connection, tables, *_WAITING)
 
 
 def _count(connection: Connection, tables: Tables, *states: str) -> int:

@@ -24,14 +24,16 @@ def verify(connection: Connection, tables: Tables, endpoints: Iterable[Endpoint]
             "store, since every fax's id depends on it."
         )
     known = {row.name: row for row in connection.execute(sa.select(tables.endpoints))}
-    for endpoint in endpoints:
-        row = known.get(endpoint.name)
-        if row is not None and not _is_same(row, endpoint):
-            raise ConfigurationError(
-                f"endpoints.{endpoint.name}: this store knows the endpoint with another provider or account. Both are "
-                "part of each fax's identity: after a change, the same fax would be announced again under a new id. "
-                "Give the endpoint a new name, or restore its provider and account."
-            )
+    changed = [
+        f"endpoints.{one.name}: the store has it as {_named(known[one.name])}, the configuration as {_named(one)}"
+        for one in endpoints
+        if one.name in known and not _is_same(known[one.name], one)
+    ]
+    if changed:
+        raise ConfigurationError(
+            f"{'; '.join(changed)}. Provider and account are part of each fax's identity: after a change, the same fax "
+            "would be announced again under a new id. Restore them, or give the endpoint a new name."
+        )
 
 
 def remember(connection: Connection, tables: Tables, endpoints: Iterable[Endpoint], salt: str | None) -> None:
@@ -53,6 +55,10 @@ def remember(connection: Connection, tables: Tables, endpoints: Iterable[Endpoin
 def _is_same(known: Row[Any], endpoint: Endpoint) -> bool:
     """An account that was left to the payloads may be written out later: every fax had it from its payload."""
     return known.provider == endpoint.provider and known.account in (None, endpoint.account)
+
+
+def _named(one: Row[Any] | Endpoint) -> str:
+    return f'{one.provider} "{one.account}"' if one.account is not None else f"{one.provider} without an account"
 
 
 def _mark(salt: str | None) -> str:

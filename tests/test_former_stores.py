@@ -1,0 +1,102 @@
+"""A store that another one follows is not left behind in silence, nor is an endpoint that became another account's."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy.engine import make_url
+from stock import Stock, environment
+
+from receiver.cli import main
+from receiver.store import remembered
+from receiver.store.sqlite import SQLITE
+
+
+@pytest.fixture(autouse=True)
+def _no_store_of_our_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+
+
+def run(made: Stock, *arguments: str) -> Result:
+    return CliRunner().invoke(main, [*arguments, "--config", str(made.config)], catch_exceptions=False)
+
+
+def switch(made: Stock) -> Result:
+    """The same configuration and state_dir with another store, which has been migrated."""
+    url = made.runtime.store.url.render_as_string(hide_password=False)
+    made.config.write_text(made.config.read_text().replace(url, "sqlite:///afterwards/faxhook.db"))
+    return run(made, "migrate")
+
+
+@pytest.mark.parametrize("command", ["check", "doctor", "migrate"])
+def test_undelivered_events_of_the_store_before_are_told(anywhere: Stock, command: str) -> None:
+    anywhere.fill(3)
+    switched = switch(anywhere)
+    place = remembered.place(anywhere.runtime.store.url)
+    result = switched if command == "migrate" else run(anywhere, command)
+    assert result.exit_code == 0, result.output
+    assert f"{place}, has 3 undelivered events" in result.output
+    assert "faxhook consume" in result.output
+
+
+def test_a_store_that_was_emptied_before_is_not_mentioned(anywhere: Stock) -> None:
+    switch(anywhere)
+    result = run(anywhere, "check")
+    assert "used before" not in result.output
+
+
+def test_a_former_store_that_cannot_be_read_may_have_events(filled: Stock) -> None:
+    here = filled.runtime.store.url
+    record = remembered.record(filled.runtime.settings.server.state_dir)
+    gone = make_url("postgresql+psycopg://faxhook:secret-word@127.0.0.1:1/faxhook")
+    remembered.note(record.parent, gone)
+    remembered.note(record.parent, here)
+    assert "secret-word" not in record.read_text()
+    result = run(filled, "check")
+    assert "may have undelivered events" in result.output
+    assert str(record) in result.output, "what to do when it is known to be of no use"
+
+
+def test_the_record_tells_since_when_a_store_is_used(filled: Stock) -> None:
+    state_dir = filled.runtime.settings.server.state_dir
+    found = remembered.find(state_dir, filled.runtime.store.url)
+    assert found is not None
+    assert found.url == f"sqlite:///{make_url(str(filled.runtime.store.url)).database}"
+    assert remembered.record(state_dir).stat().st_mode & 0o777 == 0o600
+    assert json.loads(remembered.record(state_dir).read_text())["stores"][-1]["since"] == found.since
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"stores": [{}]}', '{"stores": 1}', "\0"])
+def test_a_record_that_cannot_be_read_is_begun_anew(tmp_path: Path, content: str) -> None:
+    remembered.record(tmp_path).write_text(content)
+    assert remembered.remembered(tmp_path) == ()
+    remembered.note(tmp_path, make_url("sqlite:////srv/faxhook.db"))
+    assert [one.url for one in remembered.remembered(tmp_path)] == ["sqlite:////srv/faxhook.db"]
+
+
+def test_every_endpoint_with_another_account_is_named_with_both_accounts(anywhere: Stock) -> None:
+    text = anywhere.config.read_text().replace('account = "acme"', 'account = "other"').replace("99999TE", "11111TE")
+    anywhere.config.write_text(text)
+    result = run(anywhere, "check")
+    assert result.exit_code == 2
+    assert 'endpoints.faxage: the store has it as faxage "acme", the configuration as faxage "other"' in result.stderr
+    assert 'endpoints.retarus: the store has it as retarus "99999TE", the configuration as retarus "11111TE"' in (
+        result.stderr
+    )
+
+
+def test_the_documented_backup_of_sqlite_is_the_store(filled: Stock) -> None:
+    filled.fill(2)
+    document = (Path(__file__).parents[1] / "deploy" / "README.md").read_text()
+    command = re.search(r'^python -c "(.*\.backup\(.*)"$', document, re.MULTILINE)
+    assert command is not None
+    folder = filled.config.parent
+    (folder / "var").symlink_to(folder / "store")
+    subprocess.run([sys.executable, "-c", command[1]], cwd=folder, env=environment(), check=True)
+    connection = SQLITE.connect(folder / "backup.db")
+    assert connection.execute("SELECT count(*) FROM faxhook_events").fetchone() == (2,)
+    connection.close()
