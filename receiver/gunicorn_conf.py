@@ -22,11 +22,11 @@ bind = _server.bind
 workers = _server.workers
 worker_class = Worker  # gthread with a deadline for heads
 threads = 16
-# A gthread worker accepts while it has fewer connections than this. At the default of 1000 one worker can take every
-# kept-alive connection of a busy client while its neighbours idle (0.45 of the throughput). The expected number, 64
-# (a proxy's pool, or a burst of a provider), divided by workers; at least what its threads serve and as many waiting.
+# A worker accepts while it has fewer busy connections than this. At the default of 1000 one worker can take every
+# connection of a busy client while its neighbours idle (0.45 of the throughput). The expected number, 64 (a proxy's
+# pool, or a burst of a provider), divided by workers; at least what its threads serve and as many waiting.
 worker_connections = max(64 // workers, 2 * threads) + 1
-keepalive = 5
+keepalive = int(_server.keep_alive.total_seconds())
 timeout = 30  # for a worker whose main loop hangs; requests have their own deadlines
 graceful_timeout = 8  # `faxhook serve` kills after 9 s, to be gone within 10
 

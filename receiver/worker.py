@@ -1,8 +1,11 @@
 """gunicorn's threaded worker, with a deadline for the request's head and errors that quote nothing."""
 
 import json
+import selectors
 import time
 import weakref
+from collections import deque
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -13,9 +16,16 @@ from gunicorn.workers.gthread import ThreadWorker
 from receiver.deadline import watchdog
 from receiver.logs import error_class, log
 
-# gunicorn waits up to 5 s of these for the first byte and then takes the connection off the thread; what remains is
-# for the rest of the head. Without it, as many silent clients as there are threads stop the worker for good.
+# For a request's head, from its first byte on. Without it, as many stalled clients as there are threads stop the worker
+# for good.
 _HEAD_SECONDS = 10.0
+
+# A connection that has sent nothing yet, or waits for its next request, is in the poller: it costs a file descriptor,
+# and no thread. The limits stay well below the usual 1024 descriptors. Beyond the first, answers announce that they
+# close the connection; beyond the second, the connection is closed that has been silent longest.
+_IDLE_CONNECTIONS = 500
+_SILENT_CONNECTIONS = 200
+_BUSY_SECONDS = 0.25  # how long a connection counts as busy after it was opened or answered
 
 _STATUS_OF = {
     http.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
@@ -30,6 +40,45 @@ _OURS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName, http.Config
 
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """Serves one process' requests; ``request_begins`` is its counterpart in gunicorn's ``pre_request`` hook."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.max_keepalived = _IDLE_CONNECTIONS
+
+    @property
+    def worker_connections(self) -> int:
+        """
+        The number of open connections below which gunicorn accepts another one: the configured one is of busy ones.
+
+        gunicorn counts idle ones too, and as many as the limit would stop the worker for as long as they are kept.
+        """
+        if self.nr_conns < self._busy_limit:
+            return self._busy_limit
+        busy_since = time.monotonic() + self.cfg.keepalive - _BUSY_SECONDS  # compared with when they are to be closed
+        waiting = (self.keepalived_conns, self.pending_conns)
+        return self._busy_limit + sum(len(conns) - _younger(conns, busy_since, self._busy_limit) for conns in waiting)
+
+    @worker_connections.setter
+    def worker_connections(self, busy_limit: int) -> None:
+        self._busy_limit = busy_limit
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Give the connection to a thread, but not before its first byte is there, as gunicorn would for 5 s."""
+        if conn.initialized or conn.data_ready:
+            super().enqueue_req(conn)
+            return
+        conn.set_timeout()
+        conn.sock.setblocking(False)
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
+        if len(self.pending_conns) > _SILENT_CONNECTIONS:
+            self.pending_conns[0].timeout = 0.0
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """A worker that stops closes silent connections as early as idle ones."""
+        super()._cap_keepalive(deadline)
+        for conn in self.pending_conns:
+            conn.timeout = min(conn.timeout, deadline)
 
     def handle(self, conn: Any) -> Any:
         watchdog.guard(conn.sock, time.monotonic() + _HEAD_SECONDS)
@@ -60,6 +109,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             util.write_nonblock(client, head.encode() + body)
         except OSError:
             return  # the client has gone
+
+
+def _younger(conns: "deque[Any]", than: float, most: int) -> int:
+    """How many of them time out after ``than``, ``most`` at most. The newest are at the right."""
+    count = 0
+    for conn in reversed(conns):
+        if count == most or conn.timeout < than:
+            break
+        count += 1
+    return count
 
 
 def request_begins(_worker: Any, req: Any) -> None:

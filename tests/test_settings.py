@@ -589,6 +589,7 @@ def test_two_endpoints_of_equal_strength_that_no_client_can_mix_up_raise_no_doub
         (with_auth('{ mode = "none" }', 'allow = ["10.0.0.0/8"]'), "endpoints.faxage: allow is the only"),
         (OPENFAX.replace(TOKEN, "hidden-hidden-hid"), "endpoints.openfax: tokens[0]: shorter than 22"),
         (SERVER + 'public_url = "http://hooks.example.com"', "server.public_url: http://"),
+        (SERVER + 'keep_alive = "60s"', "server.keep_alive: proxies keep idle connections for 60s"),
         (SERVER + 'bind = "0.0.0.0:80"', "server.bind: 0.0.0.0:80 without ops_token"),
         (SERVER + 'trusted_proxies = ["0.0.0.0/0"]', "server.trusted_proxies: 0.0.0.0/0 is everybody"),
         (SHARED + f'tokens = ["{TOKEN}"]', "endpoints.weak: weaker protection than endpoints.faxage"),

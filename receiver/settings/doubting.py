@@ -14,6 +14,7 @@ _GOOD_TOKEN_LENGTH = 22  # 128 bits in base 64
 _SHORT_IDS = timedelta(days=30)
 _SHORT_NONCES, _LONG_NONCES = timedelta(seconds=30), timedelta(hours=1)
 _LONG_TOLERANCE = timedelta(hours=1)
+_KEPT_BY_PROXIES = timedelta(seconds=60)  # idle connections, by nginx and AWS's ALB unless they are told otherwise
 _PLACEHOLDER = re.compile(
     r".*(?:change-?_?me|placeholder|your-?_?(?:password|secret|token)|<[^>]*>).*"
     r"|\.+|…+|x{3,}|\*+|(?:password|passwort|secret|test|admin|letmein|qwerty)[0-9]*|(?:0123|1234)[0-9]*",
@@ -45,6 +46,12 @@ def _server_doubts(server: Server) -> Iterator[str]:
         yield "server.public_url: http:// sends tokens and passwords in the clear"
     if server.bind.startswith(("0.0.0.0:", "[::]:")) and not server.ops_token:
         yield f"server.bind: {server.bind} without ops_token: /metrics and /readyz show details only to loopback"
+
+    if server.keep_alive <= _KEPT_BY_PROXIES:
+        yield (
+            "server.keep_alive: proxies keep idle connections for 60s unless told otherwise; one that sends a callback"
+            " into a connection that faxhook is closing answers 502"
+        )
 
 
 def _proxy_doubts(settings: Settings) -> Iterator[str]:

@@ -20,6 +20,7 @@ SECRET_LENGTH = 16
 SECRET = f"at least {SECRET_LENGTH} characters"
 SIZE = 'a size such as "8MiB" (KiB, MiB, GiB, kB, MB) or a number of bytes'
 PERIOD = 'a period such as "7d" (s, m, h, d)'
+KEEP_ALIVE = 'a period from "1s" to "1h", longer than the proxy keeps idle connections to faxhook'
 TOKEN = f"at least {SECRET_LENGTH} characters of [A-Za-z0-9._~-], or sha256: and 64 hex digits"
 NETWORK = 'an address or network such as "203.0.113.0/24", without host bits'
 HEADER = "the name of a header, with hyphens"
@@ -112,6 +113,13 @@ def period(text: str) -> timedelta:
 def period_or_zero(text: str) -> timedelta:
     """Zero keeps nothing beyond what is not yet published."""
     return timedelta() if text == "0" else period(text)
+
+
+def keep_alive(text: str) -> timedelta:
+    found = period(text)
+    if found > timedelta(hours=1):
+        raise ValueError
+    return found
 
 
 def secret(text: str) -> str:

@@ -19,7 +19,7 @@ class Server:
     """
     trusted_proxies: peers that may set X-Forwarded-For, and client_certificate_header.
 
-    secret_keys: the first signs, all verify; may be empty.
+    secret_keys: the first signs, all verify; may be empty. keep_alive: how long an idle connection is kept open.
     """
 
     bind: str
@@ -30,6 +30,7 @@ class Server:
     secret_keys: tuple[str, ...] = field(repr=False)
     state_dir: Path
     ops_token: str | None = field(repr=False)
+    keep_alive: timedelta
     workers: int
 
 

@@ -15,7 +15,7 @@ def server(root: Table) -> Server:
         "server",
         (
             *("bind", "public_url", "trusted_proxies", "client_certificate_header", "max_body"),
-            *("secret_key", "state_dir", "ops_token"),
+            *("secret_key", "state_dir", "ops_token", "keep_alive"),
         ),
         refused={"workers": "unknown key; the number of workers is the variable WEB_CONCURRENCY"},
     )
@@ -31,6 +31,7 @@ def server(root: Table) -> Server:
         secret_keys=_configured_keys(table),
         state_dir=root.source.folder / (table.text("state_dir") or "var"),
         ops_token=table.text("ops_token", empty_ok=True) or None,
+        keep_alive=table.one("keep_alive", forms.keep_alive, forms.KEEP_ALIVE) or timedelta(seconds=75),
         workers=root.source.variable("WEB_CONCURRENCY", forms.number(1, 999), "a number of workers")
         or min(max(os.cpu_count() or 1, 2), 4),
     )
