@@ -18,7 +18,7 @@ from receiver.providers._decoding import json_object
 from receiver.providers._normalising import e164
 from receiver.runtime import Account, Runtime
 from receiver.store import Store, jobs, now_ms
-from receiver.store.jobs import ExpectedFax
+from receiver.store.jobs import ExpectedFax, Registered
 from schemas.fields import flatten
 from schemas.identity import fax_id
 from schemas.job import JOB
@@ -80,8 +80,8 @@ def expect(job: Mapping[str, Any], account: Account, runtime: Runtime) -> list[E
     ]
 
 
-def register(store: Store, faxes: Sequence[ExpectedFax]) -> dict[str, str]:
-    """In one transaction; fax_id -> what ``receiver.store.jobs.register`` says of it. Raises Unavailable."""
+def register(store: Store, faxes: Sequence[ExpectedFax]) -> dict[str, Registered]:
+    """In one transaction; fax_id -> what became of it. Raises Unavailable."""
     with store.writing() as connection:
         return jobs.register(connection, store.tables, faxes, now_ms())
 

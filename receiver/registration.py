@@ -17,6 +17,7 @@ from receiver import expecting
 from receiver.errors import Challenged, Refusal, Unauthorized, UnsupportedBody
 from receiver.logs import log
 from receiver.runtime import Account, Runtime
+from receiver.store.jobs import Registered
 
 _CHALLENGE = ("WWW-Authenticate", 'Bearer realm="faxhook"')
 _EXPECTED = "Expected a key of this endpoint as bearer token."
@@ -66,14 +67,19 @@ def register(registration: Registration, runtime: Runtime) -> tuple[int, bytes]:
     Raises Unprocessable, and Unavailable where nothing is registered.
     """
     faxes = expecting.expect(expecting.check(registration.document), registration.account, runtime)
-    states = expecting.register(runtime.store, faxes)
-    new = sum(state == "expected" for state in states.values())
+    registered = expecting.register(runtime.store, faxes)
+    new = sum(one.state == "expected" for one in registered.values())
     log.info("job_registered", endpoint=registration.account.endpoint, count=new)
     answer = {
         "status": "registered",
-        "faxes": [{"fax_id": fax.fax_id, "state": states[fax.fax_id]} for fax in faxes],
+        "faxes": [_described(fax.fax_id, registered[fax.fax_id]) for fax in faxes],
     }
     return 201 if new else 200, json.dumps(answer).encode()
+
+
+def _described(fax_id: str, registered: Registered) -> dict[str, str]:
+    known = {"outcome": registered.outcome, "event": registered.event_id}
+    return {"fax_id": fax_id, "state": registered.state} | {name: said for name, said in known.items() if said}
 
 
 def _opened(authorization: str, accounts: Mapping[str, Account]) -> dict[str, Account]:

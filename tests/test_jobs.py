@@ -158,16 +158,52 @@ def test_what_the_provider_states_wins(server):
     assert event["data"]["reference"] == {"id": "theirs", "billing_code": "7", "billing_info": None}
 
 
-def test_a_job_that_is_told_after_its_callback_changes_nothing(anywhere):
+def test_a_job_that_is_told_after_its_callback_is_answered_with_what_became_of_it(anywhere):
     accepted = anywhere.post("openfax", postback()).json
     before = anywhere.events()
     reply = tell(anywhere, job())
     assert (reply.status, reply.json["status"], states(reply)) == (200, "registered", ["known"])
-    assert reply.json["faxes"][0]["fax_id"] == before[0]["subject"]
+    (event,) = before
+    known = {"fax_id": event["subject"], "state": "known", "outcome": "delivered", "event": event["id"]}
+    assert reply.json["faxes"] == [known]
     again = anywhere.post("openfax", postback()).json
     assert (again["status"], again["events"]) == ("duplicate", accepted["events"])
     assert anywhere.events() == before
     assert expected(anywhere) == []
+
+
+def test_a_reference_that_is_told_after_the_callback_comes_with_the_next_amendment(anywhere):
+    """FAXAGE sends a job again: the same jobid, a later completetime."""
+    callback = {
+        "jobid": "55",
+        "commid": "788038",
+        "destname": "Alice Example",
+        "destnum": "(208)555-0139",
+        "shortstatus": "success",
+        "longstatus": "Success",
+        "sendtime": "2026-07-07 15:18:20",
+        "completetime": "2026-07-07 15:19:13",
+        "xmittime": "00:00:31",
+        "pagecount": "1",
+        "xmitpages": "1",
+    }
+    failure = {"shortstatus": "failure", "longstatus": "x", "completetime": "2026-07-07 16:19:13"}
+    anywhere.post("faxage", urlencode(callback))
+    told = job(endpoint="faxage", job_id="55", recipients=[{"number": "2085550139"}], reference={"id": "order-1"})
+    assert tell(anywhere, told, OTHER_KEY).json["faxes"][0]["outcome"] == "delivered"
+    assert len(anywhere.events()) == 1  # nothing is published for it
+    anywhere.post("faxage", urlencode(callback | failure))
+    completed, amended = anywhere.events()
+    assert (completed["type"], completed["data"]["reference"]["id"]) == ("fax.completed.v1", None)
+    assert (amended["type"], amended["data"]["outcome"]) == ("fax.amended.v1", "failed")
+    assert amended["data"]["reference"]["id"] == "order-1"
+    assert amended["data"]["sender"]["name"] == "Bert Sender"
+    assert tell(anywhere, told, OTHER_KEY).json["faxes"][0] == {
+        "fax_id": amended["subject"],
+        "state": "known",
+        "outcome": "failed",
+        "event": amended["id"],
+    }
 
 
 def test_a_job_that_is_told_again_stays_as_it_was(anywhere):
@@ -677,7 +713,8 @@ def test_a_job_is_added_and_its_callback_is_told_with_it(made):
     told = json.loads(made.payload(event["id"]))["data"]
     assert (told["recipient"]["number"], told["reference"]["id"]) == ("+15555551212", "order-4711")
     assert listed(made) == []
-    assert run(made, "add", "openfax", "779029").stdout == f"{row['fax_id']}: known\n"
+    known = f"{row['fax_id']}: known: delivered, event {event['id']}\n"
+    assert run(made, "add", "openfax", "779029").stdout == known
 
 
 def test_a_job_with_several_numbers_is_a_line_for_each(made):

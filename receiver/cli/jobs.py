@@ -69,7 +69,7 @@ def add(
     reference: str | None,
     due: dict[str, str] | None,
 ) -> None:
-    """Expect the faxes of one job: a line for each, with what is known of it."""
+    """Expect the faxes of one job: a line for each, with outcome and event of one that is known already."""
     document: dict[str, Any] = {"endpoint": endpoint, "job_id": job_id, "reference": {"id": reference}, **(due or {})}
     if numbers:
         document["recipients"] = [{"number": number} for number in numbers]
@@ -78,9 +78,10 @@ def add(
             faxes = _expected(document, runtime)
         except Unprocessable as refusal:
             raise click.UsageError("; ".join(_lines(refusal))) from None
-        states = expecting.register(runtime.store, faxes)
-    for fax_id, state in states.items():
-        click.echo(f"{fax_id}: {state}")
+        registered = expecting.register(runtime.store, faxes)
+    for fax_id, one in registered.items():
+        told = f": {one.outcome}, event {one.event_id}" if one.state == "known" else ""
+        click.echo(f"{fax_id}: {one.state}{told}")
 
 
 def _expected(document: dict[str, Any], runtime: Runtime) -> list[ExpectedFax]:
@@ -161,7 +162,8 @@ class _Import:
 
     def flush(self) -> None:
         if self._waiting:
-            self.states.update(expecting.register(self._runtime.store, self._waiting).values())
+            registered = expecting.register(self._runtime.store, self._waiting)
+            self.states.update(one.state for one in registered.values())
         self.kept += self._waiting_jobs
         self._waiting, self._waiting_jobs = [], 0
 

@@ -5,7 +5,7 @@ A row goes in the transaction that records its fax, so that what stands here is 
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from receiver import facts as fax_facts
+from receiver.store import meeting
 from receiver.store.browsing import iso
 from receiver.store.tables import Tables, insert_or_keep
 
 _FIRST_PAUSE_MS = 60_000  # between two questions for the same fax, doubled each time
 _LONGEST_PAUSE_MS = 6 * 3600_000
 _MOST_DOUBLINGS = 9
+_AT_ONCE = 500  # values in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +41,43 @@ class ExpectedFax:
     due_at_ms: int
 
 
-def register(connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax], now_ms: int) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Registered:
     """
-    Expect these faxes; fax_id -> ``expected``, ``known`` (it has been heard of already) or ``registered`` (before).
+    What became of the registration of one fax.
 
-    What was registered first stays as it is.
+    state: ``expected``; ``registered``, before; or ``known``, as it has been heard of already. Then outcome and
+    event_id are those of its current event.
     """
-    known = _present(connection, tables.faxes.c.fax_id, [fax.fax_id for fax in faxes])
-    before = _present(connection, tables.jobs.c.fax_id, [fax.fax_id for fax in faxes])
-    states = {}
+
+    state: str
+    outcome: str | None = None
+    event_id: str | None = None
+
+
+def register(
+    connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax], now_ms: int
+) -> dict[str, Registered]:
+    """
+    Expect these faxes; fax_id -> what became of it.
+
+    What was registered first stays as it is. A fax that is known learns what its sender says and its provider did not:
+    its next event has it.
+    """
+    wanted = {fax.fax_id: fax for fax in reversed(faxes)}  # of equal ones the first
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(meeting.ALONE, meeting.buckets(wanted))
+    found = _teach(connection, tables, wanted)
+    before = _present(connection, tables.jobs.c.fax_id, list(wanted))
     rows: list[dict[str, Any]] = []
-    for fax in faxes:
-        if fax.fax_id in states:
+    for fax_id, fax in wanted.items():
+        if fax_id in found:
             continue
-        states[fax.fax_id] = "known" if fax.fax_id in known else "registered" if fax.fax_id in before else "expected"
-        if states[fax.fax_id] == "expected":
+        found[fax_id] = Registered("registered" if fax_id in before else "expected")
+        if fax_id not in before:
             rows.append(
                 {
-                    "fax_id": fax.fax_id,
+                    "fax_id": fax_id,
                     "provider": fax.provider,
                     "account": fax.account,
                     "endpoint": fax.endpoint,
@@ -71,8 +93,27 @@ def register(connection: Connection, tables: Tables, faxes: Sequence[ExpectedFax
         insert = insert_or_keep(tables.jobs, connection.dialect.name).returning(tables.jobs.c.fax_id)
         added = set(connection.scalars(insert, rows))
         # The others came in between, from somebody who registered the same.
-        states |= {row["fax_id"]: "registered" for row in rows if row["fax_id"] not in added}
-    return states
+        found |= {row["fax_id"]: Registered("registered") for row in rows if row["fax_id"] not in added}
+    return {fax.fax_id: found[fax.fax_id] for fax in faxes}
+
+
+def _teach(connection: Connection, tables: Tables, wanted: Mapping[str, ExpectedFax]) -> dict[str, Registered]:
+    """The known ones of these faxes, each of which has learned what its sender says of it."""
+    faxes = tables.faxes
+    known = {}
+    for some in _batches(sorted(wanted)):
+        query = sa.select(faxes.c.fax_id, faxes.c.outcome, faxes.c.event_id, faxes.c.facts)
+        query = query.where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
+        for row in connection.execute(query).all():
+            known[row.fax_id] = Registered("known", row.outcome, row.event_id)
+            if row.facts is None:
+                continue  # purged: nothing of the fax is kept any more but its outcome
+            facts = json.loads(row.facts)
+            learned = fax_facts.completed(facts, wanted[row.fax_id].facts)
+            if learned != facts:
+                change = faxes.update().where(faxes.c.fax_id == row.fax_id)
+                connection.execute(change.values(facts=json.dumps(learned, separators=(",", ":"))))
+    return known
 
 
 def overdue(connection: Connection, tables: Tables, provider: str, account: str, now_ms: int, limit: int) -> list[str]:
@@ -103,8 +144,7 @@ def note_asked(
 ) -> None:
     """These jobs were asked for; the next time is later."""
     jobs = tables.jobs
-    for start in range(0, len(job_ids), 500):
-        some = job_ids[start : start + 500]
+    for some in _batches(job_ids):
         connection.execute(
             jobs.update()
             .where(jobs.c.provider == provider, jobs.c.account == account, jobs.c.job_id.in_(some))
@@ -178,6 +218,12 @@ def _is_known(tables: Tables) -> sa.ColumnElement[bool]:
 
 def _present(connection: Connection, column: sa.Column[Any], values: Sequence[str]) -> set[str]:
     found: set[str] = set()
-    for start in range(0, len(values), 500):
-        found |= set(connection.scalars(sa.select(column).where(column.in_(values[start : start + 500]))))
+    for some in _batches(values):
+        found |= set(connection.scalars(sa.select(column).where(column.in_(some))))
     return found
+
+
+def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """As many as one statement takes."""
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]

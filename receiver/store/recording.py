@@ -20,6 +20,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 
 from receiver import facts as fax_facts
 from receiver.facts import Facts
+from receiver.store import meeting
 from receiver.store.postgresql import NOTIFIED
 from receiver.store.tables import define, insert_or_keep, insert_or_replace
 from schemas.envelope import AMENDED, COMPLETED, envelope
@@ -279,8 +280,11 @@ class _Work:
         """
         if not fax_ids:
             return
-        expected: Any = self.cursor.connection.cursor()
+        connection: Any = self.cursor.connection
+        expected = connection.cursor()
         with self._sent_together():
+            if not self.is_sqlite:
+                connection.cursor().execute(meeting.SHARED, meeting.buckets(fax_ids))
             self.cursor.execute(self.statements.faxes, self._wanted(fax_ids))
             expected.execute(self.statements.jobs, self._wanted(fax_ids))
         self.jobs = {fax_id: json.loads(known) for fax_id, known in expected.fetchall()}
@@ -312,6 +316,11 @@ class _Work:
                 digests={first_digest},
                 outcomes={first_outcome},
             )
+        for fax_id in (
+            self.faxes.keys() & self.jobs.keys()
+        ):  # of an earlier version, where the two could miss each other
+            fax = self.faxes[fax_id]
+            fax.facts = fax.facts and fax_facts.completed(fax.facts, self.jobs[fax_id])
         for fax_id, digest, outcome in self._rows(self.statements.announcements, list(self.faxes)):
             self.faxes[fax_id].digests.add(digest)
             self.faxes[fax_id].outcomes.add(outcome)
