@@ -1,7 +1,6 @@
 """The web side: routes, the one place where a refusal becomes an answer, and the operator's three URLs."""
 
 import hmac
-import ipaddress
 import json
 import threading
 import time
@@ -16,6 +15,8 @@ from werkzeug.routing import Rule
 
 from receiver import body, hosting, intake, metrics, registration
 from receiver.auth import Request
+from receiver.auth.addresses import Proxies
+from receiver.auth.addresses import parse as parse_address
 from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFound, Refusal, Unavailable
 from receiver.logs import error_class, log, place
 from receiver.runtime import Runtime
@@ -29,6 +30,8 @@ T = TypeVar("T")
 _READY_SECONDS = 1.0  # how long one try to write is good for
 _FIGURES_SECONDS = 5.0  # how long figures from the store are
 _QUANTILES = (0.5, 0.99)
+# A proxy on this machine calls from loopback too, but says for whom, or that it is one.
+_SAID_BY_PROXIES = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP", "True-Client-IP")
 _LONGEST_TOKEN_REQUEST = 16 * 1024  # bytes
 
 
@@ -76,7 +79,7 @@ def create_app(runtime: Runtime) -> Flask:
 
     def prometheus() -> Response:
         if not _may_see_details(runtime):
-            raise NotFound("there is nothing here")
+            raise NotFound("there is nothing here", reason="not_for_strangers")
         text, content_type = metrics.render(_gauges(runtime, known.get()))
         return Response(text, 200, content_type=content_type)
 
@@ -94,16 +97,18 @@ def create_app(runtime: Runtime) -> Flask:
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
         _count(runtime, refusal.status, None)
-        is_news = refusal.status in (401, 403) and not isinstance(refusal, Challenged)
-        if is_news or refusal.status >= 500 or refusal.receipt:
+        event = "job_refused" if request.endpoint == "jobs" else "callback_refused"
+        if refusal.status >= 500 or refusal.receipt:
             log.warning(
-                "job_refused" if request.endpoint == "jobs" else "callback_refused",
+                event,
                 status=refusal.status,
                 code=refusal.code,
                 receipt=refusal.receipt,
                 endpoint=_endpoint(runtime),
                 error=getattr(refusal, "error", None),
             )
+        elif not isinstance(refusal, Challenged):
+            runtime.refusals.note(event, _endpoint(runtime), refusal, _client(runtime))
         return _problem(refusal)
 
     @app.errorhandler(HTTPException)
@@ -113,7 +118,7 @@ def create_app(runtime: Runtime) -> Flask:
         if error.code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ["GET"]))
             return refused(MethodNotAllowed(f"expected {allowed}", headers=[("Allow", allowed)]))
-        return refused(NotFound("there is nothing here"))
+        return refused(NotFound("there is nothing here", reason="no_endpoint"))
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
@@ -214,15 +219,15 @@ def _may_see_details(runtime: Runtime) -> bool:
     given = request.headers.get("Authorization", "")
     if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         return True
-    # A proxy on this machine calls from loopback too, but says for whom.
-    return _is_loopback(request.remote_addr) and "X-Forwarded-For" not in request.headers
+    peer = parse_address(request.remote_addr or "")
+    return peer is not None and peer.is_loopback and not any(name in request.headers for name in _SAID_BY_PROXIES)
 
 
-def _is_loopback(address: str | None) -> bool:
-    try:
-        return ipaddress.ip_address(address or "").is_loopback
-    except ValueError:
-        return False
+def _client(runtime: Runtime) -> str | None:
+    """The caller's address, as far as trusted proxies vouch for it; None where it cannot be known."""
+    proxies = Proxies(runtime.settings.server.trusted_proxies)
+    address = proxies.client(request.remote_addr or "", request.headers.get("X-Forwarded-For"))
+    return None if address is None else str(address)
 
 
 def _count(runtime: Runtime, status: int, started: float | None) -> None:

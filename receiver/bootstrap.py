@@ -13,6 +13,7 @@ from receiver import settings as configuration
 from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
+from receiver.refusals import Refusals
 from receiver.runtime import Account, Endpoint, Runtime
 from receiver.settings import Settings, is_secure_url
 from receiver.store import Store, figures, remembered
@@ -52,6 +53,7 @@ def build(settings: Settings) -> Runtime:
         fingerprint_key=keys[0],
         identity_salt=salt.encode() if salt else None,
         nonces=nonces,
+        refusals=Refusals(store),
         token_endpoint=own_token_endpoint(settings.endpoints.values(), around),
     )
 

@@ -68,6 +68,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]
         yield _backlog(settings.queue, found)
         yield _dead_letters(found)
         yield _discrepancies(found)
+        yield _refusals(found)
 
 
 # --- what is configured ---------------------------------------------------------------------------------------------
@@ -290,3 +291,13 @@ def _dead_letters(found: Figures) -> Finding:
     if found.dead == 0:
         return Finding("dead letters", OK, "none")
     return Finding("dead letters", TROUBLE, f"{found.dead}; see `faxhook dead-letters list`")
+
+
+def _refusals(found: Figures) -> Finding:
+    """Paths that lead nowhere are no news: whoever scans the internet asks for them."""
+    if not found.refusals:
+        return Finding("refused", OK, "no requests in the last hour")
+    some = ", ".join(f"{count} {reason} at {endpoint}" for (endpoint, reason), count in found.refusals.most_common(5))
+    verdict = WARNING if any(endpoint != "-" for endpoint, _ in found.refusals) else OK
+    detail = f"{found.refusals.total()} requests in the last hour left no receipt: {some}"
+    return Finding("refused", verdict, f"{detail}; the log has reasons and addresses (callback_refused)")

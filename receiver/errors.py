@@ -12,7 +12,8 @@ class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
     """
     A request that is not accepted: base of all answers other than 2xx.
 
-    detail: one sentence for a person. fields: wire name -> what was expected. headers: sent with the answer.
+    detail: one sentence for a person. fields: wire name -> what was expected. headers: sent with the answer. reason:
+    for the operator only, where the answer may not tell; by default the code.
     """
 
     status = 500
@@ -24,9 +25,11 @@ class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
         *,
         fields: Mapping[str, str] | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        reason: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.reason = reason or self.code
         self.fields = dict(fields or {})
         self.headers = tuple(headers)
         self.receipt: str | None = None  # where the request was kept
@@ -60,7 +63,7 @@ class UnsupportedEncoding(Refusal):
 
 
 class NotFound(Refusal):
-    """No endpoint at this path, or a wrong path token: the two are not told apart."""
+    """No endpoint at this path, or a wrong path token: the answer does not tell them apart, ``reason`` does."""
 
     status = 404
     code = "not_found"

@@ -90,14 +90,28 @@ def find(environ: Mapping[str, Any], endpoints: Mapping[str, Endpoint]) -> tuple
 
     The path is taken as it was sent: one that needs decoding first is not one we gave out.
     """
-    match = _PATH.fullmatch(_raw_path(environ))
-    endpoint = endpoints.get(match["endpoint"]) if match else None
-    if match is None or endpoint is None or not endpoint.gate.admits(match["token"]):
-        raise NotFound("there is nothing here")  # the same as anywhere else
+    path = _raw_path(environ)
+    found = _named(path, endpoints)
+    if found is None:
+        raise NotFound("there is nothing here", reason=_why_not(path, endpoints))  # the same as anywhere else
+    endpoint, reference = found
     methods = ("GET", "HEAD", "POST") if endpoint.provider.push.query else ("HEAD", "POST")
     if environ["REQUEST_METHOD"] not in methods:
         raise MethodNotAllowed("expected " + " or ".join(methods), headers=[("Allow", ", ".join(methods))])
-    return endpoint, match["reference"]
+    return endpoint, reference
+
+
+def _named(path: str, endpoints: Mapping[str, Endpoint]) -> tuple[Endpoint, str | None] | None:
+    match = _PATH.fullmatch(path)
+    endpoint = endpoints.get(match["endpoint"]) if match else None
+    return (endpoint, match["reference"]) if match and endpoint and endpoint.gate.admits(match["token"]) else None
+
+
+def _why_not(path: str, endpoints: Mapping[str, Endpoint]) -> str:
+    if path.endswith("/") and _named(path.rstrip("/"), endpoints):
+        return "trailing_slash"
+    _, is_callback, rest = path.partition("/callbacks/")
+    return "wrong_token" if is_callback and rest.partition("/")[0] in endpoints else "no_endpoint"
 
 
 def _raw_path(environ: Mapping[str, Any]) -> str:

@@ -29,6 +29,7 @@ ALLOWED = frozenset(
         # what the line is about
         *("receipt", "event_id", "event_type", "endpoint", "provider", "outcome", "state", "reason", "status", "code"),
         *("revision", "last_two", "type", "field", "via", "audience", "report"),
+        "client",  # its address, of a request that was refused
         # how much and how long
         *(
             "size",

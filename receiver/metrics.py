@@ -19,6 +19,9 @@ from prometheus_client.registry import Collector
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 requests = Counter("faxhook_requests_total", "HTTP requests answered; endpoint - when unknown.", ["endpoint", "code"])
+refusals = Counter(
+    "faxhook_refusals_total", "Requests refused without a receipt; endpoint - when unknown.", ["endpoint", "reason"]
+)
 receipts = Counter("faxhook_receipts_total", "Callbacks and reports kept.", ["endpoint", "state", "reason"])
 events = Counter(
     "faxhook_events_total",

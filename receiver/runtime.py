@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from receiver.auth import Gate
 from receiver.providers import Provider, RawCallback, Source
+from receiver.refusals import Refusals
 from receiver.settings import Reports, Settings, Token
 from receiver.store import Store
 from receiver.store.nonces import Nonces
@@ -52,9 +53,11 @@ class Runtime:
     fingerprint_key: bytes
     identity_salt: bytes | None
     nonces: Nonces
+    refusals: Refusals
     token_endpoint: "TokenEndpoint | None"
 
     def close(self) -> None:
+        self.refusals.tell()
         self.nonces.close()
         self.store.close()
 

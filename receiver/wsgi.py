@@ -1,5 +1,6 @@
 """The WSGI application, for gunicorn or any other server: ``receiver.wsgi:app``. Built on import, after the fork."""
 
+import atexit
 import gc
 import os
 import time
@@ -30,5 +31,7 @@ def _runtime() -> Runtime:
 
 logs.stderr.on_dropped = metrics.dropped_log_lines.inc
 logs.stderr.never_wait()
-app = create_app(_runtime())
+_built = _runtime()
+atexit.register(_built.close)
+app = create_app(_built)
 gc.freeze()  # what is there now stays: no collection needs to look at it again

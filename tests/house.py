@@ -151,4 +151,4 @@ def house(folder: Path, store_url: str, configuration: str = CONFIGURATION) -> I
             with serving(create_app(runtime), sock) as port:
                 yield House(port, runtime, config)
         finally:
-            runtime.store.close()
+            runtime.close()

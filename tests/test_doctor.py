@@ -18,7 +18,7 @@ from receiver import doctor, hosting, transports
 from receiver.broker import Broker
 from receiver.cli import main
 from receiver.settings import Queue
-from receiver.store import now_ms, outbox
+from receiver.store import now_ms, outbox, refusals
 from receiver.store.clock import RetentionClock
 from receiver.store.leading import sign_of_life
 
@@ -79,6 +79,7 @@ def test_where_all_is_well_everything_is_ok(anywhere: Stock) -> None:
         "backlog",
         "dead letters",
         "discrepancies",
+        "refused",
     }
     assert found.keys() - {"platform"} == names
     assert set().union(*verdicts(found).values()) == {"ok"}, found
@@ -114,6 +115,26 @@ def test_doubts_and_files_that_others_can_read_are_warnings(filled: Stock) -> No
     assert any("retention.ids" in detail for detail in configured)
     assert any("can be read by others" in detail for detail in configured)
     assert any("can be read by others" in detail for verdict, detail in found["store"] if verdict == "warning")
+
+
+def test_requests_that_left_no_receipt_are_told_by_reason(anywhere: Stock) -> None:
+    settle(anywhere)
+    show_life(anywhere)
+    store = anywhere.runtime.store
+    hour, now = 3600_000, now_ms()
+    with store.writing() as connection:
+        refusals.add(connection, store.tables, {("openfax", "wrong_token"): 7}, now - 2 * hour)
+        refusals.add(connection, store.tables, {("-", "no_endpoint"): 3}, now)
+    ((verdict, detail),) = examined(anywhere, exit_code=0)["refused"]
+    assert (verdict, detail.partition(";")[0]) == (
+        "ok",
+        "3 requests in the last hour left no receipt: 3 no_endpoint at -",
+    )
+    with store.writing() as connection:
+        refusals.add(connection, store.tables, {("openfax", "wrong_token"): 5}, now)
+    ((verdict, detail),) = examined(anywhere, exit_code=0)["refused"]
+    assert verdict == "warning"
+    assert "8 requests in the last hour left no receipt: 5 wrong_token at openfax, 3 no_endpoint at -" in detail
 
 
 # --- the store ------------------------------------------------------------------------------------------------------

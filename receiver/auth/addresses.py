@@ -19,21 +19,13 @@ _WITH_PORT = re.compile(r"(?P<host>[0-9.]+):[0-9]{1,5}")
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
 
-class AllowList:
-    """The networks that may call, behind the proxies that may speak for others."""
+class Proxies:
+    """Those that may speak for others."""
 
-    def __init__(self, allow: Iterable[Network], trusted_proxies: Iterable[Network]) -> None:
-        self._allow = tuple(map(_unmapped_network, allow))
-        self._trusted = tuple(map(_unmapped_network, trusted_proxies))
+    def __init__(self, trusted: Iterable[Network]) -> None:
+        self._trusted = tuple(map(_unmapped_network, trusted))
 
-    def admits(self, peer: str, forwarded_for: str | None) -> bool:
-        """Whether the client may call. Without networks everyone may; else an unknown client may not."""
-        if not self._allow:
-            return True
-        client = self._client(peer, forwarded_for)
-        return client is not None and _is_in(client, self._allow)
-
-    def _client(self, peer: str, forwarded_for: str | None) -> Address | None:
+    def client(self, peer: str, forwarded_for: str | None) -> Address | None:
         """
         The nearest address that is no trusted proxy; None where it cannot be known.
 
@@ -46,6 +38,21 @@ class AllowList:
         while address is not None and _is_in(address, self._trusted):
             address = parse(hops.pop()) if hops else None
         return address
+
+
+class AllowList:
+    """The networks that may call, behind the proxies that may speak for others."""
+
+    def __init__(self, allow: Iterable[Network], trusted_proxies: Iterable[Network]) -> None:
+        self._allow = tuple(map(_unmapped_network, allow))
+        self._proxies = Proxies(trusted_proxies)
+
+    def admits(self, peer: str, forwarded_for: str | None) -> bool:
+        """Whether the client may call. Without networks everyone may; else an unknown client may not."""
+        if not self._allow:
+            return True
+        client = self._proxies.client(peer, forwarded_for)
+        return client is not None and _is_in(client, self._allow)
 
 
 def parse(text: str) -> Address | None:

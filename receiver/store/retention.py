@@ -30,7 +30,7 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
     """Delete one batch of each kind; the number of rows changed. 0: nothing is left to forget."""
     bodies, payloads, events = tables.bodies, tables.payloads, tables.events
     faxes, announcements, receipts = tables.faxes, tables.announcements, tables.receipts
-    jobs, discrepancies = tables.jobs, tables.discrepancies
+    jobs, discrepancies, refusals = tables.jobs, tables.discrepancies, tables.refusals
     body_age, rejected_age, id_age = (
         now_ms - round(limit.total_seconds() * 1000) for limit in (limits.bodies, limits.rejected, limits.ids)
     )
@@ -73,6 +73,7 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
     is_known = sa.exists().where(faxes.c.fax_id == jobs.c.fax_id)
     changed += delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < id_age, is_known))
     changed += delete(discrepancies, discrepancies.c.seq, discrepancies.c.closed_at_ms < id_age)
+    changed += delete(refusals, refusals.c.from_ms, refusals.c.from_ms < rejected_age)
     return changed
 
 

@@ -51,6 +51,7 @@ class Tables:
     jobs: Table
     cursors: Table
     discrepancies: Table
+    refusals: Table
     nonces: Table  # in SQLite it is in a file of its own, see receiver.store.nonces
 
 
@@ -213,6 +214,14 @@ def define(dialect: str) -> Tables:
             Column("closed_at_ms", BigInteger),  # null: it is still so
             UniqueConstraint("provider", "account", "kind", "subject"),
         ),
+        refusals=table(  # requests that left no receipt
+            "refusals",
+            Column("from_ms", BigInteger, primary_key=True),  # the five minutes that begin then
+            Column("endpoint", Text, primary_key=True),
+            Column("reason", Text, primary_key=True),
+            Column("count", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
         nonces=Table(
             "nonces",
             MetaData() if sqlite else metadata,
@@ -223,14 +232,18 @@ def define(dialect: str) -> Tables:
     )
 
 
+def insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+    """An insert that can say what happens where the key is there already."""
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
 def insert_or_keep(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
     """An insert that leaves a row alone whose key is there already."""
-    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    return insert.on_conflict_do_nothing()
+    return insert(table, dialect).on_conflict_do_nothing()
 
 
 def insert_or_replace(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
     """An insert that overwrites the row whose key is there already."""
-    insert = sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
-    values = {column.name: insert.excluded[column.name] for column in table.c if not column.primary_key}
-    return insert.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
+    statement = insert(table, dialect)
+    values = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
+    return statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
