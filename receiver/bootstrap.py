@@ -23,6 +23,8 @@ from receiver.store.nonces import Nonces
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
 
+PLACEHOLDER = "change-me"  # the account that `faxhook init` writes
+_UTC = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"})
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 
 
@@ -156,14 +158,31 @@ def resolve_accounts(settings: Settings) -> dict[str, Account]:
 
 
 def doubts(settings: Settings) -> list[str]:
-    """Where a provider cannot do what its endpoint asks for, a sentence each. ``resolve`` must have passed."""
+    """What was never filled in or does not fit its provider, a sentence each. ``resolve`` must have passed."""
     known = providers.load()
-    return [
-        f'endpoints.{endpoint.name}.auth.mode: "{endpoint.auth.mode}" cannot work, as far as {provider.title}'
-        f" documents; what can: {', '.join(provider.push.auth_modes)}, and tokens with each of them"
+    unfilled = [
+        f'endpoints.{endpoint.name}.account: "{endpoint.account}" stands for your account at'
+        f" {known[endpoint.provider].title}; it is part of each fax's identity and cannot change later in this store"
         for endpoint in settings.endpoints.values()
-        if endpoint.takes_callbacks and endpoint.auth.mode not in (provider := known[endpoint.provider]).push.auth_modes
+        if _is_placeholder(endpoint.account)
     ]
+    unlikely = [
+        f"endpoints.{endpoint.name}.timezone: {endpoint.timezone}, but {provider.title}'s times are likely those of"
+        f" {provider.timezone}; a wrong zone moves every time by hours"
+        for endpoint in settings.endpoints.values()
+        if str(endpoint.timezone) in _UTC and (provider := known[endpoint.provider]).timezone
+    ]
+    return (
+        unfilled
+        + unlikely
+        + [
+            f'endpoints.{endpoint.name}.auth.mode: "{endpoint.auth.mode}" cannot work, as far as {provider.title}'
+            f" documents; what can: {', '.join(provider.push.auth_modes)}, and tokens with each of them"
+            for endpoint in settings.endpoints.values()
+            if endpoint.takes_callbacks
+            and endpoint.auth.mode not in (provider := known[endpoint.provider]).push.auth_modes
+        ]
+    )
 
 
 def _around(settings: Settings, keys: Sequence[bytes], claim: Claim) -> Surroundings:
@@ -184,6 +203,9 @@ def _account(endpoint: configuration.Endpoint, known: dict[str, Provider], setti
         raise _wrong(settings, endpoint, "provider", "one of " + ", ".join(sorted(known)))
     if endpoint.account is None and not provider.account_from_payload:
         expected = f"the account at {provider.title}; it is part of each fax's identity for ever"
+        raise _wrong(settings, endpoint, "account", expected)
+    if _is_placeholder(endpoint.account) and settings.server.public_url:
+        expected = f"your account at {provider.title} instead of {endpoint.account}, since public_url is set"
         raise _wrong(settings, endpoint, "account", expected)
     if endpoint.account is None and (endpoint.reports or endpoint.job_keys):
         raise _wrong(
@@ -230,6 +252,11 @@ def _reports(endpoint: configuration.Endpoint, provider: Provider, settings: Set
             raise _wrong(settings, endpoint, f"reports.{option.name}", 'a number such as "50" or "49.90"')
     complete = {name: given.options.get(name, option.default or "") for name, option in options.items()}
     return replace(given, options=complete)
+
+
+def _is_placeholder(account: str | None) -> bool:
+    """Whether it is what ``faxhook init`` writes for a trial."""
+    return (account or "").lower().replace("_", "-") == PLACEHOLDER
 
 
 def _endpoint(endpoint: configuration.Endpoint, account: Account, settings: Settings, around: Surroundings) -> Endpoint:

@@ -79,7 +79,7 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
     yield Finding("configuration", OK, f"{source}: {len(settings.endpoints)} endpoints")
     if settings.path is not None and _is_open_to_others(settings.path):
         yield Finding("configuration", WARNING, f"{settings.path} can be read by others; it holds secrets: chmod 600")
-    for doubt in configuration.doubts(settings):
+    for doubt in (*configuration.doubts(settings), *bootstrap.doubts(settings)):
         yield Finding("configuration", WARNING, doubt)
 
 

@@ -53,8 +53,8 @@ _ACCOUNT_FROM_PAYLOAD = """\
 # account = "123456789"                     # every callback names its account; set it to refuse those of others
 """
 _TIMEZONE = """\
-timezone = "UTC"                            # the one {title} reports times in, without saying so: change me BEFORE real
-                                            # traffic; see `faxhook providers show {name}`
+timezone = {timezone:33}# {title} sends times without a zone. This is the likely one: compare the first
+                                            # real callback with your clock; see `faxhook providers show {name}`
 """
 _REGION = """\
 region = "{region}"                               # how numbers without a country code are read
@@ -102,6 +102,7 @@ def _endpoint(provider: Provider) -> str:
         name=provider.name,
         title=provider.title,
         region=provider.region,
+        timezone=f'"{provider.timezone or "UTC"}"',
         modes=", ".join(mode for mode in provider.push.auth_modes if mode in AUTH_MODES),
         token=secrets.token_urlsafe(24),
     )

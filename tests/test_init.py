@@ -113,6 +113,42 @@ def test_the_first_serve_writes_a_configuration_and_serves_on_it(here: Path) -> 
     assert "relay_started" in (here / "log").read_text()
 
 
+# --- what a first configuration leaves to be filled in ---------------------------------------------------------------
+
+
+def checked(config: Path) -> "subprocess.CompletedProcess[str]":
+    command = [*FAXHOOK, "check", "--config", str(config)]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+
+
+def test_accounts_that_stand_for_real_ones_are_warned_of_and_refused_in_public(tmp_path: Path) -> None:
+    config = tmp_path / "faxhook.toml"
+    init.write(config)
+    text = config.read_text()
+    trial = checked(config)
+    assert trial.returncode == 0
+    assert trial.stdout.count('"change-me" stands for your account') == text.count('account = "change-me"') > 0
+    config.write_text(text.replace("# public_url", "public_url"))
+    for command in ("check", "serve"):
+        told = subprocess.run(
+            [*FAXHOOK, command, "--config", str(config)], env=environment(), capture_output=True, text=True, check=False
+        )
+        assert told.returncode == 2
+        assert "endpoints.efax.account: expected your account at eFax Developer" in told.stderr
+        assert str(config) in told.stderr
+
+
+def test_a_first_configuration_has_each_providers_likely_zone_and_utc_is_warned_of(tmp_path: Path) -> None:
+    config = tmp_path / "faxhook.toml"
+    init.write(config)
+    text = config.read_text()
+    zones = {name: str(endpoint.timezone) for name, endpoint in settings.load(config, {}).endpoints.items()}
+    assert (zones["efax"], zones["faxage"]) == ("America/Los_Angeles", "America/Denver")
+    assert "timezone" not in checked(config).stdout
+    config.write_text(text.replace('"America/Denver"', '"UTC"'))
+    assert "endpoints.faxage.timezone: UTC, but FAXAGE's times are likely those of" in checked(config).stdout
+
+
 def _is_up(port: int, process: "subprocess.Popen[bytes]") -> bool:
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:

@@ -282,9 +282,9 @@ class Provider:
     One provider, push and pull side by side; callback: None where it has only reports.
 
     account_from_payload: the payload names the account, so the endpoint need not. zoneless: it sends times without a
-    zone, so the endpoint must say which one they are in. key: the identity of a fax as it is known when it is sent,
-    from the job's id and the number (None: of a provider that needs none); None where it is not known then. For equal
-    numbers of one job the third argument counts from 0.
+    zone, so the endpoint must say which one they are in; timezone: the likely one, for a first configuration. key: the
+    identity of a fax as it is known when it is sent, from the job's id and the number (None: of a provider that needs
+    none); None where it is not known then. For equal numbers of one job the third argument counts from 0.
     """
 
     name: str
@@ -295,6 +295,7 @@ class Provider:
     key: Callable[[str, str | None, int], tuple[str, ...] | None] | None = None
     account_from_payload: bool = False
     zoneless: bool = False
+    timezone: str | None = None
     region: str | None = None  # how numbers without a country code are read, unless the endpoint says otherwise
     notes: str = ""
     sources: tuple[str, ...] = ()

@@ -382,6 +382,7 @@ PROVIDER = Provider(
     reports=REPORTS,
     key=key,
     zoneless=True,
+    timezone="America/Denver",  # where the company is; no document says which zone its times are in
     region="US",
     notes="Sends times without a zone and reasons as text only; documents no retry.",
     sources=("FAXAGE Internet Fax API Documentation", "https://www.faxage.com"),

@@ -26,6 +26,7 @@ PROVIDER = Provider(
     reports=REPORTS,
     key=key,
     zoneless=True,
+    timezone="America/Los_Angeles",
     region="US",
     notes="Looks for Post Successful in the answer; where it fails, eFax mails the account holder and does not retry.",
     sources=("https://github.com/szimek/efax", "https://github.com/J2Global-Fax/efax-reporting-api"),
