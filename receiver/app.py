@@ -80,7 +80,8 @@ def create_app(runtime: Runtime) -> Flask:
     def prometheus() -> Response:
         if not _may_see_details(runtime):
             raise NotFound("there is nothing here", reason="not_for_strangers")
-        text, content_type = metrics.render(_gauges(runtime, known.get()))
+        found = known.get()
+        text, content_type = metrics.render(_gauges(runtime, found), _reported(runtime, found))
         return Response(text, 200, content_type=content_type)
 
     # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
@@ -191,6 +192,14 @@ def _gauges(runtime: Runtime, found: Figures | None) -> metrics.Gauges:
             str(share): delay for share in _QUANTILES if (delay := found.delay(share)) is not None
         },
     }
+
+
+def _reported(runtime: Runtime, found: Figures | None) -> metrics.Counts:
+    """What reports told, with the alarms of all accounts that have reports; nothing while the store is away."""
+    if found is None:
+        return {}
+    asked = {name: account.provider.name for name, account in runtime.accounts.items() if account.reports is not None}
+    return dict.fromkeys(metrics.alarms(asked, asked.values()), 0) | found.reported
 
 
 def _described(found: Figures) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def build(settings: Settings) -> Runtime:
     except BaseException:
         store.close()
         raise
-    metrics.start_at_zero(accounts)
+    metrics.start_at_zero(accounts, (account.provider.name for account in accounts.values()))
     return Runtime(
         settings=settings,
         endpoints=endpoints,

@@ -8,7 +8,6 @@ station that cannot let the request pass raises one of ``receiver.errors``, and 
 import json
 import re
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,18 +15,17 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError
 
+from receiver import announcing, metrics
 from receiver import body as request_body
-from receiver import facts, metrics
 from receiver.auth import Request
 from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
 from receiver.providers import RawCallback, Source, read
 from receiver.runtime import Endpoint, Runtime
 from receiver.store import new_id, now_ms
-from receiver.store.recording import Announcement, Recorded, Submission
+from receiver.store.recording import Recorded, Submission
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow, flatten, noting_unreadable
-from schemas.identity import fax_id
 
 _PATH = re.compile(
     r"/callbacks/(?P<endpoint>[a-z0-9][a-z0-9-]{0,62})"
@@ -166,7 +164,7 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
         refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
     submission = submit(arrival, runtime, entries, unreadable, refusal)
     recorded = runtime.writer.submit(submission)
-    count(arrival.endpoint, submission, recorded, entries)
+    announcing.tell(submission, recorded, metrics.add)
     if refusal is not None:
         refusal.receipt = arrival.receipt
         raise refusal
@@ -206,8 +204,14 @@ def submit(
     if invalid:
         detail["invalid"] = {str(row.index): dict(row.expected) for row in invalid[:20]}
         detail["invalid_count"] = len(invalid)
+    announcements = tuple(
+        announcing.announcement(endpoint.provider, entry, unreadable, runtime.identity_salt)
+        for entry in entries
+        if isinstance(entry, FaxCompleted)
+    )
     if unreadable:
         detail["unreadable"] = sorted(set(unreadable))
+    detail |= announcing.odd(announcements)
     return Submission(
         receipt=arrival.receipt,
         endpoint=endpoint.name,
@@ -217,45 +221,12 @@ def submit(
         size=len(arrival.raw.body) or len(arrival.raw.query),
         body=None if arrival.replay else runtime.keep(arrival.raw, endpoint),
         observed_at=milliseconds(arrival.received_at_ms),
-        announcements=tuple(
-            Announcement(
-                fax_id(endpoint.provider.name, entry.account, entry.key, runtime.identity_salt), facts.of(entry)
-            )
-            for entry in entries
-            if isinstance(entry, FaxCompleted)
-        ),
+        announcements=announcements,
         invalid=len(invalid),
         refused=refusal.code if refusal else None,
         detail=detail,
         replay=arrival.replay,
     )
-
-
-def count(
-    endpoint: Endpoint,
-    submission: Submission,
-    recorded: Recorded,
-    entries: Sequence[FaxCompleted | InvalidRow],
-) -> None:
-    """Tell the operator's counters, after the commit."""
-    provider = endpoint.provider
-    metrics.receipts.labels(endpoint.name, recorded.state, submission.refused or "").inc()
-    for labels, added in Counter((told.type, told.outcome, told.reason) for told in recorded.told).items():
-        metrics.events.labels(endpoint.name, *labels).inc(added)
-    if submission.invalid:
-        metrics.partial_receipts.labels(endpoint.name).inc()
-    if recorded.conflicts:
-        metrics.conflicts.labels(endpoint.name).inc(recorded.conflicts)
-    if recorded.flips:
-        metrics.outcome_flips.labels(endpoint.name).inc(recorded.flips)
-        log.warning("outcome_flipped", receipt=recorded.receipt, endpoint=endpoint.name, count=recorded.flips)
-    for name in recorded.differing:
-        metrics.differing_facts.labels(name).inc()
-    if unreadable := submission.detail.get("unreadable"):
-        metrics.unreadable_fields.labels(provider.name).inc(len(unreadable))
-    for entry in entries:
-        if isinstance(entry, FaxCompleted) and not provider.codes.lists(entry.status_code):
-            metrics.unknown_codes.labels(provider.name).inc()
 
 
 # --- station 8: the answer -----------------------------------------------------------------------------------------

@@ -79,12 +79,37 @@ LABELS = {
 Gauges: TypeAlias = Mapping[str, float | Mapping[str, float]]  # label -> value, where a figure has several
 
 
-def start_at_zero(endpoints: Iterable[str]) -> None:
-    """Show the alarms of these endpoints before their first count: ``increase()`` does not see a series begin at 1."""
+# What the end of the line counts, by the names that ``receiver.announcing`` has for them.
+COUNTERS = {
+    "receipts": receipts,
+    "events": events,
+    "partial_receipts": partial_receipts,
+    "conflicts": conflicts,
+    "outcome_flips": outcome_flips,
+    "differing_facts": differing_facts,
+    "unknown_codes": unknown_codes,
+    "unreadable_fields": unreadable_fields,
+}
+Counts: TypeAlias = Mapping[tuple[str, ...], int]  # (name in COUNTERS, value of each label) -> how many
+
+
+def alarms(endpoints: Iterable[str], providers: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """The series that are shown before their first count: ``increase()`` does not see one begin at 1."""
     for endpoint in endpoints:
-        conflicts.labels(endpoint)
-        partial_receipts.labels(endpoint)
-        outcome_flips.labels(endpoint)
+        yield from ((name, endpoint) for name in ("conflicts", "partial_receipts", "outcome_flips"))
+    yield from (("unknown_codes", provider) for provider in sorted(set(providers)))
+
+
+def start_at_zero(endpoints: Iterable[str], providers: Iterable[str] = ()) -> None:
+    """Show the alarms of these endpoints and providers."""
+    for name, *labels in alarms(endpoints, providers):
+        COUNTERS[name].labels(*labels)
+
+
+def add(counts: Counts) -> None:
+    """Let the counters of this process grow."""
+    for (name, *labels), count in counts.items():
+        COUNTERS[name].labels(*labels).inc(count)
 
 
 class _Figures(Collector):
@@ -99,16 +124,39 @@ class _Figures(Collector):
             yield family
 
 
-def render(gauges: Gauges) -> tuple[bytes, str]:
-    """The text exposition and its content type. gauges: names of GAUGES with their values now."""
+class _WithReports(Collector):
+    """The counters of the processes, and beside them those of the store: what reports told, with ``via="report"``."""
+
+    def __init__(self, shown: CollectorRegistry, reported: Counts) -> None:
+        self._shown = shown
+        self._reported = reported
+
+    def collect(self) -> Iterator[Metric]:
+        families = {family.name: family for family in self._shown.collect()}
+        for (name, *labels), count in self._reported.items():
+            (described,) = COUNTERS[name].describe()
+            family = families.setdefault(described.name, described)
+            names = COUNTERS[name]._labelnames
+            series = dict(zip(names, labels, strict=True)) | {"via": "report"}
+            family.add_sample(f"{described.name}_total", series, count)
+        yield from families.values()
+
+
+def render(gauges: Gauges, reported: Counts | None = None) -> tuple[bytes, str]:
+    """
+    The text exposition and its content type.
+
+    gauges: names of GAUGES with their values now. reported: the counters of what reports told.
+    """
     shown = CollectorRegistry()
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         multiprocess.MultiProcessCollector(shown)  # type: ignore[no-untyped-call]
     else:
         shown = prometheus_client.REGISTRY
     own = CollectorRegistry()
+    own.register(_WithReports(shown, reported or {}))
     own.register(_Figures(gauges))
-    return generate_latest(shown) + generate_latest(own), prometheus_client.CONTENT_TYPE_LATEST
+    return generate_latest(own), prometheus_client.CONTENT_TYPE_LATEST
 
 
 def mark_process_dead(pid: int) -> None:

@@ -40,7 +40,6 @@ WRONG = {
     "77_retarus_json_layout_with_null_twin.json": "a null beside the list refuses the job",
     "79_retarus_json_batch_array.json": "an array of jobs is refused",
     "95_efax_xml_control_character_in_csid.form": "a control character refuses the document",
-    "p09_faxage_cdr_empty_duration.httpsfax.body": "a call without a duration fails the report",
     "p17_openfax_object_with_numeric_keys.outboundDetailsbyDate.body": "an object with numeric keys is no list",
 }
 

@@ -217,7 +217,8 @@ class RecordReport:
 
     fetch: the only input and output a provider performs; yields pages as they come and raises ReportTrouble. shape,
     schema, normalise: as a callback's, for one row; ``{}`` of shape and an empty list of normalise say "not final".
-    of_jobs: asks about ``Ask.jobs`` and nothing else. overlap: how long before the end of the last window the next one
+    lists: whether a table has the code of an event; None: it is one of ``codes``. of_jobs: asks about ``Ask.jobs`` and
+    nothing else. overlap: how long before the end of the last window the next one
     begins, since a result may appear behind it.
     """
 
@@ -227,8 +228,13 @@ class RecordReport:
     normalise: Callable[[Mapping[str, Any], Source], Sequence[FaxCompleted | InvalidRow]]
     codes: CodeTable
     shape: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
+    lists: Callable[[FaxCompleted], bool] | None = None
     of_jobs: bool = False
     overlap: timedelta = timedelta(days=1)
+
+    def is_listed(self, event: FaxCompleted) -> bool:
+        """Whether somebody knows what the event's code means; the others are counted."""
+        return self.lists(event) if self.lists else self.codes.lists(event.status_code)
 
 
 @dataclass(frozen=True, slots=True)

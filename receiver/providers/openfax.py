@@ -318,7 +318,8 @@ def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxComp
     The event of one row, none while the fax is not final. A row has no time.
 
     CurrentState says whether the fax is final. Where the row has a LastStatus too, that says how it ended, as in the
-    postback. Raises AccountMismatch for another account's row, and Unprocessable for a state nobody listed.
+    postback; one that nobody listed is passed on, and CurrentState says how it ended. Raises AccountMismatch for
+    another account's row, and Unprocessable for a state nobody listed.
     """
     account = _account(row["account"], source.account)
     if not STATES.lists(row["state"]):
@@ -330,14 +331,16 @@ def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxComp
     last = row["status"]
     result = CODES.verdict(last) if last is not None and CODES.lists(last) else None
     verdict = result or by_state
+    # A listed one without a result says "in processing", which a final state knows better.
+    has_result = last is not None and (result is not None or not CODES.lists(last))
     return [
         FaxCompleted(
             account=account,
             key=(row["job_id"],),
             outcome=verdict.outcome,
             failure=verdict.failure,
-            status_code=last if result else row["state"],
-            status_text=None if result else STATES.field,  # else a 9 might be taken for LastStatus 9
+            status_code=last if has_result else row["state"],
+            status_text=None if has_result else STATES.field,  # else a 9 might be taken for LastStatus 9
             provider_job_id=row["job_id"],
             recipient=Recipient(number=_number(row["number"]), number_raw=row["number"], name=row["recipient_name"]),
             sender=Sender(name=row["sender_name"], number=_number(row["caller_id"])),
@@ -348,6 +351,11 @@ def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxComp
             reference=Reference(id=source.reference),
         )
     ]
+
+
+def _lists(event: FaxCompleted) -> bool:
+    """Whether the event's code is a known one; a CurrentState always is."""
+    return event.status_text == STATES.field or CODES.lists(event.status_code)
 
 
 def _number(digits: str | None) -> str | None:
@@ -392,6 +400,7 @@ PROVIDER = Provider(
                 schema=OUTBOUND_DETAIL,
                 normalise=normalise_detail,
                 codes=STATES,
+                lists=_lists,
             ),
         ),
         credit=credit,

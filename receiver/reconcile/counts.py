@@ -29,6 +29,7 @@ def compare(turn: Turn, report: AggregateReport) -> None:
             theirs.append(one)
         else:
             turn.find(one)
+            turn.summary.unreadable += int(one.detail.get("rows", 0)) if one.kind == "unreadable" else 0
     numbers = {counting.digits(tally.number) for tally in theirs if tally.number is not None}
     with turn.store.reading() as connection:
         ours = counting.counts(

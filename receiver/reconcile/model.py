@@ -31,9 +31,9 @@ class Summary:
 
     rows: read in reports. faxes: final ones among them. by_callback: first heard of by a callback. filled: not known
     before. amended, contradicting: events that told more, or another outcome. too_old: beyond [retention] ids, left
-    out. unreadable: rows that could not be used. missing: registered faxes that are overdue and in no report. tallies:
-    counts that were compared. discrepancies: new ones. requests: to the provider. trouble: a sentence for each report
-    that was not read to its end. is_cut: stopped by a signal.
+    out. unreadable: rows, and parts of counts, that could not be used. missing: registered faxes that are overdue,
+    in no report. tallies: counts that were compared. discrepancies: new ones. requests: to the provider. trouble: a
+    sentence for each report that was not read to its end. is_cut: stopped by a signal.
     """
 
     endpoint: str

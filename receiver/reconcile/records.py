@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from receiver import facts, intake
+from receiver import announcing, intake
 from receiver.errors import Refusal, ReportTrouble
 from receiver.logs import error_class, log, place
 from receiver.providers import Finding, Page, RecordReport
@@ -20,7 +20,6 @@ from receiver.store.trouble import BUSY_SECONDS, CONFLICT, StoreUnavailable
 from schemas.envelope import AMENDED
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow
-from schemas.identity import fax_id
 
 _LARGEST_SUBMISSION = 500  # faxes in one transaction: callbacks wait for it
 _MOST_JOBS = 1000  # asked for in one run
@@ -47,12 +46,12 @@ def read_records(turn: Turn, report: RecordReport) -> None:
     ask = turn.ask(max(begin, turn.oldest + distance), end, cursor=start.cursor, jobs=overdue)
     cursor, is_whole, rows = start.cursor, True, 0
     for page in _noting(turn, report.fetch(ask, turn.client), overdue):
-        entries, invalid, failed = _read(turn, report, page)
+        announcements, invalid, failed = _read(turn, report, page)
         is_whole = is_whole and not failed
         cursor = page.cursor or cursor
         # Where we failed ourselves on a row, everything behind it is read again once that is mended.
         moves = keeps_place and is_whole and page.cursor is not None
-        _store(turn, report, entries, invalid, Place(start.until, cursor).text() if moves else None)
+        _store(turn, report, announcements, invalid, Place(start.until, cursor).text() if moves else None)
         for finding in page.findings:
             turn.find(finding)
         rows += len(page.rows)
@@ -94,14 +93,14 @@ def _overdue(turn: Turn) -> list[str]:
         return jobs.overdue(connection, turn.store.tables, turn.provider, turn.name, now_ms(), limit=most)
 
 
-def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[FaxCompleted], dict[str, Any], bool]:
-    """The page's events; by position, the rows that cannot be used; whether one of them is our own failure."""
-    entries: list[FaxCompleted] = []
+def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[Announcement], dict[str, Any], bool]:
+    """What the page announces; by position, the rows that cannot be used; whether one of them is our own failure."""
+    entries: list[tuple[FaxCompleted, Sequence[str]]] = []  # with what could not be read in its row
     invalid: dict[str, Any] = {}
     failed = False
     for index, row in enumerate(page.rows):
         try:
-            found = _events(turn, report, row)
+            found, unreadable = _events(turn, report, row)
         except Refusal as refusal:
             invalid[str(index)] = dict(refusal.fields)
         except Interrupted:
@@ -116,8 +115,8 @@ def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[FaxComplet
                 if isinstance(entry, InvalidRow):
                     invalid[f"{index}.{number}"] = dict(entry.expected)
                 else:
-                    entries.append(entry)
-    recent = [entry for entry in entries if not _is_too_old(turn, entry)]
+                    entries.append((entry, unreadable))
+    recent = [(entry, unreadable) for entry, unreadable in entries if not _is_too_old(turn, entry)]
     turn.summary.rows += len(page.rows)
     turn.summary.faxes += len(recent)
     turn.summary.too_old += len(entries) - len(recent)
@@ -125,15 +124,20 @@ def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[FaxComplet
         turn.summary.unreadable += len(invalid)
         fields = {name: words for fields in list(invalid.values())[:_NAMED] for name, words in fields.items()}
         turn.find(Finding("unreadable", report.name, {"rows": turn.summary.unreadable, **fields}))
-    return recent, invalid, failed
+    salt, provider = turn.runtime.identity_salt, turn.account.provider
+    announcements = [announcing.announcement(provider, *one, salt, report.is_listed) for one in recent]
+    return announcements, invalid, failed
 
 
-def _events(turn: Turn, report: RecordReport, row: Mapping[str, Any]) -> Sequence[FaxCompleted | InvalidRow]:
+def _events(
+    turn: Turn, report: RecordReport, row: Mapping[str, Any]
+) -> tuple[Sequence[FaxCompleted | InvalidRow], Sequence[str]]:
+    """What a row says of faxes, and its optional fields that could not be read."""
     message = report.shape(row)
     if not message:
-        return ()
-    data, _ = intake.check(message, report.schema)
-    return report.normalise(data, turn.account.source)
+        return (), ()
+    data, unreadable = intake.check(message, report.schema)
+    return report.normalise(data, turn.account.source), unreadable
 
 
 def _is_too_old(turn: Turn, entry: FaxCompleted) -> bool:
@@ -142,16 +146,23 @@ def _is_too_old(turn: Turn, entry: FaxCompleted) -> bool:
 
 
 def _store(
-    turn: Turn, report: RecordReport, entries: Sequence[FaxCompleted], invalid: Mapping[str, Any], position: str | None
+    turn: Turn,
+    report: RecordReport,
+    announcements: Sequence[Announcement],
+    invalid: Mapping[str, Any],
+    position: str | None,
 ) -> None:
     """A page in transactions that callbacks can wait for; the position is in the last of them."""
-    parts = [entries[at : at + _LARGEST_SUBMISSION] for at in range(0, len(entries), _LARGEST_SUBMISSION)]
+    if turn.choice.dry_run:
+        announcements = _unrehearsed(turn, announcements)
+    starts = range(0, len(announcements), _LARGEST_SUBMISSION)
+    parts = [tuple(announcements[at : at + _LARGEST_SUBMISSION]) for at in starts]
     if not parts and (invalid or position):
         parts = [()]
     for number, part in enumerate(parts, start=1):
         is_last = number == len(parts)
         at = now_ms()
-        detail: dict[str, Any] = {"report": report.name}
+        detail: dict[str, Any] = {"report": report.name, **announcing.odd(part)}
         if invalid and is_last:
             detail |= {"invalid": dict(list(invalid.items())[:_NAMED]), "invalid_count": len(invalid)}
         reached = None if position is None else Position(turn.provider, turn.name, report.name, position)
@@ -164,34 +175,32 @@ def _store(
             body=None,
             observed_at=intake.milliseconds(at),
             observed_via=REPORT,
-            announcements=_announcements(turn, part),
+            announcements=part,
             invalid=len(invalid) if is_last else 0,
             detail=detail,
             position=reached if is_last else None,
         )
-        for recorded in _record(turn, submission):
-            _count(turn, recorded)
+        for one, recorded in _record(turn, submission):
+            _count(turn, one, recorded)
 
 
-def _announcements(turn: Turn, entries: Sequence[FaxCompleted]) -> tuple[Announcement, ...]:
+def _unrehearsed(turn: Turn, announcements: Sequence[Announcement]) -> Sequence[Announcement]:
     """In a dry run each fax once: a second report would find it told by the first."""
-    salt = turn.runtime.identity_salt
-    named = [(fax_id(turn.provider, entry.account, entry.key, salt), entry) for entry in entries]
-    if turn.choice.dry_run:
-        named = [(identity, entry) for identity, entry in named if identity not in turn.rehearsed]
-        turn.rehearsed.update(identity for identity, _ in named)
-    return tuple(Announcement(identity, facts.of(entry)) for identity, entry in named)
+    some = [one for one in announcements if one.fax_id not in turn.rehearsed]
+    turn.rehearsed.update(one.fax_id for one in some)
+    return some
 
 
 class _Rehearsed(Exception):  # noqa: N818 - a way out, and no error
     """The end of a transaction that was only tried."""
 
 
-def _record(turn: Turn, submission: Submission) -> list[Recorded]:
+def _record(turn: Turn, submission: Submission) -> list[tuple[Submission, Recorded]]:
+    """What became of it, or of its parts where it had to be divided."""
     if turn.choice.dry_run:
         return _rehearse(turn, submission)
     try:
-        return [turn.runtime.writer.submit(submission)]
+        return [(submission, turn.runtime.writer.submit(submission))]
     except StoreUnavailable as trouble:
         if trouble.error != CONFLICT or len(submission.announcements) < 2:
             raise
@@ -202,15 +211,15 @@ def _record(turn: Turn, submission: Submission) -> list[Recorded]:
     return [*_record(turn, first), *_record(turn, replace(submission, announcements=behind))]
 
 
-def _rehearse(turn: Turn, submission: Submission) -> list[Recorded]:
+def _rehearse(turn: Turn, submission: Submission) -> list[tuple[Submission, Recorded]]:
     recorded: list[Recorded] = []
     with suppress(_Rehearsed), turn.store.recording(time.monotonic() + BUSY_SECONDS) as cursor:
         recorded = record(cursor, turn.store.engine.dialect, [submission])
         raise _Rehearsed  # and so it is rolled back
-    return recorded
+    return [(submission, one) for one in recorded]
 
 
-def _count(turn: Turn, recorded: Recorded) -> None:
+def _count(turn: Turn, submission: Submission, recorded: Recorded) -> None:
     summary = turn.summary
     summary.filled += recorded.filled
     summary.by_callback += recorded.by_callback
@@ -222,6 +231,5 @@ def _count(turn: Turn, recorded: Recorded) -> None:
             log.warning(
                 "discrepancy_found", endpoint=summary.endpoint, provider=summary.provider, reason="contradiction"
             )
-    if recorded.flips:
-        endpoint = turn.account.endpoint
-        log.warning("outcome_flipped", receipt=recorded.receipt, endpoint=endpoint, count=recorded.flips)
+    if not turn.choice.dry_run:
+        announcing.tell(submission, recorded, turn.count)

@@ -10,7 +10,8 @@ from receiver.providers import Ask, Client, Finding
 from receiver.reconcile.model import Choice, Place, Summary
 from receiver.runtime import Account, Runtime
 from receiver.stopping import Stop
-from receiver.store import cursors, discrepancies, jobs, now_ms
+from receiver.store import counters, cursors, discrepancies, jobs, now_ms
+from receiver.store.counters import Counts
 from receiver.store.discrepancies import Discrepancy
 
 FIRST_WINDOW = timedelta(hours=24)
@@ -70,6 +71,12 @@ class Turn:
             return
         with self.store.writing() as connection:
             cursors.move(connection, self.store.tables, self.provider, self.name, report, position, now_ms())
+
+    def count(self, counts: Counts) -> None:
+        """Let the operators' counters in the store grow: this process has no ``/metrics``."""
+        if counts:
+            with self.store.writing() as connection:
+                counters.add(connection, self.store.tables, counts)
 
     # --- what does not add up ----------------------------------------------------------------------------------------
 

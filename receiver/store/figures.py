@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import cursors, discrepancies, now_ms, refusals
+from receiver.store import counters, cursors, discrepancies, now_ms, refusals
+from receiver.store.counters import Counts
 from receiver.store.tables import Tables
 
 ALIVE_SECONDS = 60.0  # a relay shows a sign of life each 10 s, or later while it waits for its broker
@@ -33,7 +34,7 @@ class Figures:
     delays: from commit to arrival of the newest published events, in seconds, the shortest first. relay: None where
     none has ever run. discrepancies: kind -> how many are open, and when the oldest was found. credits: (provider,
     account) -> what is left of a prepaid account, as its report has it. refusals: (endpoint, reason) -> how many
-    requests left no receipt in the last hour.
+    requests left no receipt in the last hour. reported: the counters of what reports told.
     """
 
     at_ms: int
@@ -45,6 +46,7 @@ class Figures:
     discrepancies: Mapping[str, tuple[int, int]]
     credits: Mapping[tuple[str, str], float]
     refusals: Counter[tuple[str, str]]
+    reported: Counts
 
     @property
     def oldest_seconds(self) -> float:
@@ -73,6 +75,7 @@ def read(connection: Connection, tables: Tables) -> Figures:
         discrepancies=discrepancies.open_by_kind(connection, tables),
         credits={who: float(text) for who, (text, _) in cursors.all_of(connection, tables, "credit").items()},
         refusals=refusals.since(connection, tables, now - _HOUR_MS),
+        reported=counters.all_of(connection, tables),
     )
 
 

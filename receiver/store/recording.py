@@ -45,10 +45,17 @@ class KeptBody:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """One fax's end as one request states it."""
+    """
+    One fax's end as one request states it.
+
+    unlisted: its status code, where no table of the provider lists it. unreadable: optional fields of its message that
+    could not be read. Both are for operators.
+    """
 
     fax_id: uuid.UUID
     facts: Facts
+    unlisted: str | None = None
+    unreadable: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +120,16 @@ class Recorded:
     What became of a submission.
 
     state: accepted, partial, duplicate, ignored or rejected. events: the current event id of each of its faxes, in
-    order. told: the events that are new. filled: of these faxes nothing was known. by_callback: so many were first
-    heard of by a callback. conflicts, flips and differing: for the operator's counters.
+    order. told: the events that are new. news: the announcements that were not heard before. filled: of these faxes
+    nothing was known. by_callback: so many were first heard of by a callback. conflicts, flips and differing: for the
+    operator's counters.
     """
 
     receipt: str
     state: str
     events: list[str] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
+    news: list[Announcement] = field(default_factory=list)
     filled: int = 0
     by_callback: int = 0
     conflicts: int = 0
@@ -375,7 +384,9 @@ class _Work:
             self.faxes[fax_id] = fax
             self._tell(submission, fax_id, fax, recorded, COMPLETED)
             recorded.filled += 1
+            recorded.news.append(announcement)
         elif digest not in fax.digests:
+            recorded.news.append(announcement)
             self._amend(submission, announcement, fax, recorded)
             fax.digests.add(digest)
             fax.outcomes.add(stated["outcome"])

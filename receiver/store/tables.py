@@ -52,6 +52,7 @@ class Tables:
     cursors: Table
     discrepancies: Table
     refusals: Table
+    counters: Table
     nonces: Table  # in SQLite it is in a file of its own, see receiver.store.nonces
 
 
@@ -209,6 +210,7 @@ def define(dialect: str) -> Tables:
             Column("kind", Text, nullable=False),
             Column("subject", Text, nullable=False),
             Column("detail", Text, nullable=False),  # JSON: counts and words
+            Column("rows", Text),  # JSON: what it is about, as the provider has it; null: nothing, or purged
             Column("found_at_ms", BigInteger, nullable=False),
             Column("seen_at_ms", BigInteger, nullable=False),
             Column("closed_at_ms", BigInteger),  # null: it is still so
@@ -219,6 +221,12 @@ def define(dialect: str) -> Tables:
             Column("from_ms", BigInteger, primary_key=True),  # the five minutes that begin then
             Column("endpoint", Text, primary_key=True),
             Column("reason", Text, primary_key=True),
+            Column("count", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
+        counters=table(  # of what reports told
+            "counters",
+            Column("series", Text, primary_key=True),  # JSON: the metric's name and the values of its labels
             Column("count", BigInteger, nullable=False),
             without_rowid=True,
         ),

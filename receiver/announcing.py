@@ -1,0 +1,83 @@
+"""
+The end of the line, the same for callbacks and reports: from what a provider says of faxes to what the store is told,
+and from what became of it to what operators are told.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+from receiver import facts
+from receiver.logs import log
+from receiver.providers import Provider
+from receiver.store.counters import Counts
+from receiver.store.recording import Announcement, Recorded, Submission
+from schemas.event import FaxCompleted
+from schemas.identity import fax_id
+
+# What may be shown of a code that no table lists: longer digits might be a number, and other text anything.
+_HARMLESS = re.compile(r"-?[0-9]{1,6}|[A-Z][A-Z_]{0,39}", re.ASCII)
+
+
+def announcement(
+    provider: Provider,
+    entry: FaxCompleted,
+    unreadable: Sequence[str],
+    salt: bytes | None,
+    lists: Callable[[FaxCompleted], bool] | None = None,
+) -> Announcement:
+    """
+    One fax's end for the store. unreadable: optional fields of its message that nobody could read.
+
+    lists: whether a table has the entry's code; by default the provider's own table is asked.
+    """
+    is_listed = lists(entry) if lists else provider.codes.lists(entry.status_code)
+    return Announcement(
+        fax_id(provider.name, entry.account, entry.key, salt),
+        facts.of(entry),
+        unlisted=None if is_listed else _code(entry.status_code),
+        unreadable=unreadable,
+    )
+
+
+def _code(code: str) -> str:
+    return code if _HARMLESS.fullmatch(code) else "…"
+
+
+def odd(announcements: Iterable[Announcement]) -> dict[str, list[str]]:
+    """For the detail of their receipt: the codes that no table lists, and the optional fields that were left out."""
+    unlisted = {one.unlisted for one in announcements if one.unlisted is not None}
+    unreadable = {name for one in announcements for name in one.unreadable}
+    found = {"unlisted": sorted(unlisted), "unreadable": sorted(unreadable)}
+    return {name: values for name, values in found.items() if values}
+
+
+def tell(submission: Submission, recorded: Recorded, count: Callable[[Counts], object]) -> None:
+    """Tell operators what came of it, after the commit. count: lets their counters grow."""
+    count(counts(submission, recorded))
+    if recorded.flips:
+        log.warning("outcome_flipped", receipt=recorded.receipt, endpoint=submission.endpoint, count=recorded.flips)
+
+
+def counts(submission: Submission, recorded: Recorded) -> Counts:
+    """
+    What the operators' counters grow by: those of ``receiver.metrics``, with their labels.
+
+    What is odd in an announcement counts once, however often it is repeated.
+    """
+    found: Counts = Counter()
+    endpoint, provider = submission.endpoint, submission.provider
+    if not submission.is_report or recorded.told:  # else no receipt is kept
+        found["receipts", endpoint, recorded.state, submission.refused or ""] += 1
+    for told in recorded.told:
+        found["events", endpoint, told.type, told.outcome, told.reason] += 1
+    found["partial_receipts", endpoint] += submission.invalid > 0
+    found["conflicts", endpoint] += recorded.conflicts
+    found["outcome_flips", endpoint] += recorded.flips
+    for name in recorded.differing:
+        found["differing_facts", name] += 1
+    found["unknown_codes", provider] += sum(one.unlisted is not None for one in recorded.news)
+    # Recipients of one message share what could not be read in it.
+    messages = {id(one.unreadable): one.unreadable for one in recorded.news}
+    found["unreadable_fields", provider] += sum(len(set(names)) for names in messages.values())
+    return +found
