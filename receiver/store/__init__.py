@@ -61,8 +61,8 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view."""
-        with self._our_trouble(), self.engine.connect() as connection:
-            yield connection.execution_options(faxhook_reading=True)
+        with self._our_trouble(), self._database.reading() as connection:
+            yield connection
 
     @contextmanager
     def _our_trouble(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from receiver.store import Store
-from receiver.store.sqlite import SQLITE, has_wal_fix
+from receiver.store.sqlite import SQLITE, File, has_wal_fix
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 _FORGET_EVERY = 256  # claims
@@ -57,9 +57,10 @@ class Nonces:
 class _SqliteNames:
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(database.name + ".nonces")
+        self._file = File(self._path)
         self._mutex = threading.Lock()
         self._connection: Any = None
-        self._opened: tuple[int, int] | None = None  # which file that is
+        self._opened = self._file.identities()  # which files those are
 
     def claim(self, name: str, expires: float) -> bool:
         return bool(self._run("INSERT OR IGNORE INTO nonces (name, expires) VALUES (?, ?)", (name, expires)))
@@ -77,23 +78,16 @@ class _SqliteNames:
             self._connection.close()
         self._connection = None
 
-    def _identity(self) -> tuple[int, int] | None:
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
-
     def _run(self, statement: str, parameters: tuple[Any, ...]) -> int:
         """The number of rows it has changed."""
         with self._mutex:
             try:
-                if self._connection is not None and self._identity() != self._opened:
-                    self._close()  # what is claimed in a deleted file, no other worker sees
+                if self._connection is not None and self._file.identities() != self._opened:
+                    self._close()  # what is claimed in a deleted file, or its log, no other worker sees
                 if self._connection is None:
-                    self._opened = self._identity()
+                    self._opened = self._file.identities()
                     self._connection = self._open()
-                    self._opened = self._identity()
+                    self._opened = self._file.identities()
                 return int(self._connection.execute(statement, parameters).rowcount)
             except SQLITE.Error as error:
                 kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
@@ -103,10 +97,9 @@ class _SqliteNames:
     def _begin_anew(self, kind: str) -> None:
         self._close()
         # Unless another worker has put a good one there already.
-        if kind in ("SQLITE_CORRUPT", "SQLITE_NOTADB") and self._identity() in (self._opened, None):
+        if kind in ("SQLITE_CORRUPT", "SQLITE_NOTADB") and self._file.identity() in (self._opened[0], None):
             for suffix in ("", "-wal", "-shm"):
                 self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
-        self._opened = None
 
     def _open(self) -> Any:
         connection = SQLITE.connect(self._path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)

@@ -36,6 +36,11 @@ class Postgresql:
             yield cursor
             connection.commit()
 
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        with self.engine.connect() as connection:
+            yield connection.execution_options(faxhook_reading=True)
+
     def empty_log(self) -> bool:
         return True
 

@@ -2,12 +2,13 @@
 
 import fcntl
 import os
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 from urllib.parse import quote
 
 import sqlalchemy as sa
@@ -25,6 +26,11 @@ except ImportError:  # not Linux
     import sqlite3 as driver
 
 SQLITE: Any = driver
+Identity: TypeAlias = tuple[int, int]  # device and inode
+
+_GONE: Identity = (0, 0)  # no file's
+_SHARED_BYTES = (0x40000002, 510)  # of the file: where SQLite's shared lock is
+_RESCUE_SECONDS = 1.0  # for readers that are in the way
 
 
 def has_wal_fix(version: tuple[int, ...]) -> bool:
@@ -50,33 +56,44 @@ class Sqlite:
 
     @contextmanager
     def writing(self, deadline: float) -> Iterator[Connection]:
-        with self.file.locked(deadline), self.engine.connect() as connection:
+        with self._anew_if_replaced(), self.file.locked(deadline), self._connection() as connection:
             connection.info["deadline"] = deadline
-            with connection.begin():
+            with self._watched(connection.connection), connection.begin():
                 yield connection
-            is_replaced = connection.info["file"] != self.file.identity()
-        if is_replaced:
-            self._refuse_replaced()
 
     @contextmanager
     def recording(self, deadline: float) -> Iterator[DBAPICursor]:
-        with self.file.locked(deadline), self._kept_connection() as connection:
+        with self._anew_if_replaced(), self.file.locked(deadline), self._kept_connection() as connection:
             cursor = connection.cursor()
-            _begin(cursor, "BEGIN IMMEDIATE", deadline)
-            yield cursor
-            cursor.execute("COMMIT")
-            is_replaced = connection.info["file"] != self.file.identity()
-        if is_replaced:
-            self._refuse_replaced()
+            with self._watched(connection):
+                _begin(cursor, "BEGIN IMMEDIATE", deadline)
+                yield cursor
+                cursor.execute("COMMIT")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        kept = self._kept
+        with self._anew_if_replaced():
+            if kept is not None and self._is_replaced(kept):
+                with self.file.locked(time.monotonic() + BUSY_SECONDS):
+                    self._refuse_kept()
+            with self.engine.connect() as connection:
+                if self._is_replaced(connection.connection):
+                    with self.file.locked(time.monotonic() + BUSY_SECONDS):
+                        self._refuse(connection.connection)
+                yield connection.execution_options(faxhook_reading=True)
 
     def empty_log(self) -> bool:
         """Write the log back into the file and cut it off; whether it could: not while somebody reads."""
-        with self.file.locked(time.monotonic() + BUSY_SECONDS), self.engine.connect() as connection:
-            cursor = connection.connection.cursor()  # not through SQLAlchemy, which would begin a transaction
-            cursor.execute("PRAGMA busy_timeout=0")  # waiting for readers, it would hold all writers
-            is_busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            cursor.close()
-        return not is_busy
+        deadline = time.monotonic() + BUSY_SECONDS
+        with (
+            self._anew_if_replaced(),
+            self.file.locked(deadline),
+            self._connection() as connection,
+            self._watched(connection.connection),
+        ):
+            # not through SQLAlchemy, which would begin a transaction; waiting for readers would hold all writers
+            return _empty_log(connection.connection, wait_seconds=0)
 
     def durability(self, connection: Connection) -> dict[str, str]:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
@@ -108,10 +125,80 @@ class Sqlite:
             raise
         self._kept = connection
 
-    def _refuse_replaced(self) -> NoReturn:
-        """Commits into a deleted file succeed."""
-        self.close()
-        raise StoreUnavailable("FileReplaced")
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """One of the pool's. The file lock must be held."""
+        if self._kept is not None and self._is_replaced(self._kept):
+            self._refuse_kept()
+        with self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _watched(self, connection: PoolProxiedConnection) -> Iterator[None]:
+        """
+        Nothing is promised for what was committed into files that are not there any more: SQLite does not notice.
+
+        Looked at before as well, since a connection that writes on with an index whose log is another process' new one
+        would damage both. The file lock must be held.
+        """
+        if self._is_replaced(connection):
+            self._refuse(connection)
+        yield
+        if self._is_replaced(connection):
+            self._refuse(connection)
+
+    def _is_replaced(self, connection: PoolProxiedConnection) -> bool:
+        return bool(connection.info["files"] != self.file.identities())
+
+    def _refuse_kept(self) -> NoReturn:
+        """In one process all connections share an index: no new one could be opened beside an old one."""
+        if self._kept is not None:
+            self._refuse(self._kept)
+        raise _Replaced
+
+    def _refuse(self, connection: PoolProxiedConnection) -> NoReturn:
+        """
+        Where only log and index were deleted, and nobody has begun new ones, we still hold both open, with everything
+        that has been committed: it is written into the file. The file lock must be held.
+        """
+        file, log, index = self.file.identities()
+        known_file, known_log, known_index = connection.info["files"]
+        is_only_log = file == known_file and log != known_log and index in (None, known_index)
+        if is_only_log and (log is None or self.file.log_is_empty()):
+            with suppress(SQLITE.Error):
+                _empty_log(connection, wait_seconds=_RESCUE_SECONDS)
+        self.file.keep_from_being_last()
+        raise _Replaced
+
+    @contextmanager
+    def _anew_if_replaced(self) -> Iterator[None]:
+        pool = self.engine.pool
+        try:
+            yield
+        except _Replaced:
+            if self.engine.pool is pool:  # else another thread has
+                self._begin_anew()
+            raise StoreUnavailable("FileReplaced") from None
+
+    def _begin_anew(self) -> None:
+        """Close what is open, so that the next one opens the files that are there now."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
+        self.engine.dispose()
+        self.file.forget()
+
+
+class _Replaced(Exception):  # noqa: N818 - the files, not an error of ours
+    """The file, its log or its index is not the one that a connection has open."""
+
+
+def _empty_log(connection: PoolProxiedConnection, *, wait_seconds: float) -> bool:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout={int(wait_seconds * 1000)}")
+    is_busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    cursor.close()
+    return not is_busy
 
 
 def _engine(url: URL, file: "File") -> Engine:
@@ -121,19 +208,30 @@ def _engine(url: URL, file: "File") -> Engine:
 
     @event.listens_for(engine, "do_connect")
     def note(_dialect: Any, record: Any, _args: Any, _options: Any) -> None:
-        record.info["file"] = file.identity()  # before it is opened: in doubt, a false alarm
+        record.info["files"] = (file.identity(), None, None)  # before it is opened: in doubt, a false alarm
 
     @event.listens_for(engine, "connect")
-    def configure(connection: Any, _record: Any) -> None:
+    def configure(connection: Any, record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions at its own times
         cursor = connection.cursor()
         if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # later it has no effect, but writes all the same
         cursor.execute("PRAGMA secure_delete=ON")
         # Never NORMAL: measured, it loses acknowledged rows at a power cut.
-        cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+        (mode,) = cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}").fetchone()
         cursor.execute(f"PRAGMA synchronous={'FULL' if wal else 'EXTRA'}")
+        cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # opens log and index
         cursor.close()
+        if mode == "wal":
+            # As long as this connection is open, SQLite itself leaves both in their places.
+            opened, (_, log, index) = record.info["files"][0], file.identities()
+            record.info["files"] = (opened, log or _GONE, index or _GONE)
+
+    @event.listens_for(engine, "checkin")
+    def give_back(_connection: Any, record: Any) -> None:
+        # In one process all connections to a file share its index: one to a deleted index would hand it to new ones.
+        if record.info.get("files") != file.identities():
+            record.invalidate()
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -161,7 +259,10 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log = f"{path}-wal"
+        self._index = f"{path}-shm"
         self._lock: int | None = None
+        self._held: set[Identity] = set()  # files that we have a shared lock on
         self._mutex = threading.Lock()
 
     @contextmanager
@@ -182,19 +283,41 @@ class File:
         finally:
             self._mutex.release()
 
+    def keep_from_being_last(self) -> None:
+        """
+        Stop SQLite from writing an old log back into the file when the last connection to it is closed: others may have
+        a new log, and it would be written over theirs, and theirs deleted.
+
+        So we hold what each connection holds, SQLite's shared lock, as another process would. It is kept until this one
+        ends: closing the file would end the locks that SQLite holds on it in this process.
+        """
+        file = self.identity()
+        if file is None or file in self._held:
+            return
+        with suppress(OSError):
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._held.add(file)
+            shared = struct.pack("hhqqi", fcntl.F_RDLCK, os.SEEK_SET, *_SHARED_BYTES, 0)
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, shared)
+
     def create(self) -> None:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Never opened where it exists: closing it again would end the locks SQLite holds on it in this process.
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
-    def identity(self) -> tuple[int, int] | None:
+    def identity(self) -> Identity | None:
         """Which file is there now; None if none."""
-        try:
-            found = os.stat(self.path)
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
+        return identity(self.path)
+
+    def identities(self) -> tuple[Identity | None, Identity | None, Identity | None]:
+        """The same of the file, its log and its index."""
+        return identity(self.path), identity(self._log), identity(self._index)
+
+    def log_is_empty(self) -> bool:
+        with suppress(OSError):
+            return os.stat(self._log).st_size == 0
+        return True
 
     def forget(self) -> None:
         with self._mutex:
@@ -207,6 +330,15 @@ class File:
             lock = self.path.with_name(self.path.name + ".lock")
             self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return self._lock
+
+
+def identity(path: str | Path) -> Identity | None:
+    """Which file is there now; None if none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _try_lock(lock: int) -> bool:
