@@ -21,9 +21,10 @@ from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFoun
 from receiver.logs import error_class, log, place
 from receiver.runtime import Runtime
 from receiver.store import figures
-from receiver.store.browsing import iso, touch
+from receiver.store.browsing import iso
 from receiver.store.discrepancies import KINDS
 from receiver.store.figures import Figures
+from receiver.store.probing import probe
 
 T = TypeVar("T")
 
@@ -147,11 +148,10 @@ class _Kept(Generic[T]):
 
 
 def _readiness(runtime: Runtime) -> tuple[int, dict[str, Any]]:
-    """Whether a 2xx can be promised now: tried with a real write."""
+    """Whether a 2xx can be promised now: tried with a real write, on the way of a callback."""
     store = runtime.store
     try:
-        with store.writing() as connection:
-            touch(connection, store.tables)
+        probe(store)
         return 200, {"ready": True, "store": store.durability()}
     except Unavailable as error:
         return 503, {"ready": False, "error": getattr(error, "error", error.code)}

@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection, Row
 
 from receiver.store import now_ms
 from receiver.store.recording import WAKE, KeptBody, checksum
-from receiver.store.tables import Tables, insert_or_keep
+from receiver.store.tables import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +184,6 @@ def audit(connection: Connection, tables: Tables, action: str, subject: str) -> 
     except (KeyError, OSError):  # a container's user without a name
         actor = f"uid {os.getuid()}"
     connection.execute(tables.audit.insert().values(at_ms=now_ms(), actor=actor, action=action, subject=subject))
-
-
-def touch(connection: Connection, tables: Tables) -> None:
-    """Write something small, to see whether the store takes it."""
-    change = tables.meta.update().where(tables.meta.c.name == "touched").values(value=str(now_ms()))
-    if connection.execute(change).rowcount == 0:
-        first = insert_or_keep(tables.meta, connection.dialect.name).values(name="touched", value=str(now_ms()))
-        connection.execute(first)
 
 
 def iso(at_ms: int | None) -> str | None:
