@@ -18,7 +18,7 @@ from receiver.runtime import Account, Endpoint, Runtime
 from receiver.settings import Settings, is_secure_url
 from receiver.store import Store, figures, remembered
 from receiver.store.identity import remember, verify
-from receiver.store.migrating import check_version
+from receiver.store.migrating import check_version, is_there
 from receiver.store.nonces import Nonces
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
@@ -68,6 +68,22 @@ def prepare(settings: Settings, store: Store) -> None:
     remembered.note(settings.server.state_dir, store.url)
 
 
+def refuse_vanished(settings: Settings, store: Store) -> None:
+    """
+    Raise ConfigurationError where the store was used with this state_dir before, and is not there now or is empty.
+
+    A volume that is not mounted looks like a first run: begun anew, every fax would be announced a second time.
+    """
+    known = remembered.find(settings.server.state_dir, store.url)
+    if known is None or settings.store.ephemeral_ok or is_there(store):
+        return
+    raise ConfigurationError(
+        f"store.url: {known.url} has been used since {known.since}, and now there is no store"
+        f" ({remembered.record(settings.server.state_dir)} remembers it). Mount its volume or restore it from a backup;"
+        " or, if it is gone on purpose, begin a new one: faxhook migrate --new"
+    )
+
+
 def former_stores(settings: Settings) -> list[str]:
     """A sentence for each store that was used before the configured one and is not known to be empty."""
     here = make_url(settings.store.url)
@@ -103,9 +119,10 @@ def check_store(settings: Settings) -> str | None:
     Raises ConfigurationError where the two contradict each other.
     """
     with closing(open_store(settings)) as store:
-        if store.file is not None and not store.file.path.exists():
-            return None
         try:
+            refuse_vanished(settings, store)
+            if store.file is not None and not store.file.path.exists():
+                return None
             check_version(store)
             with store.reading() as connection:
                 verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)

@@ -19,15 +19,16 @@ import sqlalchemy as sa
 from receiver import bootstrap, hosting, transports
 from receiver import settings as configuration
 from receiver.broker import Broker
-from receiver.errors import BrokerTrouble, StoreError, Unavailable
+from receiver.errors import BrokerTrouble, ConfigurationError, StoreError, Unavailable
 from receiver.logs import error_class
 from receiver.settings import Queue, Settings
 from receiver.store import Store, figures, now_ms
-from receiver.store.browsing import iso, touch
+from receiver.store.browsing import iso
 from receiver.store.clock import doubted_since_ms
 from receiver.store.figures import Figures
 from receiver.store.identity import verify
 from receiver.store.migrating import check_version
+from receiver.store.probing import probe
 
 OK, WARNING, TROUBLE = "ok", "warning", "trouble"
 
@@ -56,6 +57,7 @@ def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]
     yield from _hosting(settings, environ)
     yield _secret_key(settings)
     with closing(bootstrap.open_store(settings)) as store:
+        yield from _vanished(settings, store)
         yield from _files(store)
         found = yield from _store(settings, store)
     for doubt in bootstrap.former_stores(settings):
@@ -113,6 +115,15 @@ def _is_open_to_others(path: Path) -> bool:
 # --- the store ------------------------------------------------------------------------------------------------------
 
 
+def _vanished(settings: Settings, store: Store) -> Iterator[Finding]:
+    try:
+        bootstrap.refuse_vanished(settings, store)
+    except ConfigurationError as error:
+        yield Finding("state_dir", TROUBLE, str(error))
+    except Unavailable:
+        return  # told where it is looked at
+
+
 def _files(store: Store) -> Iterator[Finding]:
     """SQLite's: who may read it, and how much more fits beside it."""
     if store.file is None:
@@ -159,8 +170,7 @@ def _write(store: Store) -> Finding:
         # A lock file made by this user would keep the service out.
         return Finding("store", WARNING, "belongs to another user, so nothing was written; run this as that user")
     began = time.monotonic()
-    with store.writing(began + _WRITE_SECONDS) as connection:
-        touch(connection, store.tables)
+    probe(store, _WRITE_SECONDS)
     return Finding("store", OK, f"a write took {(time.monotonic() - began) * 1000:.1f} ms")
 
 

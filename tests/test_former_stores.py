@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,65 @@ def test_the_documented_backup_of_sqlite_is_the_store(filled: Stock) -> None:
     connection = SQLITE.connect(folder / "backup.db")
     assert connection.execute("SELECT count(*) FROM faxhook_events").fetchone() == (2,)
     connection.close()
+
+
+# --- one that is not there any more -----------------------------------------------------------------------------------
+
+
+def vanish(made: Stock) -> None:
+    store = made.runtime.store
+    if store.file is None:
+        with store.writing() as connection:
+            connection.exec_driver_sql("DROP SCHEMA faxhook CASCADE")
+    store.close()
+    if store.file is not None:
+        for path in store.file.path.parent.glob("faxhook.db*"):
+            path.unlink()
+
+
+@pytest.mark.parametrize("command", [("serve",), ("migrate",), ("check",)], ids=" ".join)
+def test_a_store_that_vanished_is_not_begun_anew_without_a_word(anywhere: Stock, command: tuple[str, ...]) -> None:
+    vanish(anywhere)
+    result = run(anywhere, *command)
+    assert result.exit_code == 2, result.output
+    assert "faxhook migrate --new" in result.output
+    assert remembered.place(anywhere.runtime.store.url) in result.output
+    file = anywhere.runtime.store.file
+    assert file is None or not file.path.exists()
+
+
+def test_doctor_says_that_serve_would_not_start(anywhere: Stock) -> None:
+    vanish(anywhere)
+    result = run(anywhere, "doctor")
+    assert result.exit_code == 1
+    assert "trouble  state_dir: " in result.output
+    assert "faxhook migrate --new" in result.output
+
+
+def test_a_new_store_is_begun_where_that_is_meant(anywhere: Stock) -> None:
+    vanish(anywhere)
+    assert run(anywhere, "migrate", "--new").exit_code == 0
+    assert run(anywhere, "check").exit_code == 0
+    assert run(anywhere, "events", "list").exit_code == 0
+
+
+@pytest.mark.parametrize("content", [b"", None], ids=["empty", "gone"])
+def test_an_empty_file_is_no_store_either(filled: Stock, content: bytes | None) -> None:
+    vanish(filled)
+    assert filled.runtime.store.file is not None
+    if content is not None:
+        filled.runtime.store.file.path.write_bytes(content)
+    assert run(filled, "migrate").exit_code == 2
+
+
+def test_where_the_loss_is_acceptable_it_is_begun_anew(filled: Stock) -> None:
+    vanish(filled)
+    filled.config.write_text(filled.config.read_text().replace("[store]", "[store]\nephemeral_ok = true"))
+    assert run(filled, "migrate").exit_code == 0
+
+
+def test_a_store_and_its_state_dir_deleted_together_are_a_first_start(filled: Stock) -> None:
+    vanish(filled)
+    shutil.rmtree(filled.runtime.settings.server.state_dir)
+    assert run(filled, "check").exit_code == 0
+    assert run(filled, "migrate").exit_code == 0

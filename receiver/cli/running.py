@@ -52,6 +52,7 @@ def _prepare(settings: Settings) -> None:
     for doubt in [*_doubts(settings), *bootstrap.former_stores(settings)]:
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
+        bootstrap.refuse_vanished(settings, store)
         if store.dialect == "sqlite":
             bring_up_to_date(store)
         bootstrap.prepare(settings, store)
@@ -85,13 +86,16 @@ def relay(config: Path | None) -> None:
 
 @click.command()
 @opening.config_option
-def migrate(config: Path | None) -> None:
+@click.option("--new", is_flag=True, help="Begin a new store where the one that was used before is gone on purpose.")
+def migrate(config: Path | None, new: bool) -> None:
     """Bring the store to this version's tables. Safe to run at any time, also twice."""
     settings = opening.load(config)
     hosting.check(settings, os.environ)  # a release process has a disk of its own, and would migrate that
     for doubt in bootstrap.former_stores(settings):
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
+        if not new:
+            bootstrap.refuse_vanished(settings, store)
         done = bring_up_to_date(store)
     click.echo("the store has been migrated" if done else "the store is up to date")
 

@@ -52,6 +52,14 @@ def check_version(store: Store) -> None:
             raise StoreError("the store is not up to date; run: faxhook migrate")
 
 
+def is_there(store: Store) -> bool:
+    """Whether the database holds a store, of whatever version; False where it is empty or missing."""
+    if store.file is not None and not store.file.path.exists():
+        return False
+    with store.reading() as connection:
+        return _revision(store, connection) is not None
+
+
 def _is_served(store: Store, connection: Connection) -> bool:
     """True: as this code needs it, or newer but still good for it. False: migrations are due."""
     revision = _revision(store, connection)
