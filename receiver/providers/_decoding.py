@@ -33,6 +33,7 @@ _XML_ENCODINGS = frozenset({"utf-8", "utf-16", "us-ascii", "iso-8859-1", "iso-88
 # it would be tried, 8 MiB each.
 _JSON_STRING = re.compile(r'"[^"]*"?')
 _JSON_BRACKET = re.compile(r"[\[\]{}]")
+_INDEX = re.compile(r"[0-9]{1,18}", re.ASCII)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _XML_DECLARATION = re.compile(r"\s*<\?xml\s[^>]*\?>")
 # What a UTF-8 or UTF-16 byte order mark and UTF-16's NUL bytes put before the first character that means something.
@@ -216,6 +217,13 @@ def leaf(value: Any) -> Any:
     """An element's text where attributes hang on it (xsi:type, xsi:nil); every other value as it is."""
     if isinstance(value, dict) and all(name[:1] in "@#" for name in value):
         return value.get("#text")
+    return value
+
+
+def listed(value: Any) -> Any:
+    """A list also where it is an object with the indexes as keys, as PHP writes it with one missing; else the value."""
+    if isinstance(value, dict) and value and all(_INDEX.fullmatch(key) for key in value):
+        return [value[key] for key in sorted(value, key=int)]
     return value
 
 

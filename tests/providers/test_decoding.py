@@ -15,7 +15,7 @@ from receiver import providers
 from receiver.errors import Refusal, TooComplex, Undecodable, UnsupportedBody
 from receiver.providers import RawCallback, decode
 from receiver.providers._contract import BodyKind, Callback
-from receiver.providers._decoding import form_pairs, json_object, kind_of, urlencoded, xml
+from receiver.providers._decoding import form_pairs, json_object, kind_of, listed, urlencoded, xml
 from schemas.fields import ProviderSchema
 
 ANY = Callback(
@@ -344,3 +344,19 @@ BODIES = st.binary() | st.lists(st.sampled_from(PIECES.split(" "))).map(lambda p
 def test_any_body_is_events_or_a_refusal(body, content_type, name):
     with suppress(Refusal, ValidationError):
         events(name, RawCallback(body, content_type, query=body[:50]))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"0": "a", "2": "b"}, ["a", "b"]),
+        ({"10": "b", "9": "a"}, ["a", "b"]),
+        ({"0": "a", "x": "b"}, {"0": "a", "x": "b"}),
+        ({"9" * 5000: "a"}, {"9" * 5000: "a"}),
+        ({}, {}),
+        (["a"], ["a"]),
+        (None, None),
+    ],
+)
+def test_an_object_with_indexes_as_keys_is_a_list(value, expected):
+    assert listed(value) == expected

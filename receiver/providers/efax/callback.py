@@ -7,9 +7,7 @@ what public code that receives dispositions reads.
 
 import hashlib
 import json
-import re
-from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +18,7 @@ from receiver.errors import Undecodable, Unprocessable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
 from receiver.providers._decoding import leaf, once, xml
 from receiver.providers._normalising import DELIVERED, e164, number_key, utc
+from receiver.providers._redacting import redacting
 from receiver.providers.efax.codes import CODES
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
 
@@ -130,49 +129,7 @@ def key(job_id: str, number: str | None, _occurrence: int) -> tuple[str, ...] | 
 
 # --- redact --------------------------------------------------------------------------------------------------------
 
-# The value of a credential, as attribute (between quotes, backslashed ones too, or without any) or as element; where
-# the end is missing, all that follows. Blanks may be written + in a form.
-_SECRET = re.compile(
-    r"""
-    \b(?:UserName|Password)[\s+]*=[\s+]*(?:\\?"(?P<double>[^"]*)|\\?'(?P<single>[^']*)|(?P<bare>[^\s"'<>&]+))
-    |
-    <(?:[^\s<>/:]*:)?(?P<name>UserName|Password)(?:[\s+][^<>]*)?(?<!/)>
-    (?P<content>(?:[^<]++|<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(?!/(?:[^\s<>/:]*:)?(?P=name)\b))*+)
-    """,
-    re.VERBOSE | re.IGNORECASE | re.DOTALL,
-)
-_ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
-_LEVELS = 4  # of percent-encoding within percent-encoding
-
-
-def redact(body: bytes) -> bytes:
-    """
-    The body with every user name and password blanked, every other byte as it was.
-
-    Works on the bytes rather than on the decoded form, since a broken body is kept too: the credentials are found in
-    the body and in what it says once unquoted, at every level of quoting, and cut out of the body itself.
-    """
-    text = body.decode("latin-1")
-    kept, end = [], 0
-    for start, stop in sorted(_secrets(text, _LEVELS)):
-        kept.append(text[end:start])
-        end = max(end, stop)
-    kept.append(text[end:])
-    return "".join(kept).encode("latin-1")
-
-
-def _secrets(text: str, levels: int) -> Iterator[tuple[int, int]]:
-    """Where credentials start and end in the text."""
-    for match in _SECRET.finditer(text):
-        yield match.span(next(name for name in ("double", "single", "bare", "content") if match[name] is not None))
-    escapes = [match.start() for match in _ESCAPE.finditer(text)]
-    if levels and escapes:
-        unquoted = _ESCAPE.sub(lambda escape: chr(int(escape[0][1:], 16)), text)
-        # An escape is two characters longer than what it stands for.
-        places = [start - 2 * count for count, start in enumerate(escapes)]
-        for start, stop in _secrets(unquoted, levels - 1):
-            yield start + 2 * bisect_left(places, start), stop + 2 * bisect_left(places, stop)
-
+redact = redacting(*_CREDENTIALS)
 
 # --- simulate ------------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,6 @@ document it stands. Sources: Retarus status push API (developers.retarus.com), H
 transmission status codes (docs.retarus.com); code lists in public clients.
 """
 
-import json
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
@@ -28,6 +26,7 @@ from receiver.providers._normalising import (
     table,
     utc,
 )
+from receiver.providers._redacting import redacting
 from schemas.event import (
     Confidence,
     FailureReason,
@@ -282,101 +281,8 @@ def _number_key(row: Mapping[str, Any]) -> str:
 
 # --- redact --------------------------------------------------------------------------------------------------------
 
-_XML_TAG = re.compile(r"<!--.*?(?:-->|\Z)|<!\[CDATA\[.*?(?:\]\]>|\Z)|<[^>]*(?:>|\Z)", re.DOTALL)
-_XML_NAME = re.compile(r"</?(?:[^\s/>:]*:)?([^\s/>]*)")
-# The name in any of the encodings, or an escape that may spell it.
-_MAY_ECHO = re.compile(rb"httpStatusPush|h\x00?t\x00?t\x00?p\x00?S|\\\x00?u")
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.?)*+(?:"|\Z)|[{}\[\]:,]', re.DOTALL)
-
-
-def redact(body: bytes) -> bytes:
-    """
-    The body with ``httpStatusPush.url`` blanked, every other byte as it was.
-
-    Retarus echoes the callback URL it was given, and that holds our token. Works on text rather than on a parsed
-    document, since a broken body is kept too.
-    """
-    if not _MAY_ECHO.search(body):
-        return body
-    encoding = _one_to_one(body)
-    whole = len(body) - len(body) % 2 if encoding != "latin-1" else len(body)  # half a UTF-16 unit may end a cut body
-    text = body[:whole].decode(encoding, "surrogatepass")
-    kept, end = [], 0
-    urls = [*_urls_in_xml(text)] if text.lstrip("\xef\xbb\xbf\ufeff \t\r\n").startswith("<") else [*_urls_in_json(text)]
-    for start, stop in urls:
-        kept.append(text[end:start])
-        end = max(end, stop)
-    kept.append(text[end:])
-    return "".join(kept).encode(encoding, "surrogatepass") + body[whole:]
-
-
-def _one_to_one(body: bytes) -> str:
-    """An encoding that gives the body's ASCII as text and every byte back."""
-    start = body.lstrip(b"\xff\xfe")[:2]
-    if body[:2] == b"\xff\xfe" or (start[1:] == b"\x00" and start[:1] != b"\x00"):
-        return "utf-16-le"
-    if body[:2] == b"\xfe\xff" or (start[:1] == b"\x00" and start[1:] != b"\x00"):
-        return "utf-16-be"
-    return "latin-1"
-
-
-def _urls_in_xml(text: str) -> Iterator[tuple[int, int]]:
-    """
-    Where the text of each ``url`` inside ``httpStatusPush`` starts and ends.
-
-    Only from the first to the last tag of that name: the recipients, nearly all of a large push, stand elsewhere.
-    """
-    in_push, start = False, None
-    first, last = text.find("httpStatusPush"), text.rfind("httpStatusPush")
-    for tag in _XML_TAG.finditer(text, max(text.rfind("<", 0, first), 0)) if first >= 0 else ():
-        if tag.start() > last and not in_push:
-            break
-        name = _XML_NAME.match(tag[0])
-        if name is None or tag[0].startswith("<!"):
-            continue
-        opening = not tag[0].startswith("</")
-        if start is not None and not opening and name[1] in ("url", "httpStatusPush"):
-            yield start, tag.start()
-            start = None
-        if name[1] == "httpStatusPush":
-            in_push = opening and not tag[0].endswith("/>")
-        elif in_push and start is None and name[1] == "url" and opening and not tag[0].endswith("/>"):
-            start = tag.end()
-    if start is not None:
-        yield start, len(text)
-
-
-def _urls_in_json(text: str) -> Iterator[tuple[int, int]]:
-    """The same for the inside of the strings under ``"url"`` in ``"httpStatusPush"``."""
-    open_under: list[str] = []  # for each bracket now open, the key whose value it is
-    in_push = 0
-    key = latest = ""
-    for token in _JSON_TOKEN.finditer(text):
-        match token[0][0]:
-            case '"':
-                if in_push and key == "url":
-                    yield token.start() + 1, token.end() - token[0].endswith('"', 1)
-                latest = _unquoted(token[0])
-            case ":":
-                key = latest
-            case ",":
-                key = open_under[-1] if open_under and open_under[-1] == "url" else ""
-            case "{" | "[":
-                open_under.append(key)
-                in_push += key == "httpStatusPush"
-                key = key if token[0] == "[" else ""
-            case _:
-                in_push -= bool(open_under) and open_under.pop() == "httpStatusPush"
-                key = ""
-    return
-
-
-def _unquoted(string: str) -> str:
-    try:
-        return str(json.loads(string))
-    except ValueError:
-        return string.strip('"')
-
+# Retarus echoes what it was told about the push: our URL with its token, and in some layouts the login.
+redact = redacting("httpStatusPush", keep="authMethod")
 
 # --- simulate ------------------------------------------------------------------------------------------------------
 
