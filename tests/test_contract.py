@@ -516,5 +516,22 @@ def test_versions_are_pinned_and_cover_what_the_project_needs():
     assert {plain(re.match(r"[\w.-]+", one)[0]) for one in needed} - {"faxhook"} <= pinned
 
 
+def test_the_lock_has_the_same_pins_with_hashes_and_names_no_index():
+    """Also for the machines that a marker names."""
+    lock = (ROOT / "deploy" / "requirements.lock").read_text()
+    locked = [line for line in lock.replace("\\\n", "").splitlines() if line and not line.startswith("#")]
+    assert all(re.search(r"( +--hash=sha256:[0-9a-f]{64})+$", line) for line in locked)
+    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if not line.startswith("#")]
+    assert sorted(pin(line.partition("--hash")[0]) for line in locked) == sorted(map(pin, pins))
+    assert "://" not in lock
+
+
+def pin(requirement: str) -> tuple[str, str, str]:
+    """Name, version and marker."""
+    versioned, _, marker = requirement.partition(";")
+    name, _, version = versioned.partition("==")
+    return plain(name), version.strip(), marker.strip()
+
+
 def plain(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
