@@ -5,13 +5,14 @@ A module is imported when one of its commands runs, so that ``--help`` is quick.
 """
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from receiver import __version__, logs
+from receiver import __version__, logs, streams
 from receiver.errors import ConfigurationError, StoreError, Unavailable
 
 # Command -> its module here, the function in it, and a line for --help.
@@ -55,6 +56,8 @@ class _Faxhook(click.Group):
     """Finds commands by the table above, and turns errors into exit codes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        streams.secure()
+        os.umask(0o077)  # what faxhook writes holds secrets or personal data
         logs.install()
         return super().__call__(*args, **kwargs)
 

@@ -1,0 +1,49 @@
+"""The standard streams, which may be closed or on a full disk: faxhook works also where it cannot speak."""
+
+import io
+import os
+import sys
+from typing import Any
+
+
+def secure() -> None:
+    """
+    Open what is closed of the standard streams on /dev/null, and let what cannot be written to stderr be lost.
+
+    The next file to be opened, such as the store, would get the number of a closed stream, and warnings be written
+    into it.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            os.set_inheritable(descriptor, True)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stdout = sys.stdout or _lossy(1)
+    sys.stderr = _lossy(2)
+
+
+def let_stdout_be_lost() -> None:
+    """For a service, whose words there are only a courtesy; a command that prints data must fail without them."""
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _lossy(1)
+
+
+def _lossy(descriptor: int) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_Lossy(descriptor), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+class _Lossy(io.FileIO):
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(descriptor, "w", closefd=False)
+
+    def write(self, data: Any) -> int:
+        """Write all of it if possible; its length in any case."""
+        rest = memoryview(data)
+        try:
+            while rest and (written := super().write(rest)):
+                rest = rest[written:]
+        except OSError:
+            pass  # a full disk, a reader that has gone
+        return len(data)
