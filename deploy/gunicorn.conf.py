@@ -2,7 +2,8 @@
 For ``gunicorn -c deploy/gunicorn.conf.py receiver.wsgi:app`` where something else supervises the processes.
 
 `faxhook serve` uses the same settings without this file. Run `faxhook relay` beside it, and FAXHOOK_CONFIG must be set.
-Change a setting by assigning it below the import; what comes from the configuration file changes at a restart.
+Change a setting by assigning it below the import. At SIGHUP new workers take the configuration as it is then; the
+address, the number of workers and `keep_alive` change at a restart.
 """
 
 from receiver.gunicorn_conf import (
@@ -20,7 +21,9 @@ from receiver.gunicorn_conf import (
     limit_request_fields,
     limit_request_line,
     logger_class,
+    on_reload,
     post_fork,
+    post_worker_init,
     pre_request,
     preload_app,
     proc_name,
@@ -48,7 +51,9 @@ __all__ = [
     "limit_request_fields",
     "limit_request_line",
     "logger_class",
+    "on_reload",
     "post_fork",
+    "post_worker_init",
     "pre_request",
     "preload_app",
     "proc_name",

@@ -1,22 +1,52 @@
 """
-gunicorn's settings for ``faxhook serve``, read from the configuration file; ``deploy/gunicorn.conf.py`` repeats them.
+gunicorn's settings for ``faxhook serve``, read from the configuration; ``deploy/gunicorn.conf.py`` repeats them.
 
-gunicorn reads this file again at SIGHUP, so ``bind`` and ``workers`` can be changed without a restart.
+Workers take the configuration that is read here, whatever becomes of the file. Under ``faxhook serve`` it is the sealed
+one of the parent, and each reload begins a gunicorn of its own. gunicorn alone reads the file again at SIGHUP.
 """
 
 import os
+import sys
+from contextlib import suppress
 from typing import Any
 
+from receiver import serving as _serving
 from receiver import settings as _settings
-from receiver.serving import die_with_parent, fresh_metrics_directory
+from receiver.errors import ConfigurationError
+from receiver.listening import Listener
+from receiver.logs import error_class, log
+from receiver.processes import die_with_parent, metrics_folder
 from receiver.worker import Worker, request_begins
 
-_server = _settings.load(None, os.environ).server
+os.umask(0o077)
+_is_alone = _serving.SOCKET not in os.environ
+
+
+def _sealed() -> _settings.Settings:
+    """For gunicorn alone: the configuration as it is now; at a reload the one before, where this cannot be used."""
+    try:
+        environ = {name: value for name, value in os.environ.items() if name != _settings.SEALED}
+        loaded = _settings.load(None, environ)
+    except ConfigurationError as error:
+        if _settings.SEALED not in os.environ:
+            raise
+        log.error("reload_refused", error=error_class(error))
+        print(f"faxhook: not reloaded: {error}", file=sys.stderr, flush=True)
+        return _settings.load(None, os.environ)
+    os.environ[_settings.SEALED] = str(loaded.document.seal())
+    return loaded
+
+
+_server = (_sealed() if _is_alone else _settings.load(None, os.environ)).server
 
 # Several workers count in files of one directory. `faxhook serve` has made it; gunicorn started by hand has not, and
 # a reload must not empty it.
 if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(fresh_metrics_directory(_server.state_dir))
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(_server.state_dir))
+
+# Imported once, before the fork: a new worker answers at once, and shares the memory. Metrics need the variable above.
+from receiver import app as _app  # noqa: E402, F401
+from receiver import metrics as _metrics  # noqa: E402
 
 bind = _server.bind
 workers = _server.workers
@@ -55,12 +85,40 @@ control_socket_disable = True
 pre_request = request_begins
 
 
+def on_starting(server: Any) -> None:
+    """gunicorn would listen before there are workers, and remove a unix socket that the next gunicorn listens on."""
+    if not _is_alone:
+        server.LISTENERS = [Listener.handed(int(os.environ[_serving.SOCKET]), bind)]
+        server.systemd = True  # its word for sockets that belong to somebody else
+
+
 def post_fork(server: Any, _worker: Any) -> None:
     """A worker left over by a killed master would hold the port."""
     die_with_parent(server.pid)
 
 
-def child_exit(_server: Any, worker: Any) -> None:
-    from receiver import metrics  # not before the fork: each worker opens files of its own
+def post_worker_init(worker: Any) -> None:
+    """The worker can answer: now it may be called, and ``faxhook serve`` may stop the workers before."""
+    for listener in worker.sockets:
+        if isinstance(listener, Listener):
+            listener.begin(worker.cfg.backlog)
+    if not _is_alone:
+        with suppress(OSError):  # the parent has heard enough of them
+            os.write(int(os.environ[_serving.READY]), f"{worker.cfg.workers}\n".encode())
 
-    metrics.mark_process_dead(worker.pid)
+
+def on_reload(_server: Any) -> None:
+    """Where this file is a module, it is not executed again."""
+    if _is_alone:
+        _sealed()
+
+
+def pre_exec(_server: Any) -> None:
+    """In the process that SIGUSR2 has forked, before it becomes a second gunicorn."""
+    if not _is_alone:
+        _serving.refuse_signal("SIGUSR2")
+        os._exit(0)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    _metrics.mark_process_dead(worker.pid)

@@ -74,6 +74,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if len(self.pending_conns) > _SILENT_CONNECTIONS:
             self.pending_conns[0].timeout = 0.0
 
+    def set_accept_enabled(self, enabled: bool) -> None:
+        super().set_accept_enabled(enabled)
+        if (
+            not enabled and not self.alive
+        ):  # or who connects to a service that stops would wait until its last worker has gone
+            for listener in self.sockets:
+                listener.close()
+
     def _cap_keepalive(self, deadline: float) -> None:
         """A worker that stops closes silent connections as early as idle ones."""
         super()._cap_keepalive(deadline)
@@ -95,7 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         else:
             status = HTTPStatus.INTERNAL_SERVER_ERROR
             log.error("request_failed", status=status.value, error=error_class(exc))
-        from receiver import metrics  # not with the module, which the master loads too: its files are for workers
+        from receiver import metrics  # not with the module: gunicorn loads it before the variable for metrics is set
 
         metrics.requests.labels("-", str(status.value)).inc()
         code = "internal_error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else "bad_request"

@@ -20,16 +20,22 @@ from receiver.errors import ConfigurationError
 
 PARENT = """
 import os, sys
-from receiver import serving
+from pathlib import Path
+from receiver import listening, serving
 from receiver.errors import ConfigurationError
-def check():
+from receiver.settings import Document
+def renew(current):
     if os.path.exists("invalid"):
         raise ConfigurationError("faxhook.toml: [server] bind: expected host:port")
+    return serving.Edition(Document("faxhook.toml", None, Path.cwd(), "").seal(), current.listener)
+first = serving.Edition(Document("faxhook.toml", None, Path.cwd(), "").seal(), listening.bind("127.0.0.1:0"))
 relay = [sys.executable, "-c", sys.argv[2]] if sys.argv[2] else None
-sys.exit(serving.supervise([sys.executable, "-c", sys.argv[1]], relay, os.environ, check=check, stop_seconds=2.0))
+web = [sys.executable, "-c", sys.argv[1]]
+sys.exit(serving.supervise(web, relay, os.environ, first, renew=renew, stop_seconds=2.0))
 """
 
-# Each stand-in adds a line to a file of its name whenever it starts or gets a signal, and ends at SIGTERM.
+# Each stand-in adds a line to a file of its name whenever it starts or gets SIGTERM, at which it ends. That of gunicorn
+# says that it can answer.
 CHILD = """
 import os, signal, sys, time
 def note(text):
@@ -39,8 +45,12 @@ def ended(*_):
     note("end")
     sys.exit(0)
 signal.signal(signal.SIGTERM, ended)
-signal.signal(signal.SIGHUP, lambda *_: note("hup"))
 note("start")
+if os.path.exists("broken") or os.path.exists("slow"):
+    time.sleep(0.5)
+    sys.exit(3) if os.path.exists("broken") else time.sleep(100)
+if {name!r} == "web":
+    os.write(int(os.environ["FAXHOOK_READY"]), b"1\\n")
 {then}
 """
 STAYS = "while True: time.sleep(0.05)"
@@ -172,11 +182,52 @@ def test_a_killed_parent_leaves_no_children(tmp_path: Path) -> None:
         until(lambda: not any(map(lives, children)), 5)
 
 
-def test_sighup_reaches_gunicorn_and_renews_the_relay(tmp_path: Path) -> None:
+def test_at_sighup_a_second_gunicorn_takes_over_when_it_can_answer_and_the_relay_is_renewed(tmp_path: Path) -> None:
     with parent(tmp_path, child("web"), child("relay")) as process:
         until(lambda: both_run(tmp_path))
         process.send_signal(signal.SIGHUP)
-        until(lambda: notes(tmp_path, "web", "hup") and len(notes(tmp_path, "relay", "start")) == 2)
+        until(lambda: notes(tmp_path, "web", "end") and len(notes(tmp_path, "relay", "start")) == 2)
+        first, second = notes(tmp_path, "web", "start")
+        assert notes(tmp_path, "web", "end") == [first]
+        assert lives(second)
+        assert process.poll() is None
+
+
+def test_while_the_second_gunicorn_cannot_answer_the_first_is_left_alone(tmp_path: Path) -> None:
+    with parent(tmp_path, child("web"), child("relay")) as process:
+        until(lambda: both_run(tmp_path))
+        (tmp_path / "slow").touch()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: len(notes(tmp_path, "web", "start")) == 2)
+        time.sleep(0.5)
+        assert not notes(tmp_path, "web", "end")
+        process.terminate()
+        assert process.wait(10) == 0
+        assert not any(map(lives, notes(tmp_path, "web", "start")))
+
+
+def test_a_second_gunicorn_that_ends_at_once_changes_nothing(tmp_path: Path) -> None:
+    with parent(tmp_path, child("web"), child("relay")) as process:
+        until(lambda: both_run(tmp_path))
+        (tmp_path / "broken").touch()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "reload_failed" in (tmp_path / "log").read_text())
+        assert not notes(tmp_path, "web", "end")
+        assert len(notes(tmp_path, "relay", "start")) == 1
+        (tmp_path / "broken").unlink()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: notes(tmp_path, "web", "end"))
+        assert process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_is_not_supported_ends_nothing_and_is_answered_with_what_to_do(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with parent(tmp_path, child("web"), child("relay")) as process:
+        until(lambda: both_run(tmp_path))
+        process.send_signal(number)
+        until(lambda: f"faxhook: {number.name} is not supported: SIGHUP" in (tmp_path / "log").read_text())
         assert process.poll() is None
 
 
@@ -186,7 +237,7 @@ def test_sighup_with_an_invalid_configuration_changes_nothing_and_says_why(tmp_p
         (tmp_path / "invalid").touch()
         process.send_signal(signal.SIGHUP)
         until(lambda: "expected host:port" in (tmp_path / "log").read_text())
-        assert not notes(tmp_path, "web", "hup")
+        assert len(notes(tmp_path, "web", "start")) == 1
         assert len(notes(tmp_path, "relay", "start")) == 1
         assert process.poll() is None
 
@@ -202,11 +253,18 @@ def app(environ, start_response):
     with live.gunicorn(tmp_path, application) as server:
         master, worker = map(int, server.ask(b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n")[2].split())
         os.kill(master, signal.SIGKILL)
-        until(lambda: not lives(worker), 5)
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(("127.0.0.1", server.port))
+        until(lambda: not lives(worker) and is_free(server.port))
+
+
+def is_free(port: int) -> bool:
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
             sock.listen()
+        except OSError:
+            return False
+        return True
 
 
 def test_clients_that_never_finish_their_head_hold_no_thread_for_long(tmp_path: Path) -> None:

@@ -90,11 +90,15 @@ def test_the_argument_wins_over_the_path_variable_over_the_text_variable_over_th
         (named / f"{name}.toml").write_text(said_by(name))
     environ = {"FAXHOOK_CONFIG": "variable.toml", "FAXHOOK_CONFIG_TOML": said_by("text")}
     found = configuration.load(named / "argument.toml", environ)
-    assert (found.server.public_url, found.path, found.folder) == ("https://argument", named / "argument.toml", named)
+    assert (found.server.public_url, found.path, found.document.folder) == (
+        "https://argument",
+        named / "argument.toml",
+        named,
+    )
     assert configuration.load(None, environ).server.public_url == "https://variable"
     del environ["FAXHOOK_CONFIG"]
     found = configuration.load(None, environ)
-    assert (found.server.public_url, found.path, found.folder) == ("https://text", None, named)
+    assert (found.server.public_url, found.path, found.document.folder) == ("https://text", None, named)
     assert configuration.load(None, {}).server.public_url == "https://faxhook"
     assert configuration.load(None, {"FAXHOOK_CONFIG": ""}).path == named / "faxhook.toml"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, hosting, logs, metrics, serving, transports
+from receiver import bootstrap, hosting, logs, metrics, serving, streams, transports
 from receiver import init as initialising
 from receiver import relay as relaying
 from receiver import settings as configuration
@@ -27,10 +27,11 @@ def serve(ctx: click.Context, config: Path | None, relay: bool) -> None:
     Without any configuration it writes ./faxhook.toml first, as `faxhook init` does. A SQLite store is migrated; a
     PostgreSQL one is expected to be: run `faxhook migrate` before.
     """
+    streams.let_stdout_be_lost()
     settings = _settings_or_first(config)
     _prepare(settings)
     logs.stderr.never_wait()
-    ctx.exit(serving.serve(settings, settings.path, relay=relay))
+    ctx.exit(serving.serve(settings, relay=relay))
 
 
 def _settings_or_first(config: Path | None) -> Settings:

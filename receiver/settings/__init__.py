@@ -13,6 +13,7 @@ from types import MappingProxyType
 from receiver.errors import ConfigurationError
 from receiver.settings import sections
 from receiver.settings.authentication import AUTH_MODES, SELF, check_own_tokens, clients
+from receiver.settings.document import SEALED, Document, unsealed
 from receiver.settings.doubting import doubts
 from receiver.settings.endpoints import ANSWERS, endpoints
 from receiver.settings.forms import is_secure_url
@@ -43,11 +44,13 @@ __all__ = [
     "AUTH_MODES",
     "CLIENT_CERTIFICATE",
     "DEFAULT_FILE",
+    "SEALED",
     "SELF",
     "Auth",
     "Client",
     "Credential",
     "Digest",
+    "Document",
     "Endpoint",
     "Introspection",
     "Network",
@@ -78,21 +81,22 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     """
     The settings from config_path, else FAXHOOK_CONFIG, else the text in FAXHOOK_CONFIG_TOML, else ./faxhook.toml.
 
-    A variable that is set but empty counts as not set. Raises NoConfiguration where there is none of the four, and
-    ConfigurationError naming key and file where it cannot be used.
+    Before all but config_path goes the sealed copy that ``faxhook serve`` gives to its children. A variable that is set
+    but empty counts as not set. Raises NoConfiguration where there is none of them, and ConfigurationError naming key
+    and file where it cannot be used.
     """
-    source, path, text = _found(config_path, environ)
+    document = _found(config_path, environ)
     try:
-        values = tomllib.loads(text)
+        values = tomllib.loads(document.text)
     except tomllib.TOMLDecodeError as error:
         # Its message has the place; the exception itself would carry the whole text.
-        raise ConfigurationError(f"{source.label}: expected TOML: {error}") from None
+        raise ConfigurationError(f"{document.label}: expected TOML: {error}") from None
     except RecursionError:
-        raise ConfigurationError(f"{source.label}: expected TOML that nests less deeply") from None
+        raise ConfigurationError(f"{document.label}: expected TOML that nests less deeply") from None
+    source = Source(document, environ)
     root = Table(source, "", values, ("server", "store", "queue", "retention", "endpoints", "oauth2"))
     settings = Settings(
-        path=path,
-        folder=source.folder,
+        document=document,
         server=sections.server(root),
         store=sections.store(root),
         queue=sections.queue(root),
@@ -104,13 +108,14 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _found(config_path: Path | None, environ: Mapping[str, str]) -> tuple[Source, Path | None, str]:
-    """Where the configuration is from, its file, and its text."""
+def _found(config_path: Path | None, environ: Mapping[str, str]) -> Document:
     named = config_path
+    if named is None and environ.get(SEALED):
+        return unsealed(environ)
     if named is None and environ.get("FAXHOOK_CONFIG"):
         named = Path(environ["FAXHOOK_CONFIG"])
     if named is None and environ.get("FAXHOOK_CONFIG_TOML"):
-        return Source("FAXHOOK_CONFIG_TOML", Path.cwd(), environ), None, environ["FAXHOOK_CONFIG_TOML"]
+        return Document("FAXHOOK_CONFIG_TOML", None, Path.cwd(), environ["FAXHOOK_CONFIG_TOML"])
     path = (named or DEFAULT_FILE).absolute()
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -124,4 +129,4 @@ def _found(config_path: Path | None, environ: Mapping[str, str]) -> tuple[Source
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path}: expected UTF-8") from None
-    return Source(str(path), path.parent, environ), path, text
+    return Document(str(path), path, path.parent, text)

@@ -26,6 +26,7 @@ NETWORK = 'an address or network such as "203.0.113.0/24", without host bits'
 HEADER = "the name of a header, with hyphens"
 FINGERPRINT = "sha256: and the 64 hex digits of the certificate's SHA-256 fingerprint"
 WHEN = 'a date or time such as 2027-01-01 or "2027-01-01T12:00:00Z"'
+BIND = '"<host>:<port>", "[<address>]:<port>", "unix:<path>" or "fd://<number>"'
 _BROKERS = ", ".join(sorted({*transports.TRANSPORTS, *transports.REFUSED} - {"pyamqp", "sqla", "kafka"}))
 BROKER_URL = (
     '"embedded:", or the URL of a broker such as "amqps://user:password@host/vhost", with / @ : in the password'
@@ -78,13 +79,18 @@ def number(lowest: int, highest: int) -> Callable[[str], int]:
     return convert
 
 
-def bind(text: str) -> str:
-    """What gunicorn takes: host:port, [v6]:port, unix:path or fd://number."""
-    if re.fullmatch(r"unix:.+|fd://[0-9]+", text):
+def bind(folder: Path) -> Callable[[str], str]:
+    def convert(text: str) -> str:
+        if re.fullmatch("fd://[0-9]{1,9}", text):
+            return text
+        if text.startswith("unix:"):
+            (name,) = groups("unix:([^\0]*[^/\0])", text)
+            return f"unix:{os.path.normpath(folder / name)}"
+        _, port = groups(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]+)", text)
+        number(0, 65535)(port)
         return text
-    _, port = groups(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]+)", text)
-    number(0, 65535)(port)
-    return text
+
+    return convert
 
 
 def public_url(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from receiver import transports
+from receiver.settings.document import Document
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 CLIENT_CERTIFICATE = "Client-Cert"  # RFC 9440
@@ -200,13 +201,16 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """path: None when the text came from FAXHOOK_CONFIG_TOML. folder: where relative paths begin."""
+    """What a document says. path: its file; None when the text came from FAXHOOK_CONFIG_TOML."""
 
-    path: Path | None
-    folder: Path
+    document: Document
     server: Server
     store: StoreSettings
     queue: Queue
     retention: Retention
     endpoints: Mapping[str, Endpoint]
     clients: Mapping[str, Client]
+
+    @property
+    def path(self) -> Path | None:
+        return self.document.path

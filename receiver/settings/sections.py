@@ -20,7 +20,7 @@ def server(root: Table) -> Server:
         refused={"workers": "unknown key; the number of workers is the variable WEB_CONCURRENCY"},
     )
     port = root.source.variable("PORT", forms.number(1, 65535), "a port number")
-    bind = table.one("bind", forms.bind, '"<host>:<port>", "[<address>]:<port>" or "unix:<path>"') or "127.0.0.1:8000"
+    bind = table.one("bind", forms.bind(root.source.folder), forms.BIND) or "127.0.0.1:8000"
     return Server(
         bind=f"0.0.0.0:{port}" if port else bind,
         public_url=table.one("public_url", forms.public_url, 'a URL such as "https://hooks.example.com"'),

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from receiver.errors import ConfigurationError
+from receiver.settings.document import Document
 
 T = TypeVar("T")
 LATER = "is not yet available in this version"
@@ -16,12 +17,16 @@ LATER = "is not yet available in this version"
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    label: str  # the file, as error messages name it
-    folder: Path
+    document: Document
     environ: Mapping[str, str] = field(repr=False)
 
+    @property
+    def folder(self) -> Path:
+        """Where relative paths begin."""
+        return self.document.folder
+
     def error(self, key: str, problem: str) -> ConfigurationError:
-        return ConfigurationError(f"{self.label}: {key}: {problem}")
+        return ConfigurationError(f"{self.document.label}: {key}: {problem}")
 
     def variable(self, name: str, convert: Callable[[str], T], expected: str) -> T | None:
         """A PaaS variable; None when it is not set or empty."""
@@ -31,7 +36,9 @@ class Source:
         try:
             return convert(value)
         except ValueError:
-            raise ConfigurationError(f"variable {name} (wins over {self.label}): expected {expected}") from None
+            raise ConfigurationError(
+                f"variable {name} (wins over {self.document.label}): expected {expected}"
+            ) from None
 
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
@@ -152,7 +159,7 @@ class Table:
     def _from_file(self, key: str, name: str) -> str:
         path = self.source.folder / name
         try:
-            text = path.read_bytes().decode()
+            text = self.source.document.content(path)
         except OSError as error:
             raise self.error(key, f"{path} cannot be read: {error.strerror}") from None
         except ValueError:
