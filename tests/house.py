@@ -14,8 +14,9 @@ import sqlalchemy as sa
 from ports import listener
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from receiver import bootstrap, settings
+from receiver import bootstrap, providers, settings
 from receiver.app import create_app
+from receiver.providers import Provider
 from receiver.runtime import Runtime
 from receiver.store.migrating import migrate
 
@@ -57,6 +58,22 @@ timezone = "America/Los_Angeles"
 tokens = ["{TOKEN}"]
 auth = {{{{ mode = "payload", credentials = [{{{{ user = "{EFAX_USER}", password = "{EFAX_PASSWORD}" }}}}] }}}}
 """
+
+
+def _further(provider: Provider) -> str:
+    """An endpoint for a provider that is not above."""
+    timezone = f'timezone = "{provider.timezone or "UTC"}"\n' if provider.zoneless else ""
+    return (
+        f'\n[endpoints.{provider.name}]\nprovider = "{provider.name}"\naccount = "acme"\n{timezone}'
+        f'auth = {{{{ mode = "none" }}}}\ntokens = ["{TOKEN}"]\n'
+    )
+
+
+CONFIGURATION += "".join(
+    _further(provider)
+    for name, provider in providers.load().items()
+    if provider.callback and f"[endpoints.{name}]" not in CONFIGURATION
+)
 
 
 @dataclass(frozen=True)

@@ -1,106 +1,36 @@
-"""The drill: a provider is a module, a schema and its samples. Nothing else is touched to serve it."""
+"""The worked example of receiver/providers/README.md, built from that page and run: nothing else serves it."""
 
+import csv
+import json
+import re
 import sys
-from textwrap import dedent
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from house import TOKEN, house
+from providers.samples import verdict
 
 import receiver.providers
 import schemas
-from receiver.cli.simulating import simulate
+from receiver.cli import main
+from receiver.errors import ConfigurationError
 
-SCHEMA = '''
-"""What Nimbus sends."""
-
-from schemas.fields import Count, Identity, ProviderSchema, StatusWord, Text, Timestamp
-
-
-class Result(ProviderSchema):
-    job_id = Identity(data_key="nimbusJob")
-    status = StatusWord(data_key="nimbusState")
-    number = Text(data_key="dialled")
-    pages_sent = Count(data_key="sheets")
-    ended_at = Timestamp(data_key="endedAt")
-
-
-RESULT = Result()
-'''
-
-MODULE = '''
-"""Nimbus: JSON for every fax."""
-
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-from receiver.providers._contract import BodyKind, Callback, Provider, RawCallback, SimulatedJob, Source
-from receiver.providers._normalising import CANCELED, DELIVERED, e164, failed, table, utc
-from schemas.event import Confidence, FailureReason, FaxCompleted, Pages, Recipient, Retryable
-from schemas.nimbus import RESULT
-
-CODES = table(
-    "nimbusState",
-    [
-        ("ARRIVED", DELIVERED, "arrived"),
-        ("ENGAGED", failed(FailureReason.BUSY, Retryable.YES, Confidence.HIGH), "engaged"),
-        ("WITHDRAWN", CANCELED, "withdrawn"),
-        ("FLYING", None, "on its way"),
-    ],
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "receiver" / "providers" / "README.md").read_text()
+# What the page calls each file -> its text.
+FILES = dict(
+    re.findall(r"`([a-z_0-9./]+)`(?:: [^\n]+|, [^\n]+:)\n\n```(?:python|json|csv)\n(.*?)```\n", PAGE, re.DOTALL)
 )
+SAMPLES = {Path(path).name: text.encode() for path, text in FILES.items() if "/nimbus/" in path}
 
 
-def normalise(result: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
-    verdict = CODES.verdict(result["status"])
-    if verdict is None:
-        return []
-    completed_at, time_quality = utc(result["ended_at"], source.timezone)
-    return [
-        FaxCompleted(
-            account=source.account,
-            key=(result["job_id"],),
-            outcome=verdict.outcome,
-            failure=verdict.failure,
-            status_code=result["status"],
-            provider_job_id=result["job_id"],
-            recipient=Recipient(number=e164(result["number"], source.region), number_raw=result["number"]),
-            pages=Pages(sent=result["pages_sent"]),
-            completed_at=completed_at,
-            time_quality=time_quality,
-        )
-    ]
+def rows(name):
+    """Those of the page for a table of the fixtures, by the table's own columns."""
+    with (ROOT / "tests" / "fixtures" / name).open(newline="") as file:
+        columns = next(csv.reader(file))
+    return list(csv.DictReader(FILES[f"tests/fixtures/{name}"].splitlines(), columns, strict=True))
 
-
-def simulate(job: SimulatedJob) -> Sequence[RawCallback]:
-    return [
-        RawCallback(
-            json.dumps({"nimbusJob": f"{job.job_id}.{i}", "nimbusState": fax.status, "dialled": fax.number}).encode(),
-            "application/json",
-        )
-        for i, fax in enumerate(job.faxes)
-    ]
-
-
-PROVIDER = Provider(
-    name="nimbus",
-    title="Nimbus",
-    callback=Callback(
-        kinds=frozenset({BodyKind.JSON}),
-        schema=RESULT,
-        normalise=normalise,
-        simulate=simulate,
-        setup="Enter {url}.",
-    ),
-    codes=CODES,
-)
-'''
-
-FIXTURES = {
-    "01_success.json": b'{"nimbusJob": "n-1", "nimbusState": "ARRIVED", "dialled": "+12085550139", "sheets": 2,'
-    b' "endedAt": "2026-06-14T15:19:13+02:00", "new": {"field": 1}}',
-    "02_failed_busy.json": b'{"nimbusJob": "n-2", "nimbusState": "ENGAGED", "dialled": "+12085550140", "sheets": 0}',
-}
 
 CONFIGURATION = f"""
 [server]
@@ -121,13 +51,13 @@ tokens = ["{TOKEN}"]
 @pytest.fixture
 def dropped_in(tmp_path, monkeypatch):
     """The two files, each in a folder beside the installed ones; the samples."""
-    for package, source in ((receiver.providers, MODULE), (schemas, SCHEMA)):
+    for package, name in ((receiver.providers, "receiver/providers/nimbus.py"), (schemas, "schemas/nimbus.py")):
         folder = tmp_path / package.__name__
         folder.mkdir()
-        (folder / "nimbus.py").write_text(dedent(source))
+        (folder / "nimbus.py").write_text(FILES[name])
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
     receiver.providers.load.cache_clear()
-    yield FIXTURES
+    yield SAMPLES
     receiver.providers.load.cache_clear()
     for package in (receiver.providers, schemas):
         sys.modules.pop(f"{package.__name__}.nimbus", None)
@@ -152,10 +82,40 @@ def test_it_is_served(tmp_path, sqlite_url, dropped_in):
     assert busy["data"]["failure"] == {"reason": "busy", "retryable": "yes", "confidence": "high"}
 
 
-def test_it_is_simulated(tmp_path, sqlite_url, dropped_in):
+def test_it_is_simulated_with_every_code_and_listed(tmp_path, sqlite_url, dropped_in):
     with house(tmp_path / "house", sqlite_url, CONFIGURATION) as server:
-        done = CliRunner().invoke(simulate, ["--all", "--config", str(server.config)])
-        outcomes = [event["data"]["outcome"] for event in server.events()]
-    assert done.exit_code == 0, done.output
-    assert outcomes[:3] == ["delivered", "failed", "canceled"]
-    assert set(outcomes[3:]) == {"delivered", "failed", "canceled"}
+        done = CliRunner().invoke(main, ["simulate", "nimbus", "--all", "--config", str(server.config)])
+        assert done.exit_code == 0, done.output
+        events = server.events()
+    codes = receiver.providers.load()["nimbus"].codes
+    announced = {event["data"]["provider_status"]["code"] for event in events}
+    assert announced == {code for code, verdict in codes.verdicts.items() if verdict}
+    listed = CliRunner().invoke(main, ["providers", "list", "--json"])
+    assert "nimbus" in [provider["name"] for provider in json.loads(listed.stdout)]
+
+
+def test_its_rows_say_what_its_table_says_and_what_each_sample_becomes(tmp_path, sqlite_url, dropped_in):
+    codes = receiver.providers.load()["nimbus"].codes
+    mapped = rows("failure_mapping.csv")
+    assert {row["code"]: verdict(row) for row in mapped} == codes.verdicts
+    assert {row["field"] for row in mapped} == {codes.field}
+    assert {row["file"] for row in rows("manifest.csv")} == dropped_in.keys()
+    with house(tmp_path / "house", sqlite_url, CONFIGURATION) as server:
+        for row in rows("manifest.csv"):
+            server.post("clouds", dropped_in[row["file"]], row["content_type"])
+        found = [
+            (one["data"]["outcome"], (one["data"]["failure"] or {"reason": ""})["reason"]) for one in server.events()
+        ]
+    assert found == [(row["expect_outcome"], row["expect_class"]) for row in rows("manifest.csv")]
+
+
+def test_two_modules_of_one_name_are_refused_naming_both(tmp_path, dropped_in):
+    folder = tmp_path / "receiver.providers"
+    (folder / "cumulus.py").write_text("from receiver.providers.nimbus import PROVIDER\n")
+    receiver.providers.load.cache_clear()
+    try:
+        with pytest.raises(ConfigurationError, match=r"cumulus.*nimbus.*\"nimbus\""):
+            receiver.providers.load()
+    finally:
+        sys.modules.pop("receiver.providers.cumulus", None)
+        vars(receiver.providers).pop("cumulus", None)

@@ -20,7 +20,7 @@ _JSON = '{"status":"accepted|partial|duplicate|ignored","receipt":"…","events"
 # How a Retarus-like "which authentication" field spells our modes.
 _AUTH_METHODS = {"none": "NONE", "basic": "HTTP_BASIC", "digest": "HTTP_DIGEST", "oauth2": "OAUTH2"}
 
-# Situation -> the refusals it is answered with; design section 6.
+# Situation -> the refusals it is answered with. deploy/README.md has the same by code.
 _REFUSALS: tuple[tuple[str, tuple[type[errors.Refusal], ...]], ...] = (
     ("cut off, announced wrongly, or too slow", (errors.BadFraming,)),
     ("undecodable, empty, DOCTYPE, duplicate keys", (errors.Undecodable,)),

@@ -40,13 +40,20 @@ __all__ = [
 
 @cache
 def load() -> dict[str, Provider]:
-    """All providers by name. A module without a ``PROVIDER`` of its own name stops start-up, naming the module."""
-    providers = {}
+    """All providers by name. ConfigurationError names a module without a ``PROVIDER``, and two of one name."""
+    providers: dict[str, Provider] = {}
+    modules: dict[str, str] = {}
     for module in pkgutil.iter_modules(__path__):
         if module.name.startswith("_"):
             continue
         found = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PROVIDER", None)
         if not isinstance(found, Provider):
             raise ConfigurationError(f"receiver/providers/{module.name}.py has no PROVIDER")
+        if found.name in providers:
+            first = modules[found.name]
+            raise ConfigurationError(
+                f'receiver/providers: the modules {first} and {module.name} both have a provider named "{found.name}"'
+            )
         providers[found.name] = found
+        modules[found.name] = module.name
     return providers

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from receiver import providers
 from receiver.providers import Provider, RawCallback, Source, decode
+from schemas.event import Confidence, Failure, FailureReason, Outcome, Retryable, Verdict
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 ACCOUNTS = {"retarus": "99999TE", "efax": "me"}
@@ -22,6 +23,17 @@ def callers() -> dict[str, Provider]:
 def manifest() -> list[dict[str, str]]:
     with (FIXTURES / "manifest.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def verdict(row: Mapping[str, str]) -> Verdict | None:
+    """A row of failure_mapping.csv as a verdict; its classes ``canceled`` and ``unconfirmed`` are outcomes here."""
+    if row["outcome"] == "pending":
+        return None
+    if row["outcome"] != "failed":
+        return Verdict(Outcome(row["outcome"]))
+    reason, retryable, confidence = row["failure_class"], row["retryable"], row["confidence"]
+    failure = Failure(FailureReason(reason), Retryable(retryable), Confidence(confidence))
+    return Verdict(Outcome.FAILED, failure)
 
 
 def sample(path: str) -> RawCallback:

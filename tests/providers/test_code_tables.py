@@ -3,11 +3,10 @@
 import csv
 
 import pytest
-from samples import FIXTURES
+from samples import FIXTURES, verdict
 
 from receiver import providers
 from receiver.providers._normalising import DELIVERED, UNLISTED, table
-from schemas.event import Failure, Outcome, Verdict
 
 ANY_OTHER = "(any other)"
 
@@ -23,15 +22,6 @@ def mapping(name, field):
             for row in csv.DictReader(file)
             if (row["provider"], row["field"]) == NAMED.get((name, field), (name, field))
         }
-
-
-def verdict(row):
-    """A row of the CSV as a verdict; its classes ``canceled`` and ``unconfirmed`` are outcomes here."""
-    if row["outcome"] == "pending":
-        return None
-    if row["outcome"] != "failed":
-        return Verdict(Outcome(row["outcome"]))
-    return Verdict(Outcome.FAILED, Failure(row["failure_class"], row["retryable"], row["confidence"]))
 
 
 def tables():
