@@ -80,4 +80,6 @@ def counts(submission: Submission, recorded: Recorded) -> Counts:
     # Recipients of one message share what could not be read in it.
     messages = {id(one.unreadable): one.unreadable for one in recorded.news}
     found["unreadable_fields", provider] += sum(len(set(names)) for names in messages.values())
+    if not submission.is_report:  # whose answers are repaired, not its pages
+        found.update(("repairs", provider, repair) for repair in submission.detail.get("repaired", ()))
     return +found

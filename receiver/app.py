@@ -263,6 +263,8 @@ def _problem(refusal: Refusal) -> Response:
     }
     if refusal.fields:
         problem["fields"] = refusal.fields
+    if refusal.received:
+        problem["received"] = refusal.received
     if refusal.receipt:
         problem["receipt"] = refusal.receipt
     response = _json(refusal.status, problem)

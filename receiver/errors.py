@@ -12,8 +12,8 @@ class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
     """
     A request that is not accepted: base of all answers other than 2xx.
 
-    detail: one sentence for a person. fields: wire name -> what was expected. headers: sent with the answer. reason:
-    for the operator only, where the answer may not tell; by default the code.
+    detail: one sentence for a person. fields: wire name -> what was expected. received: names of what came instead.
+    headers: sent with the answer. reason: for the operator only, where the answer may not tell; by default the code.
     """
 
     status = 500
@@ -24,6 +24,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
         detail: str,
         *,
         fields: Mapping[str, str] | None = None,
+        received: Sequence[str] = (),
         headers: Sequence[tuple[str, str]] = (),
         reason: str | None = None,
     ) -> None:
@@ -31,6 +32,7 @@ class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
         self.detail = detail
         self.reason = reason or self.code
         self.fields = dict(fields or {})
+        self.received = tuple(received)
         self.headers = tuple(headers)
         self.receipt: str | None = None  # where the request was kept
 

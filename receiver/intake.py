@@ -8,7 +8,7 @@ station that cannot let the request pass raises one of ``receiver.errors``, and 
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,12 +20,13 @@ from receiver import body as request_body
 from receiver.auth import Request
 from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
-from receiver.providers import RawCallback, Source, read
+from receiver.providers import RawCallback, Source, names_in, read
 from receiver.runtime import Endpoint, Runtime
 from receiver.store import new_id, now_ms
 from receiver.store.recording import Recorded, Submission
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow, flatten, noting_unreadable
+from schemas.repairing import Repair, noting_repairs
 
 _PATH = re.compile(
     r"/callbacks/(?P<endpoint>[a-z0-9][a-z0-9-]{0,62})"
@@ -46,13 +47,18 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """An authenticated callback, about to be read. data: decoded already, where the credentials were inside."""
+    """
+    An authenticated callback, about to be read.
+
+    data: decoded already, where the credentials were inside, and what had to be repaired for that.
+    """
 
     endpoint: Endpoint
     raw: RawCallback
     receipt: str
     received_at_ms: int
     data: Mapping[str, Any] | None = None
+    repaired: frozenset[Repair] = frozenset()
     replay: bool = False
 
 
@@ -130,11 +136,12 @@ def arrive(environ: Mapping[str, Any], body: bytes, endpoint: Endpoint, referenc
     if environ["REQUEST_METHOD"] == "GET" and not query:
         raise Undecodable("expected the fields in the query string")
     data = None
-    if endpoint.gate.reads_payload:
-        data = read(raw, callback)
-        endpoint.gate.check_payload(callback.credentials(data) if callback.credentials else None)
+    with noting_repairs() as repaired:
+        if endpoint.gate.reads_payload:
+            data = read(raw, callback)
+            endpoint.gate.check_payload(callback.credentials(data) if callback.credentials else None)
     at = now_ms()
-    return Arrival(endpoint, raw, new_id(at), at, data)
+    return Arrival(endpoint, raw, new_id(at), at, data, frozenset(repaired))
 
 
 # --- stations 4 to 7 -----------------------------------------------------------------------------------------------
@@ -149,26 +156,41 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
     refusal: Refusal | None = None
     entries: Sequence[FaxCompleted | InvalidRow] = ()
     unreadable: list[str] = []
-    callback = arrival.endpoint.provider.push
-    try:
-        message = callback.shape(arrival.data if arrival.data is not None else read(arrival.raw, callback))
-        if message:
-            data, unreadable = check(message, callback.schema)
-            entries = callback.normalise(data, source_of(arrival))
-    except Refusal as error:
-        refusal = error
-    except Exception as error:  # noqa: BLE001 - our bug: the body is kept, and can be replayed once it is mended
-        log.error(
-            "callback_failed", receipt=arrival.receipt, error=error_class(error), where=place(error.__traceback__)
-        )
-        refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
-    submission = submit(arrival, runtime, entries, unreadable, refusal)
+    with noting_repairs() as repaired:
+        try:
+            entries, unreadable = understand(arrival)
+        except Refusal as error:
+            refusal = error
+        except Exception as error:  # noqa: BLE001 - our bug: the body is kept, and can be replayed once it is mended
+            log.error(
+                "callback_failed", receipt=arrival.receipt, error=error_class(error), where=place(error.__traceback__)
+            )
+            refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
+    submission = submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal)
     recorded = runtime.writer.submit(submission)
     announcing.tell(submission, recorded, metrics.add)
     if refusal is not None:
         refusal.receipt = arrival.receipt
         raise refusal
     return recorded
+
+
+def understand(arrival: Arrival) -> tuple[Sequence[FaxCompleted | InvalidRow], list[str]]:
+    """Stations 4 to 6: what each recipient comes to, and the names of optional fields nobody could read."""
+    callback = arrival.endpoint.provider.push
+    data = arrival.data if arrival.data is not None else read(arrival.raw, callback)
+    message = callback.shape(data)
+    if not message:
+        return (), []
+    try:
+        loaded, unreadable = check(message, callback.schema)
+        return callback.normalise(loaded, source_of(arrival)), unreadable
+    except Unprocessable as refusal:
+        sent = callback.sent
+        if sent is not None:
+            refusal.fields = {sent(data, name): expected for name, expected in refusal.fields.items()}
+        refusal.received = tuple(names_in(message if sent is None else data))
+        raise
 
 
 def check(message: Mapping[str, Any], schema: Schema) -> tuple[Mapping[str, Any], list[str]]:
@@ -193,6 +215,7 @@ def submit(
     runtime: Runtime,
     entries: Sequence[FaxCompleted | InvalidRow],
     unreadable: list[str],
+    repaired: Set[Repair],
     refusal: Refusal | None,
 ) -> Submission:
     """What station 7 stores: the kept body, and each fax's identity and facts."""
@@ -201,6 +224,8 @@ def submit(
     detail: dict[str, Any] = {}
     if refusal is not None and refusal.fields:
         detail["fields"] = dict(list(refusal.fields.items())[:20])
+    if refusal is not None and refusal.received:
+        detail["received"] = list(refusal.received)
     if invalid:
         detail["invalid"] = {str(row.index): dict(row.expected) for row in invalid[:20]}
         detail["invalid_count"] = len(invalid)
@@ -212,6 +237,8 @@ def submit(
     if unreadable:
         detail["unreadable"] = sorted(set(unreadable))
     detail |= announcing.odd(announcements)
+    if repaired:
+        detail["repaired"] = sorted(repaired)
     return Submission(
         receipt=arrival.receipt,
         endpoint=endpoint.name,

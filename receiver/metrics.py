@@ -33,6 +33,7 @@ differing_facts = Counter("faxhook_differing_facts_total", "Later values not tak
 unknown_codes = Counter("faxhook_unknown_codes_total", "Provider codes that no table lists.", ["provider"])
 partial_receipts = Counter("faxhook_partial_receipts_total", "Receipts with unusable recipients.", ["endpoint"])
 unreadable_fields = Counter("faxhook_unreadable_fields_total", "Optional fields ignored as unreadable.", ["provider"])
+repairs = Counter("faxhook_repairs_total", "Callbacks and reports read after a repair.", ["provider", "repair"])
 outcome_flips = Counter("faxhook_outcome_flips_total", "Faxes that went delivered to failed or back.", ["endpoint"])
 dropped_log_lines = Counter("faxhook_log_lines_dropped_total", "Log lines lost since nobody read stderr in time.")
 published = Counter("faxhook_published_total", "Events confirmed by the broker.", ["type", "outcome"])
@@ -89,6 +90,7 @@ COUNTERS = {
     "differing_facts": differing_facts,
     "unknown_codes": unknown_codes,
     "unreadable_fields": unreadable_fields,
+    "repairs": repairs,
 }
 Counts: TypeAlias = Mapping[tuple[str, ...], int]  # (name in COUNTERS, value of each label) -> how many
 

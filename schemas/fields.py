@@ -17,12 +17,15 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
+from schemas.repairing import Repair, repaired
+
 MAX_IDENTITY_LENGTH = 255
 MAX_TEXT_LENGTH = 4096
 MAX_QUANTITY = 10**9  # pages, seconds, attempts: far beyond any fax
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-_UNSTORABLE = re.compile(r"[\x00\ud800-\udfff]")  # NUL and lone surrogates cannot be encoded or stored
+# What no XML can hold, no store can take (NUL, lone surrogates), or no console show.
+_NOT_OF_A_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})", re.ASCII)
 _CLOCK = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9])", re.ASCII)
@@ -60,13 +63,13 @@ class ProviderSchema(Schema):
 
 
 class _Field(fields.Field[Any]):
-    """A field whose only error message says what is expected."""
+    """A field whose error messages say what is expected, and whether it is there at all."""
 
     expected = "a value"
 
     def __init__(self, **kwargs: Any) -> None:
-        message = f"expected {self.expected}"
-        super().__init__(error_messages={"required": message, "null": message}, **kwargs)
+        expected = f"expected {self.expected}"
+        super().__init__(error_messages={"required": f"missing; {expected}", "null": f"null; {expected}"}, **kwargs)
 
     def refuse(self) -> ValidationError:
         return ValidationError(f"expected {self.expected}")
@@ -146,13 +149,18 @@ class _Generous(_Field):
 
 
 class Text(_Generous):
-    """Text as sent."""
+    """Text as sent, but for control characters."""
 
     def read(self, value: Any) -> str | None:
         text = _plain_text(value)
-        if text is None or len(text) > MAX_TEXT_LENGTH or _UNSTORABLE.search(text):
+        if text is None:
             raise ValueError
-        return text
+        if _NOT_OF_A_TEXT.search(text):
+            text = _NOT_OF_A_TEXT.sub("", text)
+            repaired(Repair.CONTROL_CHARACTERS)
+        if len(text) > MAX_TEXT_LENGTH:
+            raise ValueError
+        return text if text.strip() else None
 
 
 class Count(_Generous):
@@ -264,13 +272,20 @@ def flatten(messages: Any, prefix: str = "") -> dict[str, str]:
             found.update(flatten(inner, path))
         return found
     text = messages[0] if isinstance(messages, list) and messages else messages
-    known = isinstance(text, str) and text.startswith("expected ")
+    known = isinstance(text, str) and text.startswith(_OF_OURS)
     # Marshmallow's own texts are fixed, but only ours are known never to quote a value.
     return {prefix or "body": text if known else "expected an object"}
 
 
+_OF_OURS = ("expected ", "missing; expected ", "null; expected ")
+
+
 def _plain_text(value: Any) -> str | None:
+    """Text, without the NULs at its end; a whole number as its digits."""
     if isinstance(value, str):
+        if value.endswith("\x00"):
+            repaired(Repair.TRAILING_NUL)
+            return value.rstrip("\x00")
         return value
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)

@@ -25,10 +25,12 @@ from providers.samples import events, manifest, sample
 from receiver import doctor, errors, facts, metrics, providers, settings, worker
 from receiver.cli import main
 from receiver.errors import ConfigurationError
+from receiver.providers import _forms, _json, _xml
 from receiver.providers._normalising import failed
 from receiver.settings import AUTH_MODES
 from schemas import envelope, event, identity
 from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Outcome, Recipient, Retryable
+from schemas.repairing import Repair
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = json.loads((ROOT / "schemas" / "fax_completed.v1.json").read_text())
@@ -444,6 +446,14 @@ def test_every_check_of_the_doctor_is_documented():
     checks = set(re.findall(r'Finding\(\s*"([a-z ]+)"', inspect.getsource(doctor)))
     documented = [name for names, _ in table_below(DEPLOY_README, "### Doctor") for name in names.split("`, `")]
     assert sorted(checks) == sorted(documented)
+
+
+def test_every_repair_is_documented():
+    documented = [word for word, _ in table_below(DEPLOY_README, "### What is repaired")]
+    assert documented == [repair.value for repair in Repair]
+    caps = (_xml.MAX_DEPTH, _xml.MAX_ELEMENTS, _xml.MAX_ATTRIBUTES, _json.MAX_VALUES, _forms.MAX_FIELDS)
+    (told,) = (text for code, _, text in table_below(DEPLOY_README, "## Error codes") if code == "too_complex")
+    assert re.findall(r"[0-9,]*[0-9]", told) == [f"{cap:,}" for cap in (*caps, _forms._MOST_PERCENT_SIGNS)]
 
 
 # --- all documents --------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from receiver.providers._contract import (
     Source,
     Tally,
 )
-from receiver.providers._decoding import decode, read
+from receiver.providers._decoding import decode, names_in, read
 
 __all__ = [
     "AggregateReport",
@@ -34,6 +34,7 @@ __all__ = [
     "Tally",
     "decode",
     "load",
+    "names_in",
     "read",
 ]
 

@@ -4,13 +4,11 @@ The HTTP client that reports are fetched with: a budget of requests, deadlines, 
 Nothing it raises or logs holds a URL, a header or a body: credentials are in all three, and one provider echoes them.
 """
 
-import json
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cache
 from random import uniform
@@ -18,7 +16,9 @@ from typing import Any
 
 import httpx
 
-from receiver.errors import ReportTrouble
+from receiver.errors import ReportTrouble, Undecodable
+from receiver.providers._json import json_value
+from schemas.repairing import Repair, repaired
 
 LONGEST = 32 * 1024**2  # bytes of one answer that is read as a whole
 _LONGEST_LINE = 64 * 1024
@@ -40,17 +40,16 @@ class Reply:
 
     def json(self, provider: str) -> Any:
         """
-        The body as JSON, numbers with a point as exact decimals; names that are not in UTF-8 are taken for Western.
+        The body as JSON, read as a callback's is, whatever its length; a repeated key has the list of its values.
 
         ReportTrouble where it is none.
         """
         try:
-            try:
-                return json.loads(self.body, parse_float=Decimal)
-            except UnicodeDecodeError:
-                return json.loads(self.body.decode("windows-1252", "replace"), parse_float=Decimal)
-        except (ValueError, ArithmeticError, RecursionError):  # Decimal has an opinion on 1e99999999999999999999
-            raise ReportTrouble("unreadable", f"{provider} answered something that is not JSON") from None
+            return json_value(self.body)
+        except Undecodable as error:
+            raise ReportTrouble(
+                "unreadable", f"{provider} answered something that is not JSON: {error.detail}"
+            ) from None
 
 
 class Client:
@@ -99,7 +98,7 @@ class Client:
                         "unreadable",
                         f"{self.provider}'s answer is longer than {LONGEST >> 20} MiB, and not read; tell the project",
                     )
-            return Reply(answer.status_code, _without_nuls(bytes(body)), answer.headers.get("content-type", ""))
+            return Reply(answer.status_code, bytes(body), answer.headers.get("content-type", ""))
 
     def lines(self, url: str, **sent: Any) -> Iterator[bytes]:
         """
@@ -113,7 +112,7 @@ class Client:
             rest = b""
             for part in self._parts(answer, deadline):
                 *whole, rest = (rest + part).split(b"\n")
-                yield from (_line(line) for line in whole)
+                yield from map(_line, whole)
                 if len(rest) > _LONGEST_LINE:
                     raise ReportTrouble("unreadable", f"{self.provider} answered a line of more than 64 KiB")
             if rest:
@@ -194,13 +193,11 @@ class Client:
 
 
 def _line(line: bytes) -> bytes:
-    return line.replace(b"\0", b"").removesuffix(b"\r")
-
-
-def _without_nuls(body: bytes) -> bytes:
-    """The body without NULs at its end, where a C string was sent with its end; UTF-16 has others too, and stays."""
-    text = body.rstrip(b"\0 \t\r\n")
-    return body if b"\0" in text else text
+    """Without its end, be it that of a C string."""
+    bare = line.rstrip(b"\x00\r")
+    if b"\x00" in line[len(bare) :]:
+        repaired(Repair.TRAILING_NUL)
+    return bare
 
 
 _ALWAYS = frozenset({401, 403, 408, 425, 429})  # never an answer that a report could read

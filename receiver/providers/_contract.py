@@ -69,7 +69,9 @@ class Callback:
     that may occur only once in a form, since they say which fax or which result is meant. normalise: loaded data -> one
     entry a recipient, in order: the event, or why that row is invalid; a recipient that is not final is left out.
     credentials: where the decoded data, before ``shape``, carries user and password (auth mode ``payload``); it may
-    raise what shape raises. redact: the raw body without secrets, for storing; any bytes go in, also broken ones.
+    raise what shape raises. sent: where shape brings several layouts to one, the decoded data and a dotted path of what
+    it makes of them -> the path as it was sent, for refusals. redact: the raw body without secrets, for storing; any
+    bytes go in, also broken ones.
     simulate: a job -> the callbacks that announce it. setup: the lines to follow at the provider; ``{url}``,
     ``{user}``, ``{auth}`` are filled in.
     """
@@ -85,6 +87,7 @@ class Callback:
     query: bool = False  # fields may come in the query string, also of a GET
     success: Success | None = None
     credentials: Callable[[Mapping[str, Any]], tuple[str, str] | None] | None = None
+    sent: Callable[[Mapping[str, Any], str], str] | None = None
     redact: Callable[[bytes], bytes] | None = None
 
 

@@ -98,7 +98,9 @@ def _account(stated: str | None, configured: str | None) -> str:
     """The account the fax belongs to: the stated one, and the endpoint's where that is set; they must agree."""
     account = stated or configured
     if account is None:
-        raise Unprocessable("the postback names no account", fields={"AccountID": "expected the account number"})
+        raise Unprocessable(
+            "the postback names no account", fields={"AccountID": "missing; expected the account number"}
+        )
     if configured is not None and account != configured:
         raise AccountMismatch(
             "the fax is another account's than this endpoint's",

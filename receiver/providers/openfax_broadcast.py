@@ -27,6 +27,7 @@ from receiver.providers._contract import (
     Reports,
     Source,
 )
+from receiver.providers._decoding import readable, restored
 from receiver.providers._normalising import DELIVERED, e164, failed, table, utc, whole_number
 from schemas.event import Confidence, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable
 from schemas.openfax_broadcast import HISTORY_JOB, TRANSMISSION
@@ -223,7 +224,7 @@ class _Service:
             raise ReportTrouble("unreadable", "Openfax Broadcast's WSDL takes other arguments than expected") from None
         if reply.status != 200 and b"Fault" not in reply.body:
             raise self._client.trouble(reply.status)
-        return reply.body
+        return readable(reply.body)
 
     def read(self, answer: bytes, operation: str) -> Iterator[_Row]:
         """
@@ -252,7 +253,7 @@ class _Service:
                 elif name == "Fault":
                     raise ReportTrouble("refused", _FAULT)
                 elif name == _ROWS[operation]:
-                    yield {etree.QName(child).localname: child.text for child in node}
+                    yield {etree.QName(child).localname: restored(child.text) for child in node}
                     node.clear()
         except (etree.XMLSyntaxError, ValueError):  # QName of a prefix that is not declared
             is_answer = False

@@ -7,6 +7,7 @@ so that an end at any point loses nothing and repeats only what is recognised as
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from receiver.reconcile.silence import watch
 from receiver.reconcile.turn import Told, Turn
 from receiver.runtime import Account, Runtime
 from receiver.stopping import Interrupted, Stop
+from schemas.repairing import noting_repairs
 
 __all__ = ["Choice", "Summary", "chosen", "follow", "reconcile", "watch"]
 
@@ -86,7 +88,7 @@ def _attempt(turn: Turn, report: str, work: Callable[[], None]) -> None:
     if turn.choice.dry_run:
         who["dry_run"] = True
     try:
-        work()
+        _counting_repairs(turn, work)
     except ReportTrouble as trouble:
         if trouble.kind == "interrupted":
             summary.is_cut = True
@@ -109,6 +111,16 @@ def _attempt(turn: Turn, report: str, work: Callable[[], None]) -> None:
         requests=client.requests - requests,
         duration_ms=round((time.monotonic() - started) * 1000, 1),
     )
+
+
+def _counting_repairs(turn: Turn, work: Callable[[], None]) -> None:
+    """Each once, however often it was needed."""
+    with noting_repairs() as turn.repaired:
+        try:
+            work()
+        finally:
+            if not turn.choice.dry_run:
+                turn.count(Counter(("repairs", turn.provider, str(repair)) for repair in turn.repaired))
 
 
 def follow(runtime: Runtime, choice: Choice, stop: Stop, done: Callable[[Summary], object]) -> None:

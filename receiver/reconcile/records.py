@@ -165,6 +165,8 @@ def _store(
         detail: dict[str, Any] = {"report": report.name, **announcing.odd(part)}
         if invalid and is_last:
             detail |= {"invalid": dict(list(invalid.items())[:_NAMED]), "invalid_count": len(invalid)}
+        if turn.repaired:
+            detail["repaired"] = sorted(turn.repaired)
         reached = None if position is None else Position(turn.provider, turn.name, report.name, position)
         submission = Submission(
             receipt=new_id(at),

@@ -1,6 +1,6 @@
 """One account's turn: what its stations share, and what they found that does not add up."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -13,6 +13,7 @@ from receiver.stopping import Stop
 from receiver.store import counters, cursors, discrepancies, jobs, now_ms
 from receiver.store.counters import Counts
 from receiver.store.discrepancies import Discrepancy
+from schemas.repairing import Repair
 
 FIRST_WINDOW = timedelta(hours=24)
 _AT_ONCE = 200  # discrepancies in one transaction: callbacks wait for it
@@ -47,6 +48,7 @@ class Turn:
         self.asked: set[str] = set()  # ids of overdue jobs
         self.has_all_records = False  # whether every record report was read to its end
         self.rehearsed: set[UUID] = set()  # faxes that a dry run would have told
+        self.repaired: Set[Repair] = frozenset()  # in the report that is read now
         self._options = options
         self._found: list[Discrepancy] = []
         self._looked_at: list[tuple[str, Callable[[str], bool]]] = []  # kinds, and which of their subjects

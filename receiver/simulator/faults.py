@@ -13,7 +13,7 @@ from enum import Enum
 from urllib.parse import parse_qsl, urlencode
 
 from receiver.providers._contract import BodyKind
-from receiver.providers._decoding import MAX_DEPTH, MAX_FORM_FIELDS, kind_of
+from receiver.providers._decoding import MAX_DEPTH, MAX_FIELDS, kind_of
 from receiver.simulator.targets import Target
 
 Change = Callable[[bytes, Target], bytes | None]
@@ -100,7 +100,7 @@ def _everything_twice(body: bytes, _target: Target) -> bytes | None:
 
 def _too_complex(body: bytes, _target: Target) -> bytes:
     if kind_of(body) is BodyKind.FORM:
-        return body + b"&x=1" * MAX_FORM_FIELDS
+        return body + b"&x=1" * MAX_FIELDS
     opening, closing = (b"<x>", b"</x>") if kind_of(body) is BodyKind.XML else (b'{"x":', b"}")
     return opening * (MAX_DEPTH + 1) + closing * (MAX_DEPTH + 1)
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import time
 from contextlib import suppress
+from urllib.parse import quote_from_bytes, quote_plus, unquote_to_bytes
 
 import pytest
 from hypothesis import given
@@ -13,10 +14,12 @@ from samples import callers, events
 
 from receiver import providers
 from receiver.errors import Refusal, TooComplex, Undecodable, UnsupportedBody
-from receiver.providers import RawCallback, decode
+from receiver.providers import RawCallback, _forms, decode
 from receiver.providers._contract import BodyKind, Callback
-from receiver.providers._decoding import form_pairs, json_object, kind_of, listed, urlencoded, xml
+from receiver.providers._decoding import json_object, kind_of, listed, names_in, xml
+from receiver.providers._json import json_value
 from schemas.fields import ProviderSchema
+from schemas.repairing import noting_repairs
 
 ANY = Callback(
     kinds=frozenset(BodyKind),
@@ -27,6 +30,14 @@ ANY = Callback(
     once=frozenset({"id"}),
     query=True,
 )
+
+
+def urlencoded(body, charset=""):
+    return [(field.name, field.value) for field in _forms.urlencoded(body, charset)]
+
+
+def form_pairs(body, content_type):
+    return [(field.name, field.value) for field in _forms.form_fields(body, content_type)]
 
 
 def quickly(function, *arguments):
@@ -122,14 +133,47 @@ def test_an_urlencoded_value_is_read_whatever_its_charset(body, value):
     assert urlencoded(body) == [("a", value)]
 
 
-def test_one_charset_holds_for_the_whole_form():
-    assert urlencoded(b"a=%C3%BC&b=%FC") == [("a", "Ã¼"), ("b", "ü")]
+def test_each_field_has_a_charset_of_its_own():
+    assert urlencoded(b"a=%C3%BC&b=%FC&c=x") == [("a", "ü"), ("b", "ü"), ("c", "x")]
+    assert urlencoded(b"a=B%C3%BCro+Jos%E9") == [("a", "Büro José")]  # put together of two
+    assert urlencoded(b"a=%A4+%C9%BB", "iso-8859-15") == [("a", "€ É»")]
 
 
-@pytest.mark.parametrize("body", [b"a=%", b"a=%2", b"a=%G0", b"a=1&b=%4"])
-def test_a_cut_percent_escape_is_undecodable(body):
-    with pytest.raises(Undecodable):
-        urlencoded(body)
+@pytest.mark.parametrize(
+    ("body", "value"),
+    [
+        (b"a=%", "%"),
+        (b"a=50%25+or+50%", "50% or 50%"),
+        (b"a=%G0=", "%G0="),
+        (b"a=%%41%3D%", "%A=%"),
+        (b"a=%0a=%", "\n=%"),
+    ],
+)
+def test_a_percent_sign_that_begins_no_escape_is_text(body, value):
+    with noting_repairs() as repairs:
+        assert decode(RawCallback(body), ANY) == {"a": value}
+    assert repairs == {"percent"}
+
+
+@pytest.mark.parametrize(
+    ("provider", "body"),
+    [
+        ("faxage", b"jobid=1158%3&shortstatus=success"),
+        ("faxage", b"jobid=1&shortstatus=%73uccess%"),
+        ("openfax", b"OutTransID=1&AccountID=%&LastStatus=0"),
+        ("openfax", b"OutTransID=1&AccountID=2&LastStatus=%0"),
+    ],
+)
+def test_but_not_where_it_names_the_fax_or_its_result(provider, body):
+    with pytest.raises(Undecodable) as caught:
+        decode(RawCallback(body), providers.load()[provider].push)
+    assert list(caught.value.fields.values()) == ["expected a percent sign to be followed by two hexadecimal digits"]
+
+
+@given(st.binary())
+def test_an_escaped_value_is_read_as_urllib_reads_it(value):
+    for written in (quote_from_bytes(value).encode(), quote_plus(value).encode(), value):
+        assert _forms._unquoted(written) == unquote_to_bytes(written.replace(b"+", b" "))
 
 
 def test_a_form_has_two_hundred_fields_at_most():
@@ -233,15 +277,21 @@ def test_the_caps_themselves_are_allowed():
 @pytest.mark.parametrize(
     "document",
     [
+        b"",
+        b"\x00\x01",
         b"<a",
         b"<a>",
         b"<a></b>",
         b"<a/><b/>",
         b"<a>&x;</a>",
-        b"<a>\x00</a>",
+        b"<a\x00/>",
+        b"<\x01a/>",
+        b"<a b\x00='1'/>",
+        b"<a><!\x00-- --></a>",
+        b"<a/>\x00<b/>",
         b"<a b=1/>",
         b"<a b='1' b='2'/>",
-        b"<a>\xff</a>",
+        b"<a><b>\xff</a>",
     ],
 )
 def test_xml_that_is_not_well_formed_is_undecodable(document):
@@ -267,7 +317,7 @@ def test_xml_is_read_in_the_encoding_it_is_in(document, charset):
     assert xml(document, charset=charset) == {"a": "Büro €"}
 
 
-@pytest.mark.parametrize("encoding", ["utf-7", "shift_jis", "x-unknown", "utf-32", "cp500", "utf8"])
+@pytest.mark.parametrize("encoding", ["utf-7", "shift_jis", "x-unknown", "utf-32", "cp500", "utf-8x", "idna", ""])
 def test_an_encoding_no_provider_uses_is_undecodable(encoding):
     with pytest.raises(Undecodable):
         xml(f'<?xml version="1.0" encoding="{encoding}"?><a/>'.encode())
@@ -295,8 +345,9 @@ def test_names_are_local_and_a_repeated_child_is_a_list():
         "{",
         '{"a":"',
         '{"a":1}x',
+        '{"a":1}\x00x',
+        '{"a"\x01:1}',
         "[1]",
-        '{"a":"\x01"}',
     ],
 )
 def test_json_that_could_mean_two_things_or_none_is_undecodable(document):
@@ -321,9 +372,79 @@ def test_strings_that_never_end_take_linear_time(hostile):
     assert isinstance(quickly(json_object, hostile), Undecodable)
 
 
+def seconds(function, *arguments):
+    """What it takes of this thread."""
+    start = time.thread_time()
+    with suppress(TooComplex):
+        function(*arguments)
+    return time.thread_time() - start
+
+
+MANY = 3 * 1024**2  # bytes
+
+
+@pytest.mark.parametrize("piece", ["{},", "[],", "1.5,", '{"a":1},'])
+def test_more_values_than_a_callback_holds_are_refused_before_they_are_parsed(piece):
+    document = f'{{"a":[{piece * (MANY // len(piece))}0]}}'.encode()
+    with pytest.raises(TooComplex):
+        json_object(document)
+    assert seconds(json_object, document) < seconds(json_value, document)
+
+
+def test_the_largest_json_with_as_many_values_as_are_allowed_is_read():
+    values = '"+498912504001710",' * 399_990
+    assert len(json_object(f'{{"a":[{values}0]}}')["a"]) == 399_991
+    assert len(json_value("[" + "0," * 500_000 + "0]")) == 500_001  # an answer may have more
+
+
+@pytest.mark.parametrize("piece", [b"%41", b"%41a", b"%", b"%%%41", b"\xfc", b"+"])
+def test_escapes_are_read_faster_than_urllib_does(piece):
+    body = b"a=" + piece * (MANY // len(piece))
+    plain = b"%41" * (MANY // 3)
+    assert seconds(urlencoded, body) < seconds(unquote_to_bytes, plain) / 2
+
+
+def test_a_key_that_is_repeated_in_an_answer_has_both_values():
+    assert json_value(b'[{"a": 1, "b": 2, "a": 3}, {"a": NaN}]')[0] == {"a": [1, 3], "b": 2}
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "cp1252"])
 def test_json_is_read_in_the_encoding_it_is_in(encoding):
     assert json_object('{"a": "Büro €"}'.encode(encoding)) == {"a": "Büro €"}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"0": "a", "2": "b"}, ["a", "b"]),
+        ({"10": "b", "9": "a"}, ["a", "b"]),
+        ({"0": "a", "x": "b"}, {"0": "a", "x": "b"}),
+        ({"9" * 5000: "a"}, {"9" * 5000: "a"}),
+        ({}, {}),
+        (["a"], ["a"]),
+        (None, None),
+    ],
+)
+def test_an_object_with_indexes_as_keys_is_a_list(value, expected):
+    assert listed(value) == expected
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_what_can_be_a_field_name_is_told():
+    data = {
+        "@DOCID": "1",
+        "#text": "x",
+        "faxRecipient": [{"number": "2"}],
+        "+4989125": 1,
+        "Zq7a": 1,
+        "a" * 42: 1,
+        "": 1,
+    }
+    assert names_in(data) == ["DOCID", "faxRecipient", "faxRecipient.number"]
+    assert names_in({f"field{number}": {"x": 1} for number in range(50)}) == [f"field{number}" for number in range(20)]
+    assert names_in("text") == names_in([]) == []
 
 
 # --- everything ----------------------------------------------------------------------------------------------------
@@ -344,19 +465,3 @@ BODIES = st.binary() | st.lists(st.sampled_from(PIECES.split(" "))).map(lambda p
 def test_any_body_is_events_or_a_refusal(body, content_type, name):
     with suppress(Refusal, ValidationError):
         events(name, RawCallback(body, content_type, query=body[:50]))
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ({"0": "a", "2": "b"}, ["a", "b"]),
-        ({"10": "b", "9": "a"}, ["a", "b"]),
-        ({"0": "a", "x": "b"}, {"0": "a", "x": "b"}),
-        ({"9" * 5000: "a"}, {"9" * 5000: "a"}),
-        ({}, {}),
-        (["a"], ["a"]),
-        (None, None),
-    ],
-)
-def test_an_object_with_indexes_as_keys_is_a_list(value, expected):
-    assert listed(value) == expected

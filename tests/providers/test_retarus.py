@@ -194,7 +194,7 @@ def test_a_recipient_without_status_is_invalid_in_its_place_and_the_others_count
         "retarus", job(recipient("+492", status="PENDING"), {"number": "+491"}, recipient(), recipient(status=""))
     )
     assert found == [
-        InvalidRow(1, {"status": "expected a status word"}),
+        InvalidRow(1, {"status": "missing; expected a status word"}),
         found[1],
         InvalidRow(3, {"status": "expected a status word"}),
     ]
@@ -205,7 +205,7 @@ def test_a_job_with_invalid_recipients_only_is_refused():
     with pytest.raises(ValidationError) as caught:
         events("retarus", job({"number": "+491"}, None))
     assert flat(caught.value) == {
-        "faxJobReport.0.faxRecipient.0.status": "expected a status word",
+        "faxJobReport.0.faxRecipient.0.status": "missing; expected a status word",
         "faxJobReport.0.faxRecipient.1": "expected an object",
     }
 

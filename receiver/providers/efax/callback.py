@@ -16,7 +16,7 @@ import xmltodict
 
 from receiver.errors import Undecodable, Unprocessable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import leaf, once, xml
+from receiver.providers._decoding import leaf, names_in, once, xml
 from receiver.providers._normalising import DELIVERED, e164, number_key, utc
 from receiver.providers._redacting import redacting
 from receiver.providers.efax.codes import CODES
@@ -41,7 +41,8 @@ def shape(form: Mapping[str, Any]) -> Mapping[str, Any]:
     if root == _INBOUND:
         return {}
     if root not in _DISPOSITIONS:
-        raise Unprocessable("the XML is no disposition", fields={"xml": "expected an OutboundDisposition"})
+        expected = {"xml": "expected an OutboundDisposition"}
+        raise Unprocessable("the XML is no disposition", fields=expected, received=names_in({root: element}))
     fields = {name: value for name, value in _fields(element).items() if name not in _CREDENTIALS}
     once(fields, ("DOCID", "FaxNumber", "FaxStatus"))
     return {**fields, "#sha256": _digest(fields)}
@@ -65,7 +66,9 @@ def credentials(form: Mapping[str, Any]) -> tuple[str, str] | None:
 def _document(form: Mapping[str, Any]) -> tuple[str, Any]:
     """The XML's root: its name and its content."""
     if not isinstance(text := form.get("xml"), str) or not text.strip():
-        raise Undecodable("the form has no field xml", fields={"xml": "expected an XML document"})
+        raise Undecodable(
+            "the form has no field xml", fields={"xml": "missing; expected an XML document"}, received=names_in(form)
+        )
     ((root, element),) = xml(text).items()
     return root, element
 

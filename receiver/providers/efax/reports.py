@@ -5,7 +5,6 @@ Sources: requests and replies of a public client of OutboundStatus and its tests
 Reporting API. Neither documents its errors, its limits, or where a day begins and when it is complete.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,7 +27,7 @@ from receiver.providers._contract import (
     Source,
     Tally,
 )
-from receiver.providers._decoding import json_object, leaf, once, text, xml
+from receiver.providers._decoding import document, json_object, json_value, leaf, once, xml
 from receiver.providers._normalising import e164, number_key, utc
 from receiver.providers.efax.codes import OUTCOMES
 from schemas.efax import STATUS
@@ -88,7 +87,7 @@ def _recipients(client: Client, reply: Reply) -> list[dict[str, Any]]:
     if reply.status != HTTPStatus.OK:
         raise client.trouble(reply.status)
     try:
-        ((root, element),) = _document(reply.body).items()
+        ((root, element),) = xml(reply.body).items()
     except Refusal:
         raise ReportTrouble("unreadable", "eFax answered something that is not XML; check the url") from None
     transmissions = _all(element, "Transmission")
@@ -109,14 +108,6 @@ def _recipients(client: Client, reply: Reply) -> list[dict[str, Any]]:
     if root != _STATUSES:
         raise ReportTrouble("unreadable", f"eFax answered another document than an {_STATUSES}; check the url")
     return []
-
-
-def _document(body: bytes) -> dict[str, Any]:
-    """The XML; a name in Latin-1 makes it ill-formed, as it says nothing of its encoding."""
-    try:
-        return xml(body)
-    except Undecodable:
-        return xml(text(body))
 
 
 def _is_error(place: Any) -> bool:
@@ -316,19 +307,16 @@ def _object(body: bytes) -> dict[str, Any]:
     Closing braces may be missing at the end, as they are in the samples; an answer that was cut on the way does not get
     here. Raises Undecodable and TooComplex.
     """
-    written = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if written.startswith(b'"'):
-        try:
-            written = json.loads(written).strip().encode()
-        except ValueError:
-            raise Undecodable("the JSON is not well-formed") from None
+    written = document(body).strip()
+    if written.startswith('"'):
+        written = str(json_value(written)).strip()
     for missing in range(_MOST_MISSING_BRACES):
         try:
-            return json_object(written + b"}" * missing)
+            return json_object(written + "}" * missing)
         except Undecodable:
-            if not written.endswith(b"}"):
+            if not written.endswith("}"):
                 raise
-    return json_object(written + b"}" * _MOST_MISSING_BRACES)
+    return json_object(written + "}" * _MOST_MISSING_BRACES)
 
 
 def _of_the_account(document: Mapping[str, Any]) -> Mapping[str | None, Mapping[str, int]]:

@@ -1,7 +1,7 @@
 """Retarus: one push for a whole job, and its reports by REST or SOAP."""
 
 from receiver.providers._contract import BodyKind, Callback, Provider
-from receiver.providers.retarus.callback import CODES, SETUP, key, normalise, redact, shape, simulate
+from receiver.providers.retarus.callback import CODES, SETUP, key, normalise, redact, sent, shape, simulate
 from receiver.providers.retarus.reports import REPORTS
 from schemas.retarus import STATUS_PUSH
 
@@ -16,6 +16,7 @@ PROVIDER = Provider(
         setup=SETUP,
         auth_modes=("none", "basic", "digest", "oauth2"),
         shape=shape,
+        sent=sent,
         redact=redact,
     ),
     codes=CODES,

@@ -6,6 +6,7 @@ document it stands. Sources: Retarus status push API (developers.retarus.com), H
 transmission status codes (docs.retarus.com); code lists in public clients.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC
@@ -15,7 +16,7 @@ import xmltodict
 
 from receiver.errors import Undecodable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import leaf, once
+from receiver.providers._decoding import leaf, once, place_in
 from receiver.providers._normalising import (
     CANCELED,
     DELIVERED,
@@ -108,6 +109,26 @@ def shape(document: Mapping[str, Any]) -> Mapping[str, Any]:
     if not jobs and _says_none(document):
         return {}
     return {"faxJobReport": jobs}
+
+
+_SHAPED = re.compile(r"faxJobReport\.(?P<job>[0-9]+)(?:\.faxRecipient\.(?P<recipient>[0-9]+))?(?:\.(?P<rest>.+))?")
+
+
+def sent(document: Mapping[str, Any], path: str) -> str:
+    """
+    A dotted path of what ``shape`` makes of the document -> the same as it was sent.
+
+    ``faxJobReport.0.faxRecipient.3.status`` may be ``reports.0.recipientStatus.3.status``.
+    """
+    match = _SHAPED.fullmatch(path)
+    nodes: list[Any] = list(_jobs(document))[int(match["job"]) :] if match else []
+    if match and match["recipient"] and nodes and isinstance(nodes[0], dict):
+        rows = [row for name in _RECIPIENT_LISTS for row in _recipients(nodes[0].get(name))]
+        nodes = rows[int(match["recipient"]) :]
+    place = place_in(document, nodes[0]) if nodes else None
+    if match is None or place is None:
+        return path
+    return ".".join((*place, *filter(None, [match["rest"]])))
 
 
 def _jobs(node: Any) -> Iterator[Any]:

@@ -1,0 +1,36 @@
+"""What had to be mended before a value could be read: a closed list of words, for the receipt and a metric."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from enum import StrEnum
+
+
+class Repair(StrEnum):
+    """A mending that loses nothing a provider meant. None of them can make a recipient or a status."""
+
+    CHARSET = "charset"  # another one than is declared, or prescribed for XML and JSON
+    CONTROL_CHARACTERS = "control_characters"  # left out of texts: XML cannot hold them, nor can they be shown
+    PERCENT = "percent"  # a percent sign of a form that begins no escape, taken as text
+    TRAILING_NUL = "trailing_nul"  # the end of a C string, or padding, left out
+
+
+_found: ContextVar[set[Repair] | None] = ContextVar("repairs", default=None)
+
+
+@contextmanager
+def noting_repairs() -> Iterator[set[Repair]]:
+    """Collect the repairs that are made inside the block."""
+    found: set[Repair] = set()
+    token = _found.set(found)
+    try:
+        yield found
+    finally:
+        _found.reset(token)
+
+
+def repaired(repair: Repair) -> None:
+    """Note that this was needed."""
+    found = _found.get()
+    if found is not None:
+        found.add(repair)
