@@ -8,16 +8,17 @@ that a late one would be taken for another message's, and because closing waits 
 
 import os
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from amqp.exceptions import AccessRefused, AMQPError, ChannelError, NoConsumers, NotAllowed, NotFound, ResourceLocked
+from amqp.exceptions import NotFound
 from kombu import entity
 from kombu.connection import Connection
 
 from receiver import transports
+from receiver.broker_errors import diagnose, words
 from receiver.errors import BrokerTrouble
 from receiver.settings import Queue
 from receiver.stopping import Interrupted
@@ -28,6 +29,7 @@ HEARTBEAT_SECONDS = 10.0
 VISIBILITY_SECONDS = 60  # outside AMQP, a consumer that died gives its events back after this
 DEAD = ".dead"  # what this is added to holds the messages that consumers have rejected
 
+_QUORUM = {"x-queue-type": "quorum"}
 _REDIS_SETTINGS = {"appendonly": "appendonly", "appendfsync": "appendfsync", "eviction": "maxmemory-policy"}
 KEPT = {"appendonly": "yes", "appendfsync": "always", "eviction": "noeviction"}  # ``durability`` that forgets nothing
 
@@ -46,6 +48,7 @@ class Broker:
         self.is_blocked = False  # the broker takes nothing at present: a memory or disk alarm
         self._name = name
         self._state_dir = state_dir
+        self._place = transports.place(queue.url)  # of the host that was asked last
         self._connection: Any = None
         self.channel: Any = None
 
@@ -62,25 +65,40 @@ class Broker:
         return self.channel is not None
 
     def open(self) -> None:
-        """Connect, and find or make the queue."""
+        """Connect to the first host that answers, and find or make the queue."""
+        first, *others = transports.addresses(self.queue.url)
+        try:
+            self._connect(first)
+        except BrokerTrouble as trouble:
+            self._connect_one_of(others, trouble)
+        with self.trouble():
+            self.channel = self._prepare()
+
+    def _connect_one_of(self, addresses: Sequence[transports.Address], trouble: BrokerTrouble) -> None:
+        """trouble: with the host before them."""
+        details = [trouble.detail]
+        for address in addresses:
+            try:
+                return self._connect(address)
+            except BrokerTrouble as another:
+                trouble = another
+                details.append(another.detail)
+        raise BrokerTrouble(trouble.kind, trouble.error, "; ".join(details)) from None
+
+    def _connect(self, address: transports.Address) -> None:
+        self._place = transports.place(address.url)
         with self.trouble():
             self._connection = Connection(
-                self.queue.url,
+                address.url,
                 connect_timeout=CONNECT_SECONDS,
                 heartbeat=HEARTBEAT_SECONDS if self.transport.speaks_amqp else 0,
-                ssl=_tls() if transports.scheme(self.queue.url) == "amqps" else False,
+                ssl=_tls(address, is_redis=self._is_redis),
                 transport_options=self._options(),
             )
-            hosts = len(self._connection.alt) or 1
-            # Without intervals: connect() would sleep 2 s at a port that refuses. Waiting is the caller's.
             self._connection.ensure_connection(
-                max_retries=hosts - 1,
-                interval_start=0,
-                interval_step=0,
-                interval_max=0,
+                max_retries=0,  # connect() would sleep 2 s at a port that refuses. Waiting is the caller's.
                 reraise_as_library_errors=False,  # which hide what happened
             )
-            self.channel = self._prepare()
 
     def wait(self, seconds: float) -> bool:
         """Take in what the broker sends, for so long at most; whether it has sent anything. Keeps heartbeats going."""
@@ -126,10 +144,14 @@ class Broker:
             self.discard()
             raise
         except Exception as error:  # noqa: BLE001 - transports raise what their libraries do, and AttributeError too
-            kind = _kind(error, self._connection.connection_errors if self._connection else ())
+            kind, said = diagnose(error, self._connection.connection_errors if self._connection else ())
             self.discard()
             # from None: it may hold a message's properties, or the URL
-            raise BrokerTrouble(kind, error) from None
+            raise BrokerTrouble(kind, error, f"{self._place}: {said}") from None
+
+    def fault(self, kind: str, error: Exception | None = None) -> BrokerTrouble:
+        """A trouble to be raised for what no library has raised."""
+        return BrokerTrouble(kind, error, f"{self._place}: {words(kind)}")
 
     def _options(self) -> dict[str, Any]:
         if self.transport.speaks_amqp:
@@ -177,6 +199,12 @@ class Broker:
     def _block(self, blocked: bool) -> None:
         self.is_blocked = blocked
 
+    def declare(self, *, durable: bool, auto_delete: bool, **others: Any) -> None:
+        """Make the queue so; one that is there stays as it is, and RabbitMQ's error names a difference."""
+        channel = self._connection.channel()
+        channel.queue_declare(self.queue.queue, durable=durable, auto_delete=auto_delete, arguments=others)
+        channel.close()
+
     # --- the queue ---------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> Any:
@@ -185,10 +213,10 @@ class Broker:
             return self._prepare_queue_alone()
         exchange, name = self.queue.exchange, self.queue.queue
         if not self._is_there(lambda channel: channel.exchange_declare(exchange, "topic", passive=True)):
-            self._may_declare("exchange_missing")
+            self._may_declare("exchange")
             self._connection.channel().exchange_declare(exchange, "topic", durable=True, auto_delete=False)
         if not self._is_there(lambda channel: channel.queue_declare(name, passive=True)):
-            self._may_declare("queue_missing")
+            self._may_declare("queue")
             self._make_queue()
         channel = self._connection.channel()
         if self.queue.declare:
@@ -208,7 +236,7 @@ class Broker:
             try:
                 channel.sqs().get_queue_url(QueueName=channel.canonical_queue_name(self.queue.queue))
             except channel.sqs().exceptions.QueueDoesNotExist:
-                raise BrokerTrouble("queue_missing") from None
+                raise self._missing("queue") from None
         # Not passive in Redis: a list without entries is none.
         passive = not (self.queue.declare or self._is_redis)
         entity.Queue(self.queue.queue, channel=channel).queue_declare(passive=passive)
@@ -224,36 +252,51 @@ class Broker:
         channel.close()
         return True
 
-    def _may_declare(self, missing: str) -> None:
+    def _may_declare(self, what: str) -> None:
         if not self.queue.declare:
-            raise BrokerTrouble(missing)
+            raise self._missing(what)
+
+    def _missing(self, what: str) -> BrokerTrouble:
+        name = self.queue.queue if what == "queue" else self.queue.exchange
+        detail = f"{self._place}: the {what} {name} does not exist, and with queue.declare = false it is not made here"
+        return BrokerTrouble(f"{what}_missing", None, detail)
 
     def _make_queue(self) -> None:
         channel = self._connection.channel()
         dead_exchange, dead_queue = self.queue.exchange + DEAD, self.queue.queue + DEAD
         channel.exchange_declare(dead_exchange, "fanout", durable=True, auto_delete=False)
-        quorum = {"x-queue-type": "quorum"}
-        channel.queue_declare(dead_queue, durable=True, auto_delete=False, arguments=quorum)
+        channel.queue_declare(dead_queue, durable=True, auto_delete=False, arguments=_QUORUM)
         channel.queue_bind(dead_queue, dead_exchange)
-        dead_letters = {**quorum, "x-dead-letter-exchange": dead_exchange}
-        channel.queue_declare(self.queue.queue, durable=True, auto_delete=False, arguments=dead_letters)
         channel.close()
+        self.declare(durable=True, auto_delete=False, **arguments(self.queue))
 
 
-def _kind(error: Exception, lost: tuple[type[Exception], ...]) -> str:
-    """The trouble's name in logs and metrics. lost: what the transport raises when its connection is."""
-    if isinstance(error, AccessRefused | NotAllowed):
-        return "forbidden"
-    if isinstance(error, NotFound):
-        return "missing"
-    if isinstance(error, TimeoutError | BlockingIOError):  # the latter when a write does not get through in time
-        return "timeout"
-    # A channel is closed for what was sent on it; the others are about who sends, or about what is not there.
-    if isinstance(error, ChannelError) and not isinstance(error, NoConsumers | ResourceLocked):
-        return "refused"
-    return "connection" if isinstance(error, (AMQPError, OSError, *lost)) else "client"
+def arguments(queue: Queue) -> dict[str, Any]:
+    """What a queue of RabbitMQ is made with."""
+    return {**_QUORUM, "x-dead-letter-exchange": queue.exchange + DEAD}
 
 
-def _tls() -> dict[str, Any]:
-    """py-amqp does not look at the certificate unless it is asked to. server_hostname None: the URL's host."""
-    return {"cert_reqs": ssl.CERT_REQUIRED, "server_hostname": None}
+def _tls(address: transports.Address, *, is_redis: bool) -> dict[str, Any] | bool:
+    """What the client library checks certificates by; never empty, which kombu takes for no TLS."""
+    tls = address.tls
+    if tls is None:
+        return False
+    required = ssl.CERT_REQUIRED if tls.is_checked else ssl.CERT_NONE
+    is_host_checked = tls.is_checked and tls.is_host_checked
+    if is_redis:
+        return {
+            "ssl_cert_reqs": required,
+            "ssl_check_hostname": is_host_checked,
+            "ssl_ca_certs": tls.ca_file,
+            "ssl_certfile": tls.certificate,
+            "ssl_keyfile": tls.key,
+        }
+    # py-amqp checks the name that it is given, or none; without this one kombu would say 127.0.0.1 for localhost.
+    name = {"server_hostname": address.host} if is_host_checked else {}
+    return {
+        "cert_reqs": required,
+        "ca_certs": tls.ca_file,
+        "certfile": tls.certificate,
+        "keyfile": tls.key,
+        **name,
+    }

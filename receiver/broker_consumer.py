@@ -14,7 +14,8 @@ from kombu.messaging import Consumer
 
 from receiver import lines
 from receiver.broker import Broker
-from receiver.errors import BrokerTrouble
+from receiver.declared import declared, is_stream
+from receiver.errors import BrokerTrouble, ConfigurationError
 from receiver.logs import error_class, log
 from receiver.settings import Queue
 from receiver.stopping import Interrupted, Stop, on_signals
@@ -44,7 +45,7 @@ def consume(
 
     Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished,
     or when nobody reads ``out`` any more; without follow and idle_seconds also when the queue is empty. Raises
-    BrokerTrouble, unless following, and OSError when ``out`` takes nothing.
+    BrokerTrouble, unless following, ConfigurationError for a stream, and OSError when ``out`` takes nothing.
     """
     ends_when_empty = not follow and idle_seconds is None
     with on_signals() as stop:
@@ -68,7 +69,8 @@ def consume(
                     if not (follow or stop.asked):
                         raise
                     error = error_class(trouble.error)
-                    log.warning("broker_unavailable", reason=trouble.kind, error=error, delay_seconds=delay)
+                    said = {"reason": trouble.kind, "error": error, "cause": trouble.detail}
+                    log.warning("broker_unavailable", **said, delay_seconds=delay)
                     if stop.wait(delay):
                         return
                     delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
@@ -87,6 +89,7 @@ class _Consumer:
         self._consumer: Any = None
         self._limit = 0  # of messages that the broker may have given to us without an acknowledgement
         self._taken: list[Any] = []  # from the broker, and not yet written
+        self._is_known = False  # the queue is one that can be read
 
     @property
     def is_done(self) -> bool:
@@ -98,8 +101,19 @@ class _Consumer:
             return False
         self._consumer, self._limit, self._taken = None, 0, []  # what came over the connection before comes again
         self._broker.open()
+        self._refuse_stream()
         self._ask()
         return True
+
+    def _refuse_stream(self) -> None:
+        """Once, where we may ask: a stream would give us only what comes from now on, and keep what we acknowledge."""
+        queue = self._broker.queue
+        if self._is_known or not (self._broker.transport.speaks_amqp and queue.declare):
+            return
+        known = declared(self._broker)
+        if known is not None and is_stream(known):
+            raise ConfigurationError(f"queue.queue: {queue.queue} is a stream; expected a classic or quorum queue")
+        self._is_known = True
 
     def step(self, seconds: float) -> bool:
         """Wait so long for events, and write what is there; whether there was something."""

@@ -69,7 +69,9 @@ class Delivery:
         try:
             self._publisher.idle()
         except BrokerTrouble as trouble:
-            log.info("broker_connection_lost", reason=trouble.kind)  # the next batch opens another
+            log.info(
+                "broker_connection_lost", reason=trouble.kind, cause=trouble.detail
+            )  # the next batch opens another
 
     def end(self) -> None:
         """Leave the broker in good order, unless it takes too long."""
@@ -149,6 +151,5 @@ class Delivery:
         self.due = time.monotonic() + delay
         self._delay = min(2 * self._delay, _LONGEST_DELAY_SECONDS)
         metrics.publish_failures.labels(trouble.kind).inc()
-        log.error(
-            "publish_failed", reason=trouble.kind, error=error_class(trouble.error), delay_seconds=round(delay, 2)
-        )
+        said = {"reason": trouble.kind, "error": error_class(trouble.error), "cause": trouble.detail}
+        log.error("publish_failed", **said, delay_seconds=round(delay, 2))

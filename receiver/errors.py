@@ -156,6 +156,10 @@ class ConfigurationError(Exception):
     """The configuration cannot be used; the message names the key, the file and what was expected. Exit code 2."""
 
 
+class BadValue(ValueError):  # noqa: N818 - like ValueError
+    """A value of the configuration that cannot be used; the message says what is wrong, without the value."""
+
+
 class StoreError(Exception):
     """The store cannot be used as it is; the message says why and what to do. Exit code 1."""
 
@@ -179,13 +183,15 @@ class BrokerTrouble(Exception):  # noqa: N818 - the broker's, or the network's
     """
     The broker did not take or give what was asked; nothing counts as published but what it has confirmed.
 
-    kind: ``connection`` (refused, lost), ``timeout``, ``forbidden``, ``missing`` (an exchange or queue that was there),
-    ``exchange_missing`` and ``queue_missing`` (which we may not declare), ``unroutable``, ``blocked`` (an alarm),
-    ``refused`` (a channel was closed for what was sent on it), ``interrupted``, ``client`` (the client library's own).
-    error: its class, for logs.
+    kind: ``connection`` (refused, lost), ``tls`` (a certificate, or no TLS at that port), ``timeout``, ``forbidden``,
+    ``missing`` (an exchange or queue that was there, a virtual host), ``exchange_missing`` and ``queue_missing`` (which
+    we may not declare), ``unroutable``, ``blocked`` (an alarm), ``full`` (memory or disk of Redis), ``refused`` (a
+    channel was closed for what was sent on it), ``interrupted``, ``client`` (the client library's own). error: its
+    class, for logs. detail: a sentence for operators, with host and port and without secrets.
     """
 
-    def __init__(self, kind: str, error: BaseException | None = None) -> None:
+    def __init__(self, kind: str, error: BaseException | None = None, detail: str = "") -> None:
         super().__init__(f"broker trouble: {kind}")
         self.kind = kind
         self.error = error
+        self.detail = detail or kind

@@ -81,7 +81,7 @@ class Publisher:
             result.is_about_message = is_sending and trouble.kind == "refused"
         except Interrupted as error:
             self.broker.discard()
-            result.trouble = BrokerTrouble("interrupted", error)
+            result.trouble = self.broker.fault("interrupted", error)
         return result
 
     def idle(self, seconds: float = 0.0) -> None:
@@ -118,9 +118,9 @@ class Publisher:
             else:
                 self._send_each(messages, result)
             if result.returned:
-                raise BrokerTrouble("unroutable")
+                raise self.broker.fault("unroutable")
             if self.broker.is_blocked:
-                result.trouble = BrokerTrouble("blocked")
+                result.trouble = self.broker.fault("blocked")
 
     def _send_each(self, messages: Sequence[Message], result: Result) -> None:
         for message in messages:
@@ -186,7 +186,7 @@ class _Pipeline:
             elif self._broker.is_blocked:
                 return  # it has said that it will go on, so sending again would only make copies
             elif time.monotonic() >= deadline:
-                raise BrokerTrouble("timeout")
+                raise self._broker.fault("timeout")
 
     def _acked(self, tag: int, multiple: bool) -> None:
         for event_id in self._take(tag, multiple):

@@ -1,4 +1,4 @@
-"""RabbitMQ: queues of a test's own on the shared server, and a node of its own to stop, freeze and fill."""
+"""RabbitMQ: queues of a test's own on the shared server, and a node of its own to stop, freeze and fill. And Redis."""
 
 import os
 import secrets
@@ -13,6 +13,7 @@ from typing import Any
 
 import amqp
 import pytest
+import redis
 from ports import free_port
 from waiting import until
 
@@ -126,10 +127,11 @@ class Node:
 
     largest = 20_000
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: str = "") -> None:
+        """more: lines of its configuration."""
         self.port, distribution = free_port(), free_port()
         self._folder = folder
-        (folder / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self.port, largest=self.largest))
+        (folder / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self.port, largest=self.largest) + more)
         (folder / "plugins").write_text("[].")
         (folder / "env").touch()
         self._environment = {
@@ -220,8 +222,10 @@ class Node:
 
 
 @contextmanager
-def running_node(folder: Path) -> Iterator[Node]:
-    node = Node(folder)
+def running_node(folder: Path, more: str = "") -> Iterator[Node]:
+    if not shutil.which("rabbitmq-server", path=_PROGRAMS):
+        (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)("no rabbitmq-server to start")
+    node = Node(folder, more)
     try:
         node.start()
         yield node
@@ -231,7 +235,45 @@ def running_node(folder: Path) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    if not shutil.which("rabbitmq-server", path=_PROGRAMS):
-        (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)("no rabbitmq-server to start")
     with running_node(tmp_path_factory.mktemp("node")) as made:
         yield made
+
+
+# --- a Redis of our own -----------------------------------------------------------------------------------------------
+
+
+class RedisServer:
+    """A Redis of this test's own, with its data in a folder."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        folder.mkdir(exist_ok=True)
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._command = ["redis-server", "--port", str(self.port), "--dir", str(folder), "--save", "", *options]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> "RedisServer":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(self._answers)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(10)
+
+    def client(self) -> "redis.Redis[Any]":
+        return redis.Redis(port=self.port, socket_timeout=5)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False

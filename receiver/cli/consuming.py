@@ -9,7 +9,6 @@ import click
 from receiver import bootstrap, broker_consumer, consumer
 from receiver.cli import Failure, opening
 from receiver.errors import BrokerTrouble
-from receiver.logs import error_class
 
 
 @click.command()
@@ -44,8 +43,7 @@ def consume(
                 idle_seconds=idle_seconds,
             )
     except BrokerTrouble as trouble:
-        message = f"queue.url: trouble with the broker: {trouble.kind} ({error_class(trouble.error)})"
-        raise Failure(message) from None
+        raise Failure(f"queue.url: {trouble.detail}") from None
     except OSError as error:
         print(f"faxhook: standard output: {error.strerror}", file=sys.stderr)
         ctx.exit(1)

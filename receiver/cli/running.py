@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, hosting, logs, metrics, serving, streams, transports
+from receiver import bootstrap, doctor, hosting, logs, metrics, serving, streams, transports
 from receiver import init as initialising
 from receiver import relay as relaying
 from receiver import settings as configuration
@@ -113,11 +113,13 @@ def init(config: Path | None) -> None:
 
 @click.command()
 @opening.config_option
-def check(config: Path | None) -> None:
+@click.pass_context
+def check(ctx: click.Context, config: Path | None) -> None:
     """
-    Look at the configuration without starting anything, and ask the identity providers it names.
+    Look at the configuration without starting anything, and ask the broker and the identity providers it names.
 
-    Exit code 2 when it cannot be used. Doubtful settings are printed as warnings, with exit code 0.
+    Exit code 2 when it cannot be used, 1 when what it names cannot be reached. Doubtful settings are printed as
+    warnings, with exit code 0.
     """
     settings = opening.load(config)
     bootstrap.resolve(settings)
@@ -129,8 +131,18 @@ def check(config: Path | None) -> None:
         *bootstrap.former_stores(settings),
         *bootstrap.check_issuers(settings),
     ]
+    troubles = []
+    for finding in doctor.broker(settings):
+        if finding.verdict == doctor.WARNING:
+            doubts.append(f"queue.url: {finding.detail}")
+        elif finding.verdict == doctor.TROUBLE:
+            troubles.append(f"queue.url: {finding.detail}")
     for doubt in doubts:
         click.echo(f"warning: {doubt}")
+    for trouble in troubles:
+        click.echo(f"trouble: {trouble}")
+    if troubles:
+        ctx.exit(1)
     found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""
     click.echo(f"ok: {settings.path or 'FAXHOOK_CONFIG_TOML'}: {len(settings.endpoints)} endpoints{found}")
 

@@ -70,11 +70,16 @@ def _queue_doubts(queue: Queue) -> Iterator[str]:
         yield f"queue.url: {transport.guarantee}: {transport.note}"
     if transports.scheme(queue.url) == "sqs" and not queue.queue.endswith(".fifo"):
         yield "queue.queue: only a name that ends in .fifo keeps a fax's events in order and drops repetitions"
-    for url in map(urlsplit, queue.url.split(";")):
+    for address in transports.addresses(queue.url):
+        url, tls, place = urlsplit(address.url), address.tls, transports.place(address.url)
         if url.scheme in ("amqp", "pyamqp", "redis") and not _loopback(url.geturl()):
             yield f"queue.url: {url.scheme}:// sends events and the password in the clear; see {url.scheme.removeprefix('py')}s://"
         if transports.is_plain_http(url.geturl()) and not _loopback(url.geturl()):
             yield "queue.url: sqs:// with a port other than 443 sends events in the clear"
+        if tls is not None and not tls.is_checked:
+            yield f"queue.url: ssl_cert_reqs=none: {place} may be anybody, who then has the password and the events"
+        elif tls is not None and not tls.is_host_checked:
+            yield f"queue.url: ssl_check_hostname=false: whoever has any trusted certificate may be {place}"
         if transport.speaks_amqp and url.username in (None, "guest") and not _loopback(url.geturl()):
             yield "queue.url: the user guest is for trying out"
 

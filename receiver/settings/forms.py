@@ -280,7 +280,7 @@ def broker_url(text: str) -> str:
     known = schemes <= {*transports.TRANSPORTS, *transports.REFUSED}
     if len(schemes) != 1 or not known or not all("://" in part for part in text.split(";")):
         raise ValueError
-    transports.check_hosts(text)
+    transports.addresses(text)
     return text
 
 

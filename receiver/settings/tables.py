@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from receiver.errors import ConfigurationError
+from receiver.errors import BadValue, ConfigurationError
 from receiver.settings.document import Document
 
 T = TypeVar("T")
@@ -35,10 +35,14 @@ class Source:
             return None
         try:
             return convert(value)
-        except ValueError:
-            raise ConfigurationError(
-                f"variable {name} (wins over {self.document.label}): expected {expected}"
-            ) from None
+        except ValueError as error:
+            problem = _problem(error, expected)
+            raise ConfigurationError(f"variable {name} (wins over {self.document.label}): {problem}") from None
+
+
+def _problem(error: ValueError, expected: str) -> str:
+    """A library's own message may quote the value."""
+    return str(error) if isinstance(error, BadValue) else f"expected {expected}"
 
 
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^{}]*))?\}|\$\{")
@@ -127,8 +131,8 @@ class Table:
     def _converted(self, key: str, text: str, convert: Callable[[str], T], expected: str) -> T:
         try:
             return convert(text)
-        except ValueError:
-            raise self.error(key, f"expected {expected}") from None
+        except ValueError as error:
+            raise self.error(key, _problem(error, expected)) from None
 
     def _resolved(self, key: str, value: object, *, empty_ok: bool = False) -> str:
         if isinstance(value, dict) and value.keys() == {"file"} and isinstance(value["file"], str):
