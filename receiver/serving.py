@@ -29,6 +29,7 @@ _FIRST_DELAY_SECONDS = 0.5
 _LONGEST_DELAY_SECONDS = 30.0
 _STEADY_SECONDS = 60.0  # a relay that lived this long starts again without a longer delay
 _POLL_SECONDS = 0.25
+_START_SECONDS = 120.0  # for new workers at a reload, also on a busy machine
 
 # Variables with file descriptors for gunicorn: the bound socket, and a pipe that each worker that can answer writes a
 # line to, with the number of workers there are to be.
@@ -86,7 +87,8 @@ def _check(config_path: Path | None) -> Settings:
 
     settings = configuration.load(config_path, os.environ)
     bootstrap.resolve(settings)
-    bootstrap.check_store(settings)
+    if trouble := bootstrap.check_store(settings):
+        raise ConfigurationError(trouble)  # new workers would wait for it, and old ones may still reach theirs
     return settings
 
 
@@ -190,6 +192,8 @@ class _Parent:
             print("faxhook: not reloaded: the new workers did not start; the lines above say why", file=sys.stderr)
             self._next.edition.give_up(self._web.edition)
             self._next = None
+        elif self._next.age_seconds > _START_SECONDS:
+            _kill(self._next.process)  # which the next look finds ended
         if self._next is None and self._reload_again:
             self._reload_again = False
             self._reload()
@@ -236,9 +240,14 @@ class _Web:
             os.set_blocking(end, False)
         self._ready = open(ready, "rb", buffering=0)  # noqa: SIM115 - as long as this gunicorn
         self._said = b""
+        self._began = time.monotonic()
         handed = {configuration.SEALED: edition.document, SOCKET: edition.listener.fileno(), READY: told}
         self.process = _start(command, environment, handed)
         os.close(told)
+
+    @property
+    def age_seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def is_ready(self) -> bool:
         """Whether as many workers can answer as there are to be."""

@@ -1,6 +1,7 @@
 """The parent of ``faxhook serve``, with stand-ins for gunicorn and relay where the real ones would only be slower."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import live
 import pytest
+from ports import free_port
 from waiting import until
 
 import receiver
@@ -31,6 +33,7 @@ def renew(current):
 first = serving.Edition(Document("faxhook.toml", None, Path.cwd(), "").seal(), listening.bind("127.0.0.1:0"))
 relay = [sys.executable, "-c", sys.argv[2]] if sys.argv[2] else None
 web = [sys.executable, "-c", sys.argv[1]]
+serving._START_SECONDS = float(sys.argv[3])
 sys.exit(serving.supervise(web, relay, os.environ, first, renew=renew, stop_seconds=2.0))
 """
 
@@ -61,10 +64,12 @@ def child(name: str, then: str = STAYS) -> str:
 
 
 @contextmanager
-def parent(folder: Path, web: str, relay: str = "") -> Iterator["subprocess.Popen[bytes]"]:
+def parent(
+    folder: Path, web: str, relay: str = "", *, starts_within: float = 60
+) -> Iterator["subprocess.Popen[bytes]"]:
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", PARENT, web, relay],
+            [sys.executable, "-c", PARENT, web, relay, str(starts_within)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(Path(receiver.__path__[0]).parent)},
             stdout=output,
@@ -179,7 +184,7 @@ def test_a_killed_parent_leaves_no_children(tmp_path: Path) -> None:
         until(lambda: both_run(tmp_path))
         process.kill()
         children = notes(tmp_path, "web", "start") + notes(tmp_path, "relay", "start")
-        until(lambda: not any(map(lives, children)), 5)
+        until(lambda: not any(map(lives, children)))
 
 
 def test_at_sighup_a_second_gunicorn_takes_over_when_it_can_answer_and_the_relay_is_renewed(tmp_path: Path) -> None:
@@ -292,3 +297,21 @@ def test_a_reload_with_an_account_that_the_store_knows_otherwise_is_refused(fill
     filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "other"'))
     with pytest.raises(ConfigurationError, match=r"endpoints\.faxage"):
         serving._check(filled.config)
+
+
+def test_a_reload_with_a_store_that_cannot_be_reached_is_refused(filled):
+    """New workers would wait for it, while the old ones are still with theirs."""
+    url = f'url = "postgresql://nobody@127.0.0.1:{free_port()}/nothing"'
+    filled.config.write_text(re.sub(r'url = "sqlite.*"', url, filled.config.read_text()))
+    with pytest.raises(ConfigurationError, match=r"store\.url"):
+        serving._check(filled.config)
+
+
+def test_new_workers_that_never_come_are_given_up(tmp_path: Path) -> None:
+    with parent(tmp_path, child("web"), starts_within=0.5) as process:
+        until(lambda: notes(tmp_path, "web", "start"))
+        (tmp_path / "slow").touch()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "reload_failed" in (tmp_path / "log").read_text())
+        assert not notes(tmp_path, "web", "end")
+        assert process.poll() is None
