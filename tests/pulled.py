@@ -136,6 +136,14 @@ class Pulled:
             rows = discrepancies.listing(connection, runtime.store.tables, limit=None, now_ms=now_ms())
         return Counter(row["kind"] for row in rows)
 
+    def found(self) -> dict[str, dict[str, Any]]:
+        """One discrepancy of each kind, with its rows."""
+        store = self.house.runtime.store
+        with store.reading() as connection:
+            rows = discrepancies.listing(connection, store.tables, limit=None, now_ms=now_ms())
+            shown = [discrepancies.one(connection, store.tables, row["id"], now_ms()) for row in rows]
+        return {one["kind"]: one for one in shown if one is not None}
+
     def missing(self) -> set[str]:
         """The jobs that are an open discrepancy."""
         store = self.house.runtime.store

@@ -34,7 +34,6 @@ WRONG = {
     "47_faxage_time_with_fraction.form": "a time with a fraction is dropped",
     "77_retarus_json_layout_with_null_twin.json": "a null beside the list refuses the job",
     "79_retarus_json_batch_array.json": "an array of jobs is refused",
-    "p17_openfax_object_with_numeric_keys.outboundDetailsbyDate.body": "an object with numeric keys is no list",
 }
 
 

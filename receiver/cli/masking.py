@@ -1,4 +1,4 @@
-"""What may be shown of an event without --reveal."""
+"""What may be shown without --reveal: of an event, and of what a discrepancy is made of."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,9 @@ from receiver.cli.printing import MASK
 from receiver.logs import last_two
 
 _NUMBERS = ("number", "number_raw", "station_id")
+# Of rows of reports and registered jobs: what says nothing of a person, beside counts.
+_HARMLESS = ("calldate", "direction", "duration", "line", "fax_id", "expected", "pages.total", "submitted_at")
+_ALSO_NUMBERS = ("did", "src", "dst", "recipient.number", "recipient.number_raw", "sender.number")
 _PERSONAL = ("recipient", "sender", "reference")
 
 
@@ -22,8 +25,16 @@ def masked(envelope: Mapping[str, Any]) -> dict[str, Any]:
     return {**envelope, "data": data}
 
 
+def masked_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """One row without names and texts, and with the last two digits of numbers only. Counts stay."""
+    return {
+        name: value if name in _HARMLESS or isinstance(value, int) else _hidden(name, value)
+        for name, value in row.items()
+    }
+
+
 def _hidden(name: str, value: object) -> str | None:
     if value is None:
         return None
-    digits = last_two(str(value)) if name in _NUMBERS else None
+    digits = last_two(str(value)) if name in (*_NUMBERS, *_ALSO_NUMBERS) else None
     return f"{MASK}{digits}" if digits else MASK

@@ -1,4 +1,4 @@
-"""reconcile; discrepancies list, discrepancies close."""
+"""reconcile; discrepancies list, discrepancies show, discrepancies close."""
 
 import json
 import time
@@ -15,6 +15,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from receiver import logs
 from receiver import reconcile as reconciling
 from receiver.cli import Failure, opening, printing
+from receiver.cli.masking import masked_row
 from receiver.errors import ConfigurationError
 from receiver.reconcile import Choice, Summary
 from receiver.runtime import Account, Runtime
@@ -175,6 +176,36 @@ def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) ->
     printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "detail"))
     if is_open:
         raise SystemExit(1)
+
+
+@discrepancies.command()
+@click.argument("seq", metavar="ID", type=int)
+@opening.config_option
+@click.option("--reveal", is_flag=True, help="Show numbers and names as well.")
+@click.option("--json", "is_json", is_flag=True, help="One JSON object.")
+def show(seq: int, config: Path | None, reveal: bool, is_json: bool) -> None:
+    """
+    One discrepancy and what it is made of: calls, counts by DID and user, registered faxes.
+
+    Numbers and names are hidden without --reveal, which is audited. They are forgotten with the bodies.
+    """
+    with opening.open_store(config) as store, store.writing() if reveal else store.reading() as connection:
+        one = found.one(connection, store.tables, seq, now_ms())
+        if one is not None and reveal:
+            browsing.audit(connection, store.tables, "discrepancies.reveal", str(seq))
+    if one is None:
+        raise Failure(f"there is no discrepancy {seq}")
+    if not reveal:
+        one["rows"] = [masked_row(row) for row in one["rows"]]
+    if is_json:
+        printing.as_json(one)
+        return
+    for name, value in one.items():
+        if name != "rows":
+            click.echo(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
+    for row in one["rows"]:
+        text = ", ".join(f"{name} {value}" for name, value in row.items())
+        click.echo(printing.readable(f"  {text}".encode("utf-8", "backslashreplace")))
 
 
 @discrepancies.command()

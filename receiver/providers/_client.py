@@ -42,8 +42,10 @@ class Reply:
         """
         The body as JSON, read as a callback's is, whatever its length; a repeated key has the list of its values.
 
-        ReportTrouble where it is none.
+        None of an empty body. ReportTrouble where it is none.
         """
+        if not self.body.strip():
+            return None
         try:
             return json_value(self.body)
         except Undecodable as error:

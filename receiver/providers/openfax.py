@@ -29,6 +29,7 @@ from receiver.providers._contract import (
     SimulatedJob,
     Source,
 )
+from receiver.providers._decoding import listed
 from receiver.providers._normalising import CANCELED, DELIVERED, e164, failed, table, whole_number
 from schemas.event import (
     Confidence,
@@ -255,9 +256,7 @@ def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator
         "Limit": str(_LIMIT),
     }
     while True:
-        rows = _answer(ask, client, "outboundDetailsbyDate.php", {**sent, "LastHistoryID": str(after)})
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ReportTrouble("unreadable", "Openfax answered something that is no list of records")
+        rows = _rows(_answer(ask, client, "outboundDetailsbyDate.php", {**sent, "LastHistoryID": str(after)}))
         ids = [number for row in rows if (number := _history_id(row)) is not None]
         highest = max(ids, default=after)
         if len(rows) >= _LIMIT and (ids != sorted(ids) or highest <= after):
@@ -273,18 +272,35 @@ def _records(ask: Ask, client: Client, detail_type: str, after: int) -> Iterator
         after = highest
 
 
+def _rows(answer: Any) -> list[_Row]:
+    """
+    The rows of an answer, none of one that is empty in any way PHP writes that: status and words say that all is well.
+
+    One that is no object stays among others, to be named. Raises ReportTrouble where nothing is a record.
+    """
+    if answer is None or answer in ("", {}):
+        return []
+    rows = [answer] if isinstance(answer, dict) and "OutTransID" in answer else answer
+    if isinstance(rows, list):
+        there = [row for row in rows if row is not None]
+        if not there or any(isinstance(row, dict) for row in there):
+            return [row if isinstance(row, dict) else {"record": row} for row in there]
+    raise ReportTrouble("unreadable", "Openfax answered something that is no list of records")
+
+
 def _answer(ask: Ask, client: Client, page: str, sent: Mapping[str, str]) -> Any:
     """
-    What Openfax answers, as JSON. Raises ReportTrouble, also for what it says in place of an answer.
+    What Openfax answers, as JSON, None where that is nothing. Raises ReportTrouble, also for what it says in place of
+    an answer.
 
     Posted as multipart, as in the document's sample: its heading says GET, which would put the key into the URL.
     """
     fields = {"AccountID": ask.account, "APIKey": ask.options["api_key"], **sent}
     url = f"{ask.options['url'].rstrip('/')}/{page}"
     reply = client.post(url, files={name: (None, value) for name, value in fields.items()})
-    if reply.status != 200:
+    if reply.status not in (200, 204):
         raise client.trouble(reply.status)
-    answer = reply.json(client.provider)
+    answer = listed(reply.json(client.provider))
     first = answer[0] if isinstance(answer, list) and answer else answer
     if isinstance(first, dict) and "Response" in first:
         unknown = "unreadable", "Openfax refused the request in words that it does not document"

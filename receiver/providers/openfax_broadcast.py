@@ -192,9 +192,15 @@ class _Job:
             yield {**row, **of_the_job}
 
     def finding(self) -> Finding:
+        """What does not add up; or that it cannot be said, where a count of the history cannot be read."""
+        subject = f"job {self._listed['job_id']}"
+        fields = {"total": "TotalDestinations", "delivered": "TotalSuccessful"}
+        unknown = {field: "expected a whole number" for name, field in fields.items() if self._theirs[name] is None}
+        if unknown:
+            return Finding("unreadable", subject, unknown)
         counts = {name: count for name, count in self._theirs.items() if count is not None}
         listed = {f"listed_{name}": count for name, count in self._ours.items()}
-        return Finding("tally", f"job {self._listed['job_id']}", {**counts, **listed})
+        return Finding("tally", subject, {**counts, **listed})
 
 
 # --- SOAP ------------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ class Turn:
 
     def find(self, finding: Finding) -> None:
         who = (self.provider, self.name, self.account.endpoint)
-        self._found.append(Discrepancy(*who, finding.kind, finding.subject, finding.detail))
+        self._found.append(Discrepancy(*who, finding.kind, finding.subject, finding.detail, finding.rows))
 
     def looked_at(self, kind: str, about: Callable[[str], bool] = lambda _subject: True) -> None:
         """Discrepancies of this kind and about these subjects are over, unless they were found again."""

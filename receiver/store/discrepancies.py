@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, Row
 
 from receiver.store.browsing import iso
 from receiver.store.tables import Tables, insert_or_keep
@@ -27,7 +27,11 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Discrepancy:
-    """One of them, at one account. subject: what it is about, the same each time it is found."""
+    """
+    One of them, at one account. subject: what it is about, the same each time it is found.
+
+    rows: what it is made of, as the provider has it: personal, kept as long as bodies, and shown to who asks for it.
+    """
 
     provider: str
     account: str
@@ -35,6 +39,7 @@ class Discrepancy:
     kind: str
     subject: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
 
 
 def note(connection: Connection, tables: Tables, found: Sequence[Discrepancy], now_ms: int) -> list[Discrepancy]:
@@ -42,7 +47,12 @@ def note(connection: Connection, tables: Tables, found: Sequence[Discrepancy], n
     table = tables.discrepancies
     new = set()
     for one in sorted(found, key=_named):  # in one order, so that two never wait for each other
-        values = {"endpoint": one.endpoint, "detail": json.dumps(dict(one.detail)), "seen_at_ms": now_ms}
+        values = {
+            "endpoint": one.endpoint,
+            "detail": json.dumps(dict(one.detail)),
+            "rows": json.dumps(list(map(dict, one.rows))) if one.rows else None,
+            "seen_at_ms": now_ms,
+        }
         named = {"provider": one.provider, "account": one.account, "kind": one.kind, "subject": one.subject}
         first = insert_or_keep(table, connection.dialect.name).values(**named, **values, found_at_ms=now_ms)
         if connection.execute(first.returning(table.c.seq)).first() is not None:
@@ -124,22 +134,42 @@ def listing(
     table = tables.discrepancies
     query = sa.select(table).order_by(table.c.found_at_ms, table.c.seq).limit(limit)
     query = query if closed else query.where(table.c.closed_at_ms.is_(None))
-    return [
-        {
-            "id": row.seq,
-            "kind": row.kind,
-            "endpoint": row.endpoint,
-            "provider": row.provider,
-            "account": row.account,
-            "subject": row.subject,
-            "detail": json.loads(row.detail),
-            "found_at": iso(row.found_at_ms),
-            "seen_at": iso(row.seen_at_ms),
-            "closed_at": iso(row.closed_at_ms),
-            "age_seconds": max(0, (row.closed_at_ms or now_ms) - row.found_at_ms) // 1000,
-        }
-        for row in connection.execute(query)
-    ]
+    return [_described(row, now_ms) for row in connection.execute(query)]
+
+
+def one(connection: Connection, tables: Tables, seq: int, now_ms: int) -> dict[str, Any] | None:
+    """
+    One of them as in the list, with ``rows``: what it is made of, personal; None where there is no such one.
+
+    Of a missing job these are its faxes as its sender has registered them.
+    """
+    row = connection.execute(sa.select(tables.discrepancies).where(tables.discrepancies.c.seq == seq)).first()
+    if row is None:
+        return None
+    rows = json.loads(row.rows) if row.rows else []
+    if row.kind == "missing":
+        jobs = tables.jobs
+        query = sa.select(jobs.c.fax_id, jobs.c.facts).where(
+            jobs.c.provider == row.provider, jobs.c.account == row.account, jobs.c.job_id == row.subject
+        )
+        rows = [{"fax_id": fax_id, **json.loads(facts)} for fax_id, facts in connection.execute(query.limit(_AT_ONCE))]
+    return {**_described(row, now_ms), "rows": rows}
+
+
+def _described(row: Row[Any], now_ms: int) -> dict[str, Any]:
+    return {
+        "id": row.seq,
+        "kind": row.kind,
+        "endpoint": row.endpoint,
+        "provider": row.provider,
+        "account": row.account,
+        "subject": row.subject,
+        "detail": json.loads(row.detail),
+        "found_at": iso(row.found_at_ms),
+        "seen_at": iso(row.seen_at_ms),
+        "closed_at": iso(row.closed_at_ms),
+        "age_seconds": max(0, (row.closed_at_ms or now_ms) - row.found_at_ms) // 1000,
+    }
 
 
 def open_by_kind(connection: Connection, tables: Tables) -> dict[str, tuple[int, int]]:

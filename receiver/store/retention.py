@@ -72,6 +72,11 @@ def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, b
     # Of a fax that has ended, a job is left only where one transaction did not see the other's.
     is_known = sa.exists().where(faxes.c.fax_id == jobs.c.fax_id)
     changed += delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < id_age, is_known))
+    of_rows = discrepancies.c.rows.is_not(None), discrepancies.c.seen_at_ms < body_age
+    some = sa.select(discrepancies.c.seq).where(*of_rows).limit(batch).scalar_subquery()
+    changed += connection.execute(
+        discrepancies.update().where(discrepancies.c.seq.in_(some)).values(rows=None)
+    ).rowcount
     changed += delete(discrepancies, discrepancies.c.seq, discrepancies.c.closed_at_ms < id_age)
     changed += delete(refusals, refusals.c.from_ms, refusals.c.from_ms < rejected_age)
     return changed

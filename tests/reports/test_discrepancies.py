@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from receiver.app import create_app
 from receiver.cli import main
 from receiver.store import discrepancies, now_ms
 from receiver.store.discrepancies import KINDS, Discrepancy
+from receiver.store.retention import Limits, purge
 
 ONE = Discrepancy("openfax", "123456789", "openfax", "missing", "779029", {"faxes": 1})
 OTHER = Discrepancy("faxage", "acme", "faxage", "tally", "calls 2026-11-20", {"calls": 3})
@@ -90,6 +92,75 @@ def test_the_list_is_trouble_while_something_is_open(filled):
     (row,) = listed(filled)
     assert (row["detail"], row["closed_at"]) == ({"faxes": 1}, None)
     assert row["age_seconds"] >= 0
+
+
+CALL = {
+    "calldate": "2026-11-20 10:00:41",
+    "direction": "OUT",
+    "src": "3035550110",
+    "dst": "8005550142",
+    "duration": "9",
+}
+COUNTED = {"did": "2085550101", "user": "alice", "number": "2085550139", "Busy": 2, "Success": 0}
+ROWS = replace(OTHER, rows=(CALL, COUNTED, {"line": 3, "record": "2026-11-20,OUT,3035550110"}))
+
+
+def test_what_a_discrepancy_is_made_of_is_shown_masked_and_revealed_on_demand(anywhere):
+    note(anywhere, ROWS)
+    (listed_one,) = listed(anywhere)
+    number = str(listed_one["id"])
+    code, output = faxhook(anywhere, "discrepancies", "show", number, "--json")
+    shown = json.loads(output)
+    assert code == 0
+    assert {name: value for name, value in shown.items() if name not in ("rows", "age_seconds")} == {
+        name: value for name, value in listed_one.items() if name != "age_seconds"
+    }
+    hidden = "********"
+    assert shown["rows"] == [
+        {**CALL, "src": f"{hidden}10", "dst": f"{hidden}42"},
+        {**COUNTED, "did": f"{hidden}01", "user": hidden, "number": f"{hidden}39"},
+        {"line": 3, "record": hidden},
+    ]
+    _, text = faxhook(anywhere, "discrepancies", "show", number)
+    for personal in ("3035550110", "8005550142", "alice", "2085550139", "2085550101"):
+        assert personal not in text + output
+    assert "Busy 2" in text
+    assert anywhere.audit() == []
+    revealed = json.loads(faxhook(anywhere, "discrepancies", "show", number, "--reveal", "--json")[1])
+    assert revealed["rows"] == list(ROWS.rows)
+    assert "8005550142" in faxhook(anywhere, "discrepancies", "show", number, "--reveal")[1]
+    assert anywhere.audit() == [("discrepancies.reveal", number)] * 2
+    assert "8005550142" not in json.dumps(listed(anywhere))
+
+
+def test_of_a_missing_job_its_registered_faxes_are_shown(filled):
+    added = faxhook(filled, "jobs", "add", "faxage", "55", "--number", "+15555551212", "--reference", "order-1")
+    assert added[0] == 0
+    account = filled.runtime.accounts["faxage"].source.account
+    note(filled, Discrepancy("faxage", account, "faxage", "missing", "55"))
+    number = str(listed(filled)[0]["id"])
+    (masked,) = json.loads(faxhook(filled, "discrepancies", "show", number, "--json")[1])["rows"]
+    assert (masked["recipient.number"], masked["reference.id"]) == ("********12", "********")
+    (plain,) = json.loads(faxhook(filled, "discrepancies", "show", number, "--json", "--reveal")[1])["rows"]
+    assert (plain["recipient.number"], plain["reference.id"]) == ("+15555551212", "order-1")
+
+
+def test_one_that_is_not_there_cannot_be_shown(filled):
+    code, output = faxhook(filled, "discrepancies", "show", "99", "--reveal")
+    assert (code, "no discrepancy 99" in output) == (1, True)
+    assert filled.audit() == []
+
+
+def test_what_it_is_made_of_is_forgotten_with_the_bodies_and_the_discrepancy_stays(anywhere):
+    note(anywhere, ROWS, ONE)
+    store = anywhere.runtime.store
+    limits = Limits(timedelta(days=7), timedelta(days=30), timedelta(days=90))
+    for days, kept in ((6, 3), (8, 0)):
+        with store.writing() as connection:
+            purge(connection, store.tables, limits, now_ms() + days * 86_400_000)
+        (tally,) = (row for row in listed(anywhere) if row["kind"] == "tally")
+        shown = json.loads(faxhook(anywhere, "discrepancies", "show", str(tally["id"]), "--json")[1])
+        assert (len(shown["rows"]), shown["detail"]) == (kept, {"calls": 3})
 
 
 def test_an_operator_closes_what_he_has_looked_at(filled):

@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from urllib.parse import parse_qsl
 from zoneinfo import ZoneInfo
@@ -406,8 +407,10 @@ def tallies(client, name, asked):
 
 
 def of_sample(client, report, body):
+    """What is counted, and what is found odd."""
     with answering(body) as (url, _):
-        return [(tally.number, dict(tally.counts)) for tally in tallies(client, report, ask(url))]
+        told = tallies(client, report, ask(url))
+    return [(one.number, dict(one.counts)) if isinstance(one, Tally) else one for one in told]
 
 
 @pytest.mark.parametrize(
@@ -454,10 +457,7 @@ def test_the_older_layout_of_pages_is_by_user(client):
 @pytest.mark.parametrize(
     "body",
     [
-        "",
         "{",
-        "null",
-        "[]",
         "3",
         "maintenance",
         '"',
@@ -466,8 +466,6 @@ def test_the_older_layout_of_pages_is_by_user(client):
         "<html></html>",
         '{"message": "no"}',
         '{"d": {"u": {"n": {"Success": 1',
-        '{"d": {"outbound": {"FINE": "1"}, "u": {"n": {"Success": "1"}}}}',
-        '{"d": {"u": {"Success": true, "FINE": -1, "n": 1}}}',
         '{"d": {"u": 1}, "d": {"u": 2}}',
         "{" * 100,
         '{"a":' * 50 + "}" * 50,
@@ -477,6 +475,75 @@ def test_garbage_is_told_and_not_counted(client, report, body):
     with pytest.raises(ReportTrouble) as caught:
         of_sample(client, report, body)
     assert (caught.value.kind, "reporting_url" in caught.value.detail) == ("unreadable", True)
+
+
+@pytest.mark.parametrize("body", ["", "null", "[]", "{}", '""', '"{}"', '"null"', '{"d": []}', '{"d": {"u": {}}}'])
+@pytest.mark.parametrize("report", AGGREGATES)
+def test_an_answer_that_is_empty_in_whatever_way_counts_nothing(client, report, body):
+    name = "pages_sent" if report == "billable-pages" else "delivered"
+    expected = [(None, {name: 0})] if report in ("account-overview", "billable-pages") else []
+    assert of_sample(client, report, body) == expected
+
+
+ODD = {"Success": "three", "Busy": 1}
+GOOD = {"Success": "2", "No answer": 1}  # digits as text are a number
+
+
+@pytest.mark.parametrize(
+    ("report", "document", "expected"),
+    [
+        ("account-overview", {"d1": {"u1": ODD, "u2": GOOD}}, [(None, {"delivered": 2, "unreadable": 1})]),
+        ("account-overview", {"d1": {"u1": ODD}}, [(None, {"delivered": 0, "unreadable": 1})]),
+        ("account-overview", {"d1": "down", "d2": {"u": GOOD}}, [(None, {"delivered": 2})]),
+        (
+            "account-overview",
+            {"d1": {"u1": {"Success": None}, "u2": GOOD}},
+            [(None, {"delivered": 2, "unreadable": 1})],
+        ),
+        (
+            "number-overview",
+            {"d1": {"u1": {"1": ODD, "2": GOOD}}},
+            [("1", {"delivered": 0, "unreadable": 1}), ("2", {"delivered": 2})],
+        ),
+        ("failures", {"d1": {"u1": {"1": "down", "2": {"Busy": 2}}}}, [("2", {"delivered": 0})]),
+        (
+            "billable-pages",
+            {"d1": {"outbound": {"FINE": -1, "STANDARD": 3}, "inbound": 5}},
+            [(None, {"pages_sent": 3, "unreadable": 1})],
+        ),
+    ],
+)
+def test_a_count_that_cannot_be_read_is_named_and_the_others_count(client, report, document, expected):
+    *counted, odd = of_sample(client, report, json.dumps(document))
+    assert counted == expected
+    assert (odd.kind, odd.subject, odd.detail["rows"]) == ("unreadable", f"{report} 2026-07-15", 1)
+    assert "d1" not in repr(odd)
+    (row,) = odd.rows
+    assert (row["did"], "expected" in row) == ("d1", True)
+
+
+@pytest.mark.parametrize(
+    ("report", "theirs", "ours", "expected"),
+    [
+        ("account-overview", {"delivered": 2, "unreadable": 1}, {"delivered": 3}, False),
+        ("account-overview", {"delivered": 2, "unreadable": 1}, {"delivered": 1}, True),
+        ("account-overview", {"delivered": 2}, {"delivered": 3}, True),
+        ("billable-pages", {"pages_sent": 2, "unreadable": 1}, {"pages_sent": 3}, False),
+        ("billable-pages", {"pages_sent": 2, "unreadable": 1}, {}, True),
+        ("billable-pages", {"pages_sent": 2}, {"pages_sent": 3}, True),
+    ],
+)
+def test_counts_of_which_a_part_is_unknown_are_what_it_is_at_least(report, theirs, ours, expected):
+    assert AGGREGATES[report].differs(theirs, ours) is expected
+
+
+def test_what_was_counted_is_kept_by_did_user_number_and_reason(client):
+    with answering(json.dumps({"d1": {"u1": {"1": GOOD | {"Busy": 4}}}})) as (url, _):
+        (tally,) = tallies(client, "number-overview", ask(url))
+    assert tally.rows == ({"did": "d1", "user": "u1", "number": "1", "Success": 2, "No answer": 1, "Busy": 4},)
+    with answering(json.dumps({"d1": {"outbound": {"FINE": 2}, "inbound": 1}, "d2": {"u": {"FINE": 3}}})) as (url, _):
+        (tally,) = tallies(client, "billable-pages", ask(url))
+    assert tally.rows == ({"did": "d1", "FINE": 2}, {"did": "d2", "user": "u", "FINE": 3})
 
 
 @pytest.mark.parametrize("coding", ["double", "plain", "malformed"])
@@ -492,7 +559,8 @@ def test_the_counts_of_a_day_are_those_of_its_faxes(client, coding):
         timezone=PACIFIC,
     )
     with standing(efax.application(world, password="example", coding=coding)) as url:
-        found = {name: tallies(client, name, ask(url, reporting_password="example")) for name in AGGREGATES}
+        told = {name: tallies(client, name, ask(url, reporting_password="example")) for name in AGGREGATES}
+    found = {name: [replace(tally, rows=()) for tally in some] for name, some in told.items()}
     day = date(2026, 7, 15)
     assert found == {
         "account-overview": [Tally(day, {"delivered": 2})],

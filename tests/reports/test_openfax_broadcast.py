@@ -157,6 +157,16 @@ def test_a_job_of_which_the_history_counts_otherwise_is_read_but_not_done():
     assert {one.reference.billing_code for one in events(pages)} == {"order-70", None}
 
 
+@pytest.mark.parametrize("total", ["", "two", "-1", "2,0"])
+def test_a_total_that_cannot_be_read_is_named_and_its_job_and_the_others_are_told(total):
+    pages = answering(answers(transmission(), (1, total, 1), (2, 1, 1)))
+    assert len(events(pages)) == 2
+    assert done(pages) == ["2"]
+    assert [(one.kind, one.subject, dict(one.detail)) for page in pages for one in page.findings] == [
+        ("unreadable", "job 1", {"TotalDestinations": "expected a whole number"})
+    ]
+
+
 @pytest.mark.parametrize(("code", "reason"), [("6", "unknown"), ("99", "unknown"), ("04", "circuits_busy")])
 def test_a_code_beyond_the_known_list_is_a_failure(code, reason):
     (found,) = events(answering(answers(transmission(code=code), (1, 1, 0))))

@@ -116,7 +116,7 @@ def test_no_records_are_no_events():
         (8, 0, ("delivered", None, "0")),
         (13, -1, ("canceled", None, "13")),
         (9, -1, ("failed", "unknown", "9")),
-        (9, 77, ("failed", "unknown", "9")),
+        (9, 77, ("failed", "unknown", "77")),
         (8, None, ("delivered", None, "8")),
         (8, "", ("delivered", None, "8")),
     ],
@@ -312,7 +312,38 @@ def test_the_sample_of_an_error_is_about_the_key():
         answering(answer("submit_error_InvalidAuthentication.json"))
 
 
-@pytest.mark.parametrize("body", ["", "null", "<html>down</html>", '{"rows": []}', "[1]", "7"])
+@pytest.mark.parametrize("body", ["", " \r\n", "null", "{}", "[]", '""', "[null]", "\x00", "\ufeff[]"])
+def test_an_answer_that_is_empty_in_whatever_way_is_an_empty_list(body):
+    assert told(answering(body)[0]) == []
+    assert [page.cursor for page in answering(body, cursor="5")[0]] == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"0": record(1, 11), "2": record(3, 13)},
+        {"2": record(3, 13), "10": record(4, 14), "0": record(1, 11)},
+        record(1, 11),
+        [None, record(1, 11)],
+        json.dumps([record(1, 11)]) + "\n\x00",
+        json.dumps([record(1, 11)]) + "\x00\x00\r\n",
+        json.dumps([record(1, 11)]).encode("utf-16"),
+    ],
+)
+def test_rows_are_read_in_whatever_way_php_writes_a_list(body):
+    first, *others = told(answering(body)[0])
+    assert first.key == ("11",)
+    assert [one.key for one in others] in ([], [("13",)], [("13",), ("14",)])
+    assert len(others) == (len(body) - 1 if isinstance(body, dict) and "0" in body else 0)
+
+
+def test_a_row_that_is_no_object_is_named_and_the_others_are_told():
+    with pytest.raises(Unprocessable) as caught:
+        told(answering([record(1, 11), "row"])[0])
+    assert caught.value.fields.keys() >= {"OutTransID", "CurrentState"}
+
+
+@pytest.mark.parametrize("body", ["<html>down</html>", '{"rows": []}', "[1]", "7", "false", '["down"]'])
 def test_an_answer_of_another_form_is_trouble_and_moves_nothing(body):
     with pytest.raises(ReportTrouble) as caught:
         answering(body)

@@ -214,3 +214,18 @@ def test_a_budget_that_is_used_up_ends_the_run_and_the_next_one_goes_on(tmp_path
         assert all("requests" in trouble for trouble in summary.trouble)
         object.__setattr__(account.reports, "requests", 100)
         assert it.reconcile().filled == 3
+
+
+def test_a_count_that_differs_keeps_what_it_is_made_of(tmp_path, sqlite_url):
+    """FAXAGE has calls of a day of which we know no fax."""
+    day = (datetime.now(UTC) - timedelta(days=1)).date()
+    lines = [f"{day} 12:00:0{second},OUT,3035550110,800555014{second},31" for second in range(3)]
+    with pulled(tmp_path, sqlite_url, "faxage") as it:
+        it.world.garble(1, "\n".join([*lines, f"{day} 13:00:00,OUT,1,2,"]).encode(), operation="getcdr")
+        summary = it.reconcile()
+        assert (summary.trouble, summary.unreadable) == ([], 1)
+        found = it.found()
+        assert found["tally"]["detail"]["calls"] == 3
+        assert [row["dst"] for row in found["tally"]["rows"]] == ["8005550140", "8005550141", "8005550142"]
+        assert found["unreadable"]["rows"] == [{"line": 4, "record": f"{day} 13:00:00,OUT,1,2,"}]
+        assert "800555014" not in it.stored()

@@ -529,7 +529,7 @@ def test_each_documented_code_has_its_message_which_holds_no_secret(status, kind
     assert SECRET not in repr(found) + caplog.text + repr(ask("retarus", "x"))
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"reports": {}}', b"[" * 100_000, b"\xff", b""])
+@pytest.mark.parametrize("body", [b"<html>", b"7", b'{"report": []}', b'{"reports": "none"}', b"[" * 100_000, b"\xff"])
 def test_an_answer_that_is_no_list_of_reports_is_unreadable(body):
     assert trouble((200, body)).kind == "unreadable"
 
@@ -643,3 +643,37 @@ def test_anything_but_reports_by_soap_is_trouble(body, kind):
     with served(app) as url, pytest.raises(ReportTrouble) as caught:
         fetched("retarus", "soap-reports-of-jobs", "", soap_url=f"{url}/soap", jobs=["FJ1"])
     assert (caught.value.kind, SECRET in repr(caught.value)) == (kind, False)
+
+
+# --- nothing, and lists written as PHP writes them --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("called", ["reports", "report-of-jobs"])
+@pytest.mark.parametrize("status", [200, 204])
+@pytest.mark.parametrize(
+    "body", ["", "null", "{}", "[]", '{"reports": null}', '{"reports": {}}', '{"reports": [null]}']
+)
+def test_an_answer_that_is_empty_in_whatever_way_is_an_empty_list(called, status, body):
+    if status == 204:
+        body = ""
+    assert rows(answered((status, body), called=called, jobs=["FJ1", "FJ2"])[0]) == []
+    assert rows(answered((status, body), called=called, jobs=["FJ1"])[0]) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"reports": {"0": one_report("FJ1"), "2": one_report("FJ3")}},
+        {"0": one_report("FJ1"), "2": one_report("FJ3")},
+        [one_report("FJ1"), one_report("FJ3")],
+        {"reports": [one_report("FJ1"), None, one_report("FJ3")]},
+    ],
+)
+def test_a_list_of_reports_is_read_in_whatever_way_it_is_written(document):
+    found = entries("retarus", "reports", answered((200, document))[0])
+    assert [event.provider_job_id for event in found] == ["FJ1", "FJ3"]
+
+
+@pytest.mark.parametrize("document", [{"error": "down"}, {"reports": "down"}, "down", 7])
+def test_an_answer_that_says_something_else_is_no_empty_list(document):
+    assert trouble((200, json.dumps(document))).kind == "unreadable"

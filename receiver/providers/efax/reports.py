@@ -7,9 +7,10 @@ Reporting API. Neither documents its errors, its limits, or where a day begins a
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -18,8 +19,10 @@ import xmltodict
 from receiver.errors import Refusal, ReportTrouble, Undecodable
 from receiver.providers._client import Client, Reply
 from receiver.providers._contract import (
+    MOST_ROWS,
     AggregateReport,
     Ask,
+    Finding,
     Option,
     Page,
     RecordReport,
@@ -32,7 +35,7 @@ from receiver.providers._normalising import e164, number_key, utc
 from receiver.providers.efax.codes import OUTCOMES
 from schemas.efax import STATUS
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
-from schemas.fields import InvalidRow
+from schemas.fields import Count, InvalidRow
 
 _ROWS_OF_A_PAGE = 500
 
@@ -248,17 +251,77 @@ _PACIFIC = ZoneInfo("America/Los_Angeles")
 _MOST_MISSING_BRACES = 2  # as many as the README's sample lacks
 
 
+_COUNT = Count()
+
+
+class _Counted:
+    """
+    What a document counts, for each recipient's number, or for None where it is about all of them.
+
+    rows: what the counts are made of, by DID, user and number. odd: the parts that cannot be read. has_layout: whether
+    any part is what it should be.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str | None, Counter[str]] = {}
+        self.rows: dict[str | None, list[Mapping[str, int | str]]] = {}
+        self.odd: list[Mapping[str, int | str]] = []
+        self.has_layout = False
+
+    def parts(
+        self, names: Sequence[str], document: Mapping[str, Any], above: Mapping[str, str] = MappingProxyType({})
+    ) -> Iterator[tuple[dict[str, str], Mapping[str, Any]]]:
+        """The objects below so many levels, and what they are called there; what is no object is odd."""
+        for key, value in document.items():
+            here = {**above, names[0]: key}
+            if value is None or value in ([], {}):  # PHP's ways to say nothing
+                continue
+            if not isinstance(value, dict):
+                self.odd.append({**here, "expected": "an object"})
+            elif len(names) == 1:
+                yield here, value
+            else:
+                yield from self.parts(names[1:], value, here)
+
+    def add(
+        self, name: str, wanted: Collection[str], counts: Mapping[str, Any], names: Mapping[str, str], *, by: str = ""
+    ) -> None:
+        """Add up the wanted ones of these counts under the name. by: the one of the names to count for."""
+        number = names.get(by)
+        read = {key: count for key, value in counts.items() if (count := _COUNT.deserialize(value)) is not None}
+        unreadable = [key for key in wanted if key not in read]
+        self.has_layout = self.has_layout or not wanted or any(key in counts for key in wanted)
+        found = self.counts.setdefault(number, Counter({name: 0}))
+        found[name] += sum(read[key] for key in wanted if key in read)
+        self.rows.setdefault(number, []).append({**names, **read})
+        if unreadable:
+            found["unreadable"] += 1
+            self.odd.append({**names, **read, "expected": f"whole numbers as {', '.join(unreadable)}"})
+
+    def told(self, report: str, day: date) -> Iterator[Tally | Finding]:
+        """Raises Undecodable where nothing is what it should be."""
+        if self.odd and not self.has_layout:
+            raise Undecodable("expected another layout")
+        for number, counts in self.counts.items():
+            yield Tally(day, dict(counts), number, tuple(self.rows[number][:MOST_ROWS]))
+        if self.odd:
+            detail: dict[str, int | str] = {
+                "rows": len(self.odd),
+                "counts": "expected whole numbers by DID, user and number",
+            }
+            yield Finding("unreadable", f"{report} {day}", detail, tuple(self.odd[:MOST_ROWS]))
+
+
 def _of_days(
-    name: str, counted: Callable[[Mapping[str, Any]], Mapping[str | None, Mapping[str, int]]]
-) -> Callable[[Ask, Client], Iterator[Tally]]:
+    name: str, counted: Callable[[Mapping[str, Any]], _Counted]
+) -> Callable[[Ask, Client], Iterator[Tally | Finding]]:
     """
     The fetch of one report: a request for every whole day of the window, its answer given to ``counted``.
 
-    counted: a document -> recipient's number, or None for all of them -> what was counted; Undecodable for any other
-    layout. Without the options of the Reporting API nothing is asked.
+    Without the options of the Reporting API nothing is asked.
     """
 
-    def fetch(ask: Ask, client: Client) -> Iterator[Tally]:
+    def fetch(ask: Ask, client: Client) -> Iterator[Tally | Finding]:
         options = ask.options
         sent = {
             "x-api-key": options["api_key"],
@@ -277,12 +340,11 @@ def _of_days(
             if reply.status != HTTPStatus.OK:
                 raise client.trouble(reply.status)
             try:
-                counts = counted(_object(reply.body))
+                told = list(counted(_object(reply.body)).told(name, day))
             except Refusal:
                 detail = f"eFax's {name} is no JSON in a layout that is known; check reporting_url"
                 raise ReportTrouble("unreadable", detail) from None
-            for number, count in counts.items():
-                yield Tally(day, count, number)
+            yield from told
 
     return fetch
 
@@ -304,12 +366,15 @@ def _object(body: bytes) -> dict[str, Any]:
     """
     The JSON object that a body is, or that is written in the JSON string the body is.
 
-    Closing braces may be missing at the end, as they are in the samples; an answer that was cut on the way does not get
-    here. Raises Undecodable and TooComplex.
+    Nothing, in whatever way it is written, is an empty object: the status says that all is well. Closing braces may be
+    missing at the end, as they are in the samples; an answer that was cut on the way does not get here. Raises
+    Undecodable and TooComplex.
     """
     written = document(body).strip()
     if written.startswith('"'):
         written = str(json_value(written)).strip()
+    if written in ("", "null", "[]"):
+        return {}
     for missing in range(_MOST_MISSING_BRACES):
         try:
             return json_object(written + "}" * missing)
@@ -319,47 +384,41 @@ def _object(body: bytes) -> dict[str, Any]:
     return json_object(written + "}" * _MOST_MISSING_BRACES)
 
 
-def _of_the_account(document: Mapping[str, Any]) -> Mapping[str | None, Mapping[str, int]]:
+def _of_the_account(document: Mapping[str, Any]) -> _Counted:
     """All DIDs and users. Only Success compares: all else counts attempts, of which a fax may have many."""
-    return {None: {"delivered": sum(_count(counts, "Success") for _, counts in _at_level(2, document))}}
+    found = _Counted()
+    for names, counts in found.parts(("did", "user"), document):
+        found.add("delivered", ("Success",), counts, names)
+    found.counts.setdefault(None, Counter(delivered=0))
+    found.rows.setdefault(None, [])
+    return found
 
 
-def _of_numbers(document: Mapping[str, Any]) -> Mapping[str | None, Mapping[str, int]]:
-    found: Counter[str] = Counter()
-    for number, counts in _at_level(3, document):
-        found[number] += _count(counts, "Success")
-    return {number: {"delivered": count} for number, count in found.items()}
+def _of_numbers(document: Mapping[str, Any]) -> _Counted:
+    found = _Counted()
+    for names, counts in found.parts(("did", "user", "number"), document):
+        found.add("delivered", ("Success",), counts, names, by="number")
+    return found
 
 
-def _of_failures(document: Mapping[str, Any]) -> Mapping[str | None, Mapping[str, int]]:
-    return {number: {"delivered": 0} for number, _ in _at_level(3, document)}
+def _of_failures(document: Mapping[str, Any]) -> _Counted:
+    """None was delivered of those that are named."""
+    found = _Counted()
+    for names, counts in found.parts(("did", "user", "number"), document):
+        found.add("delivered", (), counts, names, by="number")
+    return found
 
 
-def _of_pages(document: Mapping[str, Any]) -> Mapping[str | None, Mapping[str, int]]:
+def _of_pages(document: Mapping[str, Any]) -> _Counted:
     """Outbound pages of all resolutions: below ``outbound``, in an older layout below every user."""
-    pages = 0
-    for _, parts in _at_level(1, document):
+    found = _Counted()
+    for of_did, parts in found.parts(("did",), document):
         sent = {name: part for name, part in parts.items() if name != "inbound"}
-        pages += sum(_count(part, resolution) for _, part in _at_level(1, sent) for resolution in part)
-    return {None: {"pages_sent": pages}}
-
-
-def _at_level(level: int, document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The objects so many levels down, by their own names. Raises Undecodable where anything else is in their place."""
-    for name, value in document.items():
-        if not isinstance(value, dict):
-            raise Undecodable("expected an object")
-        if level == 1:
-            yield name, value
-        else:
-            yield from _at_level(level - 1, value)
-
-
-def _count(counts: Mapping[str, Any], name: str) -> int:
-    count = counts.get(name)
-    if type(count) is not int or count < 0:
-        raise Undecodable("expected a count")
-    return count
+        for names, counts in found.parts(("user",), sent, of_did):
+            found.add("pages_sent", counts.keys(), counts, of_did if names["user"] == "outbound" else names)
+    found.counts.setdefault(None, Counter(pages_sent=0))
+    found.rows.setdefault(None, [])
+    return found
 
 
 def lacks_deliveries(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
@@ -383,7 +442,8 @@ def lacks_pages(theirs: Mapping[str, int], ours: Mapping[str, int]) -> bool:
     Fewer are no sign: cover pages and repeated attempts may be billed too.
     """
     sent = ours.get("pages_sent", 0)
-    return sent > theirs["pages_sent"] or (sent == 0 and theirs["pages_sent"] > 0)
+    is_all = "unreadable" not in theirs
+    return (sent > theirs["pages_sent"] and is_all) or (sent == 0 and theirs["pages_sent"] > 0)
 
 
 REPORTS = Reports(

@@ -19,7 +19,7 @@ import xmltodict
 from receiver.errors import Refusal, ReportTrouble
 from receiver.providers._client import Client, Reply
 from receiver.providers._contract import Ask, Finding, Option, Page, RecordReport, Reports, Source
-from receiver.providers._decoding import xml
+from receiver.providers._decoding import listed, xml
 from receiver.providers.retarus.callback import CODES, normalise, shape
 from schemas.event import FaxCompleted
 from schemas.retarus import STATUS_PUSH
@@ -109,7 +109,7 @@ def _of_group(ask: Ask, client: Client, center: _Center, jobs: Sequence[str]) ->
     if reply.status in (400, 404):
         return None
     # The layout has room for a reason instead of a report: that job is left for another time.
-    return [report for report in _listed(reply) if not _is_only_a_reason(report)]
+    return [report for report in _listed(_document(reply)) if not _is_only_a_reason(report)]
 
 
 def _is_only_a_reason(report: Any) -> bool:
@@ -118,7 +118,10 @@ def _is_only_a_reason(report: Any) -> bool:
 
 def _of_one(ask: Ask, client: Client, center: _Center, job: str) -> list[Any]:
     reply = _rest(ask, client, center, "GET", f"/{quote(job, safe='')}")
-    return [] if reply.status == 404 else [_document(reply)]
+    if reply.status == 404:
+        return []
+    report = _document(reply)
+    return [report] if isinstance(report, dict) and report and "reports" not in report else _listed(report)
 
 
 def fetch_list(ask: Ask, client: Client) -> Iterator[Page]:
@@ -138,7 +141,7 @@ def _list_at(ask: Ask, client: Client, center: _Center) -> Iterator[Page]:
     deletes = ask.is_stored and ask.options["delete"] == "true"
     seen: set[str | None] = set()
     while True:
-        reports = _listed(_rest(ask, client, center, "GET"))
+        reports = _listed(_document(_rest(ask, client, center, "GET")))
         fresh = [report for report in reports if _job_id(report) not in seen]
         unstored = Counter(map(_job_id, fresh))  # a job may be in the list more than once, and is deleted as a whole
         needed: set[str | None] = set()
@@ -179,7 +182,7 @@ def _delete(ask: Ask, client: Client, center: _Center, jobs: Sequence[str]) -> i
     reply = _rest(ask, client, center, "POST", json={"action": "DELETE", "jobIds": list(jobs)})
     if reply.status in (400, 404):
         return 0  # perhaps because one of them is unknown: somebody else has deleted it
-    answers = [one for one in _listed(reply) if isinstance(one, dict)]
+    answers = [one for one in _listed(_document(reply)) if isinstance(one, dict)]
     return sum(one.get("deleted") is True or one.get("reason") == "NOT_FOUND" for one in answers)
 
 
@@ -191,18 +194,23 @@ def _rest(ask: Ask, client: Client, center: _Center, method: str, path: str = ""
 
 
 def _document(reply: Reply) -> Any:
-    if reply.status != 200:
+    """The answer as JSON; None where it is nothing."""
+    if reply.status not in (200, 204):
         kind, detail = _TROUBLE.get(reply.status, ("", ""))
         raise ReportTrouble(kind or "unreadable", detail or f"Retarus answered {reply.status}; check the url")
     return reply.json("Retarus")
 
 
-def _listed(reply: Reply) -> list[Any]:
-    document = _document(reply)
-    reports = document.get("reports") if isinstance(document, dict) else None
-    if not isinstance(reports, list):
+def _listed(document: Any) -> list[Any]:
+    """The reports; none of an answer that is empty in whatever way, as its status says that all is well."""
+    reports = listed(document)
+    if isinstance(reports, dict) and "reports" in reports:
+        reports = listed(reports["reports"])
+    if isinstance(reports, dict) and "jobId" in reports:
+        reports = [reports]
+    if reports and not isinstance(reports, list):
         raise ReportTrouble("unreadable", "Retarus answered JSON without a list of reports; check the url")
-    return reports
+    return [report for report in reports or () if report is not None]
 
 
 def _pages(reports: Sequence[Any]) -> Iterator[list[Any]]:
@@ -278,7 +286,7 @@ def _called(ask: Ask, client: Client, center: _Center, jobs: Sequence[str]) -> l
     if "ReportResponse" not in body:
         raise ReportTrouble("unreadable", f"Retarus answered XML by SOAP without a ReportResponse; {_CHECK}")
     reports = _child(body, "ReportResponse").get("faxJobReport", [])
-    return reports if isinstance(reports, list) else [reports]
+    return [report for report in (reports if isinstance(reports, list) else [reports]) if report is not None]
 
 
 def _child(element: Any, name: str) -> dict[str, Any]:
