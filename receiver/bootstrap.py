@@ -68,6 +68,19 @@ def prepare(settings: Settings, store: Store) -> None:
     remembered.note(settings.server.state_dir, store.url)
 
 
+def obstacles(settings: Settings) -> list[str]:
+    """What `faxhook serve` could not begin with on this machine, a sentence each."""
+    trouble = configuration.state_dir_trouble(settings)
+    bind = 'server.bind: expected "<host>:<port>" or "unix:<path>": `faxhook serve` passes no descriptors on'
+    return [*([trouble] if trouble else []), *([bind] if settings.server.bind.startswith("fd:") else [])]
+
+
+def check_obstacles(settings: Settings) -> None:
+    """Raise ConfigurationError for the first of them."""
+    for obstacle in obstacles(settings):
+        raise ConfigurationError(f"{settings.path}: {obstacle}" if settings.path else obstacle)
+
+
 def refuse_vanished(settings: Settings, store: Store) -> None:
     """
     Raise ConfigurationError where the store was used with this state_dir before, and is not there now or is empty.
@@ -102,7 +115,7 @@ def _left_in(former: str, here: URL) -> str | None:
     if (url.host, url.username) == (here.host, here.username):
         url = url.set(password=here.password, query=here.query)
     with closing(Store(url.render_as_string(hide_password=False))) as store:
-        if store.file is not None and not store.file.path.exists():
+        if store.file is not None and not store.file.exists():
             return None  # moved, or removed on purpose
         try:
             with store.reading() as connection:
@@ -121,7 +134,7 @@ def check_store(settings: Settings) -> str | None:
     with closing(open_store(settings)) as store:
         try:
             refuse_vanished(settings, store)
-            if store.file is not None and not store.file.path.exists():
+            if store.file is not None and not store.file.exists():
                 return None
             check_version(store)
             with store.reading() as connection:

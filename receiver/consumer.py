@@ -11,8 +11,10 @@ from receiver.errors import Unavailable
 from receiver.logs import error_class, log
 from receiver.stopping import Interrupted, Stop, on_signals
 from receiver.store import Store, now_ms, outbox
+from receiver.store.damage import is_damage, set_aside
 from receiver.store.migrating import check_version
 from receiver.store.outbox import Row
+from receiver.store.trouble import StoreUnavailable
 from receiver.store.watching import Changes
 
 _BATCH = 50
@@ -87,7 +89,12 @@ class _Consumer:
 
     def step(self) -> bool:
         """Acknowledge what is written, then lease and write the next batch; whether there was one."""
-        leased, damaged = self._next()
+        try:
+            leased, damaged = self._next()
+        except StoreUnavailable as error:
+            if not is_damage(error) or not set_aside(self._store):
+                raise
+            leased, damaged = self._next()
         for event_id in damaged:
             log.error("event_damaged", event_id=event_id, state="dead")
         if leased:

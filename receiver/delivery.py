@@ -19,7 +19,9 @@ from receiver.publisher import Message, Publisher
 from receiver.settings import Queue
 from receiver.stopping import Stop
 from receiver.store import Store, now_ms, outbox
+from receiver.store.damage import is_damage, set_aside
 from receiver.store.outbox import Row
+from receiver.store.trouble import StoreUnavailable
 from schemas.envelope import routing_key
 
 BATCH = 200  # pipelined; more is not faster
@@ -80,8 +82,13 @@ class Delivery:
     # --- one batch ---------------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Row]:
-        with self._store.reading() as connection:
-            rows, damaged = outbox.pending(connection, self._store.tables, BATCH, self._after)
+        try:
+            with self._store.reading() as connection:
+                rows, damaged = outbox.pending(connection, self._store.tables, BATCH, self._after)
+        except StoreUnavailable as error:
+            if not is_damage(error) or not set_aside(self._store):
+                raise
+            return self._next()
         if damaged:
             self._park(damaged, "damaged")
         largest = self._publisher.broker.transport.largest

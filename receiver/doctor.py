@@ -23,7 +23,7 @@ from receiver.declared import declared, losses
 from receiver.errors import BrokerTrouble, ConfigurationError, StoreError, Unavailable
 from receiver.logs import error_class
 from receiver.settings import Queue, Settings
-from receiver.store import Store, figures, now_ms
+from receiver.store import Store, figures, now_ms, salvaging
 from receiver.store.browsing import iso
 from receiver.store.clock import doubted_since_ms
 from receiver.store.figures import Figures
@@ -39,6 +39,7 @@ _LITTLE_SPACE = 1 << 30
 _NO_SPACE = 64 << 20
 _OLD_SECONDS = 300.0
 _SKEW_SECONDS = 5.0
+_DAMAGES_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +51,22 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+def examine(settings: Settings, environ: Mapping[str, str], *, deep: bool = False) -> Iterator[Finding]:
     """Look at everything, one after the other. Raises ConfigurationError where faxhook would not start."""
     bootstrap.resolve(settings)
     hosting.check(settings, environ)
     yield from _configuration(settings)
     yield from _hosting(settings, environ)
-    yield _secret_key(settings)
+    obstacles = bootstrap.obstacles(settings)
+    yield from (Finding("server", TROUBLE, obstacle) for obstacle in obstacles)
+    if not obstacles:
+        yield _secret_key(settings)
     with closing(bootstrap.open_store(settings)) as store:
         yield from _vanished(settings, store)
         yield from _files(store)
         found = yield from _store(settings, store)
+        if deep:
+            yield from _whole(store)
     for doubt in bootstrap.former_stores(settings):
         yield Finding("store", WARNING, doubt)
     yield from _queue(settings)
@@ -130,8 +136,12 @@ def _files(store: Store) -> Iterator[Finding]:
     if store.file is None:
         return
     path = store.file.path
-    folder = next((parent for parent in path.parents if parent.exists()), Path("/"))
-    free = shutil.disk_usage(folder).free
+    try:
+        folder = next((parent for parent in path.parents if parent.exists()), Path("/"))
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        yield Finding("disk", TROUBLE, f"{path.parent}: {error.strerror}")
+        return
     verdict = TROUBLE if free < _NO_SPACE else WARNING if free < _LITTLE_SPACE else OK
     yield Finding("disk", verdict, f"{free / (1 << 20):,.0f} MiB free at {folder}")
     if _is_open_to_others(path):
@@ -157,6 +167,20 @@ def _store(settings: Settings, store: Store) -> Generator[Finding, None, Figures
     return None
 
 
+def _whole(store: Store) -> Iterator[Finding]:
+    """Every page of a SQLite file, on a connection of its own that holds nobody up."""
+    if store.file is None or not store.file.exists():
+        return
+    found = salvaging.damage(store.file.path)
+    for line in found[:_DAMAGES_SHOWN]:
+        yield Finding("store", TROUBLE, f"damaged: {line}")
+    if found:
+        hint = "stop faxhook, restore a backup or see what `faxhook store salvage NEW_FILE` can read"
+        yield Finding("store", TROUBLE, f"{len(found)} damages; {hint}")
+    else:
+        yield Finding("store", OK, "every page was read, and is whole")
+
+
 def _durability(store: Store) -> Finding:
     how = store.durability()
     words = f"{how.pop('store')} {how.pop('version')}, migrated, " + ", ".join(f"{k} {v}" for k, v in how.items())
@@ -167,7 +191,7 @@ def _durability(store: Store) -> Finding:
 
 
 def _write(store: Store) -> Finding:
-    if store.file is not None and store.file.path.stat().st_uid != os.geteuid():
+    if store.file is not None and store.file.owner() != os.geteuid():
         # A lock file made by this user would keep the service out.
         return Finding("store", WARNING, "belongs to another user, so nothing was written; run this as that user")
     began = time.monotonic()

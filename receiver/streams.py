@@ -21,6 +21,8 @@ def secure() -> None:
             os.set_inheritable(descriptor, True)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - as long as the process
     sys.stdout = sys.stdout or _lossy(1)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that takes only ASCII
     sys.stderr = _lossy(2)
 
 

@@ -34,6 +34,7 @@ _COMMANDS = {
     "secrets": ("tokens", "secrets", "New tokens and hashed passwords."),
     "reconcile": ("reconciling", "reconcile", "Fetch what was missed from the providers' reports."),
     "discrepancies": ("reconciling", "discrepancies", "What does not add up between the providers and us."),
+    "store": ("storing", "store", "What can be read of a damaged store."),
     "schema": ("schema", "schema", "The schema of what is published."),
 }
 
@@ -85,7 +86,16 @@ class _Faxhook(click.Group):
             raise Failure(str(error)) from None
         except Unavailable as error:
             kind = getattr(error, "error", None)
+            if kind and kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+                hint = "see faxhook doctor --deep, restore a backup, or try faxhook store salvage"
+                raise Failure(f"store.url: the file is damaged ({kind}); {hint}") from None
             raise Failure(f"{error.detail} ({kind})" if kind else error.detail) from None
+        except BrokenPipeError:
+            raise  # click ends quietly
+        except OSError as error:
+            # Whatever file it was, the system's own words say it; a traceback would not.
+            where = f"{error.filename}: " if error.filename else ""
+            raise Failure(f"{where}{error.strerror or type(error).__name__}") from None
 
 
 @click.group(cls=_Faxhook, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

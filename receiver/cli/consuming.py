@@ -28,6 +28,8 @@ def consume(
     the queue is empty.
     """
     settings = opening.load(config)
+    if sys.__stdout__ is None:  # what is written now goes nowhere, and would be acknowledged
+        raise Failure("standard output is closed; nothing was read")
     out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)  # with PYTHONUNBUFFERED it is raw itself
     try:
         if settings.queue.is_embedded:

@@ -14,9 +14,10 @@ _COLOURS = {OK: "green", WARNING: "yellow", TROUBLE: "red"}
 
 @click.command()
 @opening.config_option
+@click.option("--deep", is_flag=True, help="Read the whole SQLite file as well, which takes a while.")
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 @click.pass_context
-def doctor(ctx: click.Context, config: Path | None, is_json: bool) -> None:
+def doctor(ctx: click.Context, config: Path | None, deep: bool, is_json: bool) -> None:
     """
     Look at everything: configuration, disk, store, broker, relay, backlog.
 
@@ -25,7 +26,7 @@ def doctor(ctx: click.Context, config: Path | None, is_json: bool) -> None:
     """
     settings = opening.load(config)
     found = []
-    for finding in examine(settings, os.environ):
+    for finding in examine(settings, os.environ, deep=deep):
         found.append(finding)
         if not is_json:
             verdict = click.style(f"{finding.verdict:8}", fg=_COLOURS[finding.verdict])

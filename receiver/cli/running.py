@@ -50,6 +50,7 @@ def _prepare(settings: Settings) -> None:
     """Everything that a worker would fail on, before there are workers."""
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
+    bootstrap.check_obstacles(settings)
     for doubt in [*_doubts(settings), *bootstrap.former_stores(settings)]:
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
@@ -124,6 +125,7 @@ def check(ctx: click.Context, config: Path | None) -> None:
     settings = opening.load(config)
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
+    bootstrap.check_obstacles(settings)
     unread = bootstrap.check_store(settings)
     doubts = [
         *_doubts(settings),

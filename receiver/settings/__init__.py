@@ -16,6 +16,7 @@ from receiver.settings.authentication import AUTH_MODES, SELF, check_own_tokens,
 from receiver.settings.document import SEALED, Document, unsealed
 from receiver.settings.doubting import doubts
 from receiver.settings.endpoints import ANSWERS, endpoints
+from receiver.settings.folders import state_dir_trouble
 from receiver.settings.forms import is_secure_url
 from receiver.settings.keys import secret_keys
 from receiver.settings.model import (
@@ -68,6 +69,7 @@ __all__ = [
     "is_secure_url",
     "load",
     "secret_keys",
+    "state_dir_trouble",
 ]
 
 DEFAULT_FILE = Path("faxhook.toml")

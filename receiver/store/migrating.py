@@ -45,7 +45,7 @@ def migrate(store: Store) -> bool:
 
 def check_version(store: Store) -> None:
     """Raise StoreError unless the database has all of this version's tables."""
-    if store.file is not None and not store.file.path.exists():
+    if store.file is not None and not store.file.exists():
         raise StoreError("the store does not exist yet; run: faxhook migrate")
     with store.reading() as connection:
         if not _is_served(store, connection):
@@ -54,7 +54,7 @@ def check_version(store: Store) -> None:
 
 def is_there(store: Store) -> bool:
     """Whether the database holds a store, of whatever version; False where it is empty or missing."""
-    if store.file is not None and not store.file.path.exists():
+    if store.file is not None and not store.file.exists():
         return False
     with store.reading() as connection:
         return _revision(store, connection) is not None

@@ -6,8 +6,9 @@ from functools import cache
 import sqlalchemy as sa
 
 from receiver.store import Store, now_ms
+from receiver.store.damage import DAMAGED
 from receiver.store.tables import define
-from receiver.store.trouble import BUSY_SECONDS
+from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 
 def probe(store: Store, seconds: float = BUSY_SECONDS) -> None:
@@ -21,6 +22,9 @@ def probe(store: Store, seconds: float = BUSY_SECONDS) -> None:
             cursor.execute(statement)
             if cursor.description:
                 cursor.fetchall()
+        cursor.execute(f"SELECT 1 FROM {store.tables.meta.fullname} WHERE name = '{DAMAGED}'")  # noqa: S608 - ours
+        if cursor.fetchone():
+            raise StoreUnavailable("Damaged")
         cursor.execute(_touch(store.dialect, now_ms()))
 
 

@@ -306,6 +306,23 @@ class File:
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
+    def exists(self) -> bool:
+        """Also where it cannot be looked at: then opening it says why."""
+        try:
+            os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
+        return True
+
+    def owner(self) -> int | None:
+        """The user it belongs to; None where that cannot be asked."""
+        try:
+            return os.stat(self.path).st_uid
+        except OSError:
+            return None
+
     def identity(self) -> Identity | None:
         """Which file is there now; None if none."""
         return identity(self.path)

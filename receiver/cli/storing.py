@@ -1,0 +1,46 @@
+"""store salvage."""
+
+from contextlib import closing
+from pathlib import Path
+
+import click
+
+from receiver import bootstrap
+from receiver.cli import opening
+from receiver.errors import ConfigurationError
+from receiver.store import Store
+from receiver.store.salvaging import salvage as read_what_can_be_read
+
+
+@click.group()
+def store() -> None:
+    """The SQLite file itself."""
+
+
+@store.command()
+@click.argument("target", metavar="NEW_FILE", type=click.Path(dir_okay=False, path_type=Path))
+@opening.config_option
+@click.pass_context
+def salvage(ctx: click.Context, target: Path, config: Path | None) -> None:
+    """
+    Read what can be read of a damaged SQLite store into NEW_FILE, and say what was lost. Stop faxhook before.
+
+    The damaged file is never changed. Exit code 1 when something was lost. An event of which nobody can tell whether it
+    was delivered is delivered again, with the same id.
+    """
+    with closing(bootstrap.open_store(opening.load(config))) as damaged:
+        if damaged.file is None:
+            raise ConfigurationError("store.url: only a SQLite store can be salvaged; PostgreSQL has tools of its own")
+        if not damaged.file.exists():
+            raise ConfigurationError(f"store.url: {damaged.file.path}: no such file")
+        source = damaged.file.path
+    if target.exists():
+        raise ConfigurationError(f"{target}: exists; expected the name of a new file")
+    is_whole = True
+    with closing(Store(f"sqlite:///{target.absolute()}")) as fresh:
+        for done in read_what_can_be_read(source, fresh):
+            lost = "an unknown number" if done.lost is None else f"at most {done.lost}" if done.lost else "none"
+            click.echo(f"{done.table}: {done.read} read, {lost} lost")
+            is_whole = is_whole and done.lost == 0
+    click.echo(f"Look at {target}, then put it in place of {source}, and delete {source}-wal and {source}-shm.")
+    ctx.exit(0 if is_whole else 1)

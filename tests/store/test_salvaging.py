@@ -1,0 +1,152 @@
+"""Stores with overwritten pages: found by the deep look, and read around."""
+
+import hashlib
+import json
+
+import pytest
+from announcing import fax, numbered, rows, tell
+from click.testing import CliRunner
+
+from receiver.cli import main
+from receiver.delivery import Delivery
+from receiver.errors import Unavailable
+from receiver.settings import Queue
+from receiver.stopping import Stop
+from receiver.store import Store
+from receiver.store.probing import probe
+from receiver.store.salvaging import damage, salvage
+
+PAGE = 4096
+COUNT = 1500
+
+
+@pytest.fixture
+def large(sqlite):
+    """A store of many pages, closed, so that all is in its file."""
+    for start in range(0, COUNT, 100):
+        tell(sqlite, *[fax(f"{number}") for number in range(start, start + 100)])
+    sqlite.close()
+    return sqlite.file.path
+
+
+def is_payloads(page):
+    return page[0] == 0x0D and b'"specversion"' in page
+
+
+def is_events(page):
+    return page[0] == 0x0D and b"fax.completed.v1" in page and b'"specversion"' not in page
+
+
+def is_faxes(page):
+    return page[0] == 0x0D and b'"outcome"' in page and b'"specversion"' not in page
+
+
+def is_index(page):
+    return page[0] == 0x0A
+
+
+def overwrite(path, wanted, which=0.5, content=b"\xde\xad\xbe\xef" * (PAGE // 4)):
+    """One page of this kind, by default in the middle of its tree."""
+    data = path.read_bytes()
+    found = [at for at in range(PAGE, len(data), PAGE) if wanted(data[at : at + PAGE])]
+    at = found[int(len(found) * which)]
+    path.write_bytes(data[:at] + content + data[at + PAGE :])
+
+
+def salvaged(path, tmp_path):
+    before = hashlib.sha256(path.read_bytes()).digest()
+    fresh = Store(f"sqlite:///{tmp_path / 'fresh.db'}")
+    done = {one.table: one for one in salvage(path, fresh)}
+    assert hashlib.sha256(path.read_bytes()).digest() == before, "the damaged file is evidence"
+    assert damage(fresh.file.path) == []
+    return done, fresh
+
+
+def test_a_whole_store_is_read_as_it_is(large, tmp_path):
+    assert damage(large) == []
+    done, fresh = salvaged(large, tmp_path)
+    assert all(one.lost == 0 for one in done.values())
+    old = Store(f"sqlite:///{large}")
+    for name in ("faxes", "events", "payloads", "receipts", "bodies"):
+        assert rows(fresh, name) == rows(old, name)
+    old.close()
+    fresh.close()
+
+
+@pytest.mark.parametrize("wanted", [is_payloads, is_events, is_faxes, is_index])
+def test_one_bad_page_costs_what_was_on_it_and_no_more(large, tmp_path, wanted):
+    overwrite(large, wanted)
+    assert damage(large)
+    done, fresh = salvaged(large, tmp_path)
+    for name in ("faxes", "events", "payloads"):
+        assert done[name].read >= COUNT - 100, done
+    lost = {is_payloads: "payloads", is_events: "events", is_faxes: "faxes"}.get(wanted)
+    if lost:
+        assert 0 < done[lost].lost <= 100
+    # An event is made again from its payload, and a fax from its event: told again, none is new.
+    assert len(rows(fresh, "events")) == COUNT
+    assert len(rows(fresh, "faxes")) == COUNT
+    assert tell(fresh, *numbered(COUNT)).state == "duplicate"
+    fresh.close()
+
+
+def test_what_was_lost_of_the_events_is_delivered_rather_twice_than_never(large, tmp_path):
+    overwrite(large, is_events)
+    _, fresh = salvaged(large, tmp_path)
+    payloads = {row.seq: json.loads(row.body)["id"] for row in rows(fresh, "payloads")}
+    assert {row.seq: row.id for row in rows(fresh, "events")} == payloads
+    assert set(rows(fresh, "events", "state")) == {"pending"}
+    fresh.close()
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.9])
+def test_a_truncated_file_gives_what_is_left(large, tmp_path, keep):
+    data = large.read_bytes()
+    large.write_bytes(data[: int(len(data) * keep) // PAGE * PAGE])
+    assert damage(large)
+    done, fresh = salvaged(large, tmp_path)
+    assert done["payloads"].read > 0 or keep < 0.5
+    fresh.close()
+
+
+@pytest.mark.parametrize("which", [0.0, 0.5])
+def test_one_bad_page_of_payloads_keeps_no_healthy_row_back(large, tmp_path, which):
+    """The relay sends the others; the damaged are dead letters, and the store is ready no more."""
+    overwrite(large, is_payloads, which)
+    store = Store(f"sqlite:///{large}")
+    probe(store)
+    queue = Queue("memory://", "fax.events", "fax.completed", True)
+    delivery = Delivery(store, queue, tmp_path, Stop())
+    sent = 0
+    while step := delivery.step():
+        sent += step
+    delivery.end()
+    states = rows(store, "events", "state")
+    assert sent == states.count("published") >= COUNT - 20
+    assert states.count("dead") == COUNT - sent > 0
+    with pytest.raises(Unavailable) as raised:
+        probe(store)
+    assert raised.value.error == "Damaged"
+    tell(store, fax("another"))  # what can be committed, still is
+    store.close()
+
+
+def test_the_commands_say_what_is_damaged_and_what_was_read(filled, tmp_path):
+    filled.fill(3)
+
+    def run(*command):
+        return CliRunner().invoke(main, [*command, "--config", str(filled.config)], catch_exceptions=False)
+
+    assert "every page was read, and is whole" in run("doctor", "--deep").output
+    done = run("store", "salvage", str(tmp_path / "new.db"))
+    assert (done.exit_code, "events: 3 read, none lost" in done.output) == (0, True)
+    assert run("store", "salvage", str(tmp_path / "new.db")).exit_code == 2, "it is there already"
+    filled.runtime.store.close()
+    path = filled.runtime.store.file.path
+    overwrite(path, is_payloads)
+    deep = run("doctor", "--deep")
+    assert deep.exit_code == 1
+    assert "store salvage" in deep.output
+    done = run("store", "salvage", str(tmp_path / "other.db"))
+    assert done.exit_code == 1
+    assert "payloads: 0 read, at most " in done.output

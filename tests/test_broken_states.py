@@ -1,0 +1,236 @@
+"""Every command with state_dir, store, configuration or terminal in a broken state: a sentence, never a traceback."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from stock import FAXHOOK, Stock, environment
+
+from receiver.cli import main
+
+COMMANDS = (
+    *("check", "doctor", "doctor --json", "endpoints", "migrate", "consume", "events list", "events list --json"),
+    *("events show x", "events republish --since 1h", "receipts list", "receipts show x", "receipts replay x"),
+    *("dead-letters list", "dead-letters show x", "dead-letters replay --all", "jobs list", "jobs add faxage 1"),
+    *("discrepancies list", "reconcile", "providers show retarus --endpoint retarus", "serve", "endpoints --reveal"),
+)
+# Nothing is read of them but the configuration, at most.
+UNTOUCHED_BY_STORE = ("endpoints", "providers show retarus --endpoint retarus")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_of_the_callers_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FAXHOOK_CONFIG", "FAXHOOK_CONFIG_TOML", "FAXHOOK_BROKER_URL", "DATABASE_URL", "PORT"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def run(made: Stock, command: str) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [*command.split(), "--config", str(made.config)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code in (0, 1, 2)
+    assert "Traceback" not in result.output
+    assert result.exit_code == 0 or result.output.strip(), "it failed without a word"
+    return result.exit_code, result.output
+
+
+def edit(made: Stock, old: str, new: str) -> None:
+    text = made.config.read_text()
+    assert old in text
+    made.config.write_text(text.replace(old, new))
+
+
+# --- state_dir ------------------------------------------------------------------------------------------------------
+
+
+def is_a_file(made: Stock) -> None:
+    (made.config.parent / "file").write_text("x")
+    edit(made, 'state_dir = "state"', 'state_dir = "file"')
+
+
+def is_below_a_file(made: Stock) -> None:
+    (made.config.parent / "file").write_text("x")
+    edit(made, 'state_dir = "state"', 'state_dir = "file/state"')
+
+
+def cannot_be_looked_at(made: Stock) -> None:
+    edit(made, 'state_dir = "state"', f'state_dir = "{"x" * 300}"')
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("break_it", [is_a_file, is_below_a_file, cannot_be_looked_at])
+def test_a_state_dir_that_cannot_be_used_is_named(
+    filled: Stock, break_it: Callable[[Stock], None], command: str
+) -> None:
+    break_it(filled)
+    code, output = run(filled, command)
+    if command in ("check", "serve"):
+        assert code == 2
+        assert "server.state_dir" in output
+    if command.startswith("doctor"):
+        assert code == 1
+        assert "server.state_dir" in output
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_a_state_dir_of_another_user_is_named(filled: Stock, mode: int) -> None:
+    """As another user than root, whom no mode stops. The interpreter itself may be in a folder of root's."""
+    filled.config.parent.chmod(0o755)
+    state = filled.config.parent / "state"
+    state.mkdir(exist_ok=True)
+    state.chmod(mode)
+    script = (
+        "import os, sys; from pathlib import Path; from receiver import settings\n"
+        f"chosen = settings.load(Path({str(filled.config)!r}), {{}})\n"
+        "os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "print(settings.state_dir_trouble(chosen))"
+    )
+    for parent in filled.config.parents:
+        if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    done = subprocess.run([FAXHOOK[0], "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    state.chmod(0o700)
+    assert "cannot be read and written by this user (uid 65534)" in done.stdout, done.stderr
+
+
+# --- the store ------------------------------------------------------------------------------------------------------
+
+
+def file_of(made: Stock) -> Path:
+    made.runtime.store.close()
+    assert made.runtime.store.file is not None
+    return made.runtime.store.file.path
+
+
+def store_is_missing(made: Stock) -> None:
+    for path in file_of(made).parent.glob("faxhook.db*"):
+        path.unlink()
+
+
+def store_is_empty(made: Stock) -> None:
+    store_is_missing(made)
+    file_of(made).write_bytes(b"")
+
+
+def store_is_no_database(made: Stock) -> None:
+    store_is_missing(made)
+    file_of(made).write_bytes(b"no database " * 1000)
+
+
+def store_is_truncated(made: Stock) -> None:
+    path = file_of(made)
+    path.write_bytes(path.read_bytes()[:9000])
+
+
+def store_is_zeroes(made: Stock) -> None:
+    path = file_of(made)
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+def store_is_a_folder(made: Stock) -> None:
+    store_is_missing(made)
+    file_of(made).mkdir()
+
+
+def store_is_below_a_file(made: Stock) -> None:
+    (made.config.parent / "plain").write_text("x")
+    edit(made, str(file_of(made)), str(made.config.parent / "plain" / "faxhook.db"))
+
+
+def store_is_newer(made: Stock) -> None:
+    store = made.runtime.store
+    meta = store.tables.meta
+    with store.writing() as connection:
+        connection.execute(meta.update().where(meta.c.name == "serves").values(value="99"))
+    store.close()
+
+
+STORES = [
+    store_is_missing,
+    store_is_empty,
+    store_is_no_database,
+    store_is_truncated,
+    store_is_zeroes,
+    store_is_a_folder,
+    store_is_below_a_file,
+    store_is_newer,
+]
+
+
+@pytest.mark.parametrize("break_it", STORES)
+def test_a_store_that_cannot_be_used_is_a_sentence(filled: Stock, break_it: Callable[[Stock], None]) -> None:
+    filled.fill(2)
+    break_it(filled)
+    for command in COMMANDS:
+        code, output = run(filled, command)
+        if command not in UNTOUCHED_BY_STORE and command not in ("check", "endpoints --reveal"):
+            assert code != 0, (command, output)
+
+
+# --- the configuration ----------------------------------------------------------------------------------------------
+
+CONFIGURATIONS = {
+    "missing": None,
+    "not UTF-8": b'[server]\nbind = "\xff"\n',
+    "NUL": b'[server]\nbind = "\x00"\n',
+    "no TOML": b"[server\n",
+    "huge": b"#" * 20_000_000 + b"\nx = 1\n",
+    "deep": b"x = " + b"[" * 100_000,
+    "empty": b"",
+}
+
+
+@pytest.mark.parametrize("content", CONFIGURATIONS.values(), ids=CONFIGURATIONS)
+def test_a_configuration_that_cannot_be_used_is_named(filled: Stock, content: bytes | None) -> None:
+    filled.config.unlink()
+    if content is not None:
+        filled.config.write_bytes(content)
+    for command in COMMANDS:
+        code, output = run(filled, command)
+        assert code == 2, (command, output)
+        assert str(filled.config) in output.replace("\n", "") or "no endpoints" in output
+
+
+def test_a_folder_as_configuration_is_named(filled: Stock) -> None:
+    filled.config.unlink()
+    filled.config.mkdir()
+    for command in COMMANDS:
+        assert run(filled, command)[0] == 2
+
+
+def test_a_mark_of_byte_order_is_no_trouble(filled: Stock) -> None:
+    filled.config.write_bytes(b"\xef\xbb\xbf" + filled.config.read_bytes())
+    assert run(filled, "check")[0] == 0
+
+
+def test_a_descriptor_that_nobody_passes_on_is_no_address(filled: Stock) -> None:
+    edit(filled, 'bind = "127.0.0.1:8000"', 'bind = "fd://3"')
+    for command, expected in (("check", 2), ("serve", 2), ("doctor", 1)):
+        code, output = run(filled, command)
+        assert code == expected
+        assert "server.bind" in output
+
+
+# --- the terminal ---------------------------------------------------------------------------------------------------
+
+
+def test_an_output_that_takes_only_ascii_gets_escapes(filled: Stock) -> None:
+    terminal = environment() | {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "TERM": "dumb", "COLUMNS": "20"}
+    for command in (["secrets", "new", "--kind", "basic"], ["providers", "list"], ["--help"]):
+        done = subprocess.run([*FAXHOOK, *command], env=terminal, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+@pytest.mark.parametrize("command", ["consume", "events list", "check"])
+def test_a_closed_output_is_no_traceback_and_reads_nothing(filled: Stock, command: str) -> None:
+    filled.fill(2)
+    shell = f"{' '.join(FAXHOOK)} {command} --config {filled.config} >&-"
+    done = subprocess.run(["sh", "-c", shell], env=environment(), stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1)
+    if command == "consume":
+        assert done.returncode == 1
+        assert "standard output is closed" in done.stderr
+        assert filled.states() == {"pending": 2}
