@@ -4,7 +4,7 @@ What eFax Developer sends. Source: field names and formats as public code for th
 User name and password are no fields here: they are for authentication, and nothing behind it shall see them.
 """
 
-from schemas.fields import Count, Identity, ProviderSchema, Seconds, StatusNumber, Text, ZonelessTime
+from schemas.fields import Count, Identity, ProviderSchema, Seconds, StatusNumber, Text, Timestamp
 
 
 class Disposition(ProviderSchema):
@@ -15,7 +15,7 @@ class Disposition(ProviderSchema):
     number = Text(data_key="FaxNumber")  # blank, ``Unknown`` or a label where the number is withheld
     digest = Identity(data_key="#sha256")  # of what was sent, credentials apart: identity where there is no number
     reference_id = Text(data_key="TransmissionID")  # the sender's own; empty when none was given
-    completed_at = ZonelessTime(data_key="CompletionDate")
+    completed_at = Timestamp(month_first=True, data_key="CompletionDate")
     station_id = Text(data_key="RecipientCSID")
     duration_seconds = Seconds(60, data_key="Duration")  # sent as decimal minutes
     pages_sent = Count(data_key="PagesSent")
@@ -40,7 +40,7 @@ class Status(ProviderSchema):
     next_attempt = Text(data_key="NextDate")
     recipient_name = Text(data_key="Name")
     reference_id = Text(data_key="TransmissionID")  # of the whole request
-    completed_at = ZonelessTime(data_key="LastAttempt")
+    completed_at = Timestamp(month_first=True, data_key="LastAttempt")
     station_id = Text(data_key="RemoteCSID")
     duration_seconds = Seconds(60, data_key="Duration")  # sent as decimal minutes
     pages_total = Count(data_key="Scheduled")

@@ -3,7 +3,7 @@ What FAXAGE sends. Sources: FAXAGE Internet Fax API, "Callback URL POST Response
 records seen in public test code.
 """
 
-from schemas.fields import ClockSeconds, Count, Identity, ProviderSchema, StatusWord, Text, ZonelessTime
+from schemas.fields import ClockSeconds, Count, Identity, ProviderSchema, StatusWord, Text, Timestamp
 
 
 class Notification(ProviderSchema):
@@ -14,8 +14,8 @@ class Notification(ProviderSchema):
     status_text = Text(data_key="longstatus")  # for people: the provider advises against reading it by program
     recipient_name = Text(data_key="destname")
     number = Text(data_key="destnum")
-    submitted_at = ZonelessTime(data_key="sendtime")
-    completed_at = ZonelessTime(data_key="completetime")  # all zeros while pending
+    submitted_at = Timestamp(data_key="sendtime")
+    completed_at = Timestamp(data_key="completetime")  # all zeros while pending
     duration_seconds = ClockSeconds(data_key="xmittime")
     pages_total = Count(data_key="pagecount")
     pages_sent = Count(data_key="xmitpages")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
@@ -27,11 +27,41 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 # What no XML can hold, no store can take (NUL, lone surrogates), or no console show.
 _NOT_OF_A_TEXT = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
-_DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})", re.ASCII)
+# With the exponent that PHP and .NET write small floats with.
+_DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(E[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
+_LARGEST = Decimal(10) ** 18
+_SMALLEST_EXPONENT = -36
 _CLOCK = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9])", re.ASCII)
-_ZONELESS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
 
-_YEARS = range(1970, 3000)  # .NET's "never" is the year 1
+# Ways of writing a time beside ISO 8601, each of one meaning only: other orders of year, month and day are left unread.
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH = f"(?P<name>{'|'.join(_MONTHS)})[a-z]*"
+_WEEKDAY = r"(?:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*,? +)?"
+_HOUR = (
+    r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,:](?P<fraction>[0-9]{1,30}))?)?"
+    r"(?:[ \u202f]?(?P<half>[ap])\.?m\.?)?"
+)
+# A form makes a blank of the + of an offset.
+_OFFSET = "(?P<offset>[+-][0-9]{2}(?::?[0-9]{2})?| [0-9]{2}:[0-9]{2})"
+_ZONE = rf"(?: ?(?P<zone>z|utc|gmt|[ecmp][sd]t)| ?(?:utc|gmt)?{_OFFSET})?(?:\[[a-z_/+-]{{1,40}}\])?"
+_YEAR, _DAY = "(?P<year>[0-9]{4})", "(?P<day>[0-9]{1,2})"
+_FORMS = [
+    re.compile(form, re.ASCII | re.IGNORECASE)
+    for form in (
+        rf"{_YEAR}(?P<mark>[-/.])(?P<month>[0-9]{{1,2}})(?P=mark){_DAY}(?:T| +){_HOUR}{_ZONE}",
+        rf"{_WEEKDAY}{_DAY}[ -]{_MONTH}[ -]{_YEAR} +{_HOUR}{_ZONE}",  # RFC 2822, SQL
+        rf"{_WEEKDAY}{_MONTH} +{_DAY},? +{_YEAR} +{_HOUR}{_ZONE}",  # SQL Server
+        rf"{_WEEKDAY}{_MONTH} +{_DAY} +{_HOUR}{_ZONE} +{_YEAR}",  # Java, C
+    )
+]
+_MONTH_FIRST = re.compile(rf"(?P<month>[0-9]{{1,2}})/{_DAY}/{_YEAR} +{_HOUR}{_ZONE}", re.ASCII | re.IGNORECASE)
+_SINCE_1970 = re.compile(r"\\?/Date\((?P<milliseconds>-?[0-9]{1,15})(?:[+-][0-9]{4})?\)\\?/")  # .NET; always in UTC
+# RFC 2822 says which of the abbreviations mean what; the others mean several things.
+_HOURS_OF_ZONE = {"z": 0, "utc": 0, "gmt": 0, "est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6}
+_HOURS_OF_ZONE |= {"pst": -8, "pdt": -7}
+_NEVER = ("0000-00-00", "0001-01-01")  # of MySQL, of .NET
+
+_YEARS = range(1970, 3000)
 
 _unreadable: ContextVar[list[str] | None] = ContextVar("unreadable", default=None)
 
@@ -209,27 +239,70 @@ class Amount(_Generous):
         return _decimal(value)
 
 
-class ZonelessTime(_Generous):
-    """``YYYY-MM-DD HH:MM:SS`` without a zone, as a naive datetime; all zeros (MySQL's "never") is None."""
-
-    def read(self, value: Any) -> datetime | None:
-        text = _stripped(value)
-        if text.startswith("0000-00-00"):
-            return None
-        if not _ZONELESS.fullmatch(text):
-            raise ValueError
-        return _plausible(datetime.fromisoformat(text))  # naive on purpose: the endpoint knows the zone
-
-
 class Timestamp(_Generous):
-    """ISO 8601; aware and in UTC where the text has a zone, naive where it has none. A day alone is not a time."""
+    """
+    A time: aware and in UTC where the text has a zone, else naive (the endpoint knows the zone).
+
+    Read are ISO 8601 and what databases, .NET and Java print that has one meaning only; a day alone is not a time.
+    month_first: the provider documents 7/31/2026, so that such dates are no riddle.
+    """
+
+    def __init__(self, *, month_first: bool = False, **kwargs: Any) -> None:
+        self._forms = [*_FORMS, _MONTH_FIRST] if month_first else _FORMS
+        super().__init__(**kwargs)
 
     def read(self, value: Any) -> datetime | None:
         text = _stripped(value)
-        if ":" not in text:
+        if text.startswith(_NEVER):
+            return None
+        try:
+            time = iso_time(text)
+        except ValueError:
+            time = self._other(text)
+        return time.astimezone(UTC) if _plausible(time).tzinfo else time
+
+    def _other(self, text: str) -> datetime:
+        if match := _SINCE_1970.fullmatch(text):
+            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match["milliseconds"]))
+        match = next((match for form in self._forms if (match := form.fullmatch(text))), None)
+        if match is None:
             raise ValueError
-        time = _plausible(datetime.fromisoformat(text))
-        return time.astimezone(UTC) if time.tzinfo else time
+        found = match.groupdict()
+        month = int(found.get("month") or 0) or 1 + _MONTHS.index(found["name"].lower())
+        return datetime(
+            int(found["year"]),
+            month,
+            int(found["day"]),
+            _hour(int(found["hour"]), found["half"]),
+            int(found["minute"]),
+            int(found["second"] or 0),
+            int((found["fraction"] or "0")[:6].ljust(6, "0")),
+            _zone(found["zone"], found["offset"]),
+        )
+
+
+def iso_time(text: str) -> datetime:
+    """A time in ISO 8601; ValueError for anything else, a day alone too."""
+    if ":" not in text:
+        raise ValueError
+    return datetime.fromisoformat(text)
+
+
+def _hour(hour: int, half: str | None) -> int:
+    if half is None:
+        return hour
+    if not 1 <= hour <= 12:
+        raise ValueError
+    return hour % 12 + (12 if half.lower() == "p" else 0)
+
+
+def _zone(name: str | None, offset: str | None) -> tzinfo | None:
+    if name is not None:
+        return timezone(timedelta(hours=_HOURS_OF_ZONE[name.lower()]))
+    if offset is None:
+        return None
+    hours, minutes = int(offset[1:3]), int(offset[-2:]) if len(offset) > 3 else 0
+    return timezone((-1 if offset[0] == "-" else 1) * timedelta(hours=hours, minutes=minutes))
 
 
 class Rows(_Field):
@@ -306,9 +379,11 @@ def _plausible(time: datetime) -> datetime:
 
 
 def _decimal(value: Any) -> Decimal | None:
-    if isinstance(value, Decimal):
-        value = f"{value:f}" if abs(value.adjusted()) <= 18 else ""
-    text = _stripped(value)
+    text = str(value) if isinstance(value, Decimal) else _stripped(value)
     if not _DECIMAL.fullmatch(text):
         raise ValueError
-    return Decimal(text)
+    number = Decimal(text)
+    exponent = number.as_tuple().exponent
+    if abs(number) >= _LARGEST or not isinstance(exponent, int) or not _SMALLEST_EXPONENT <= exponent <= 18:
+        raise ValueError
+    return number

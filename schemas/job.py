@@ -56,7 +56,7 @@ class _Number(_Strict):
     expected = f"a fax number as text of at most {MAX_IDENTITY_LENGTH} characters"
 
     def read(self, value: Any) -> str:
-        number = _matched(_NUMBER, value)[0].strip()
+        number = _matched(_NUMBER, value)[0].rstrip()  # a blank before it may be the + that a form has lost
         if len(number) > MAX_IDENTITY_LENGTH:
             raise ValueError
         return number

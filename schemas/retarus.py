@@ -5,6 +5,8 @@ Customers may order a template of their own, so that spellings differ from accou
 both fields here, and ``receiver.providers.retarus`` brings the layouts to one.
 """
 
+from marshmallow import fields
+
 from schemas.fields import Count, Identity, ProviderSchema, Rows, Seconds, StatusWord, Text, Timestamp
 
 
@@ -18,6 +20,7 @@ class Recipient(ProviderSchema):
     fax_id = Text(data_key="numId")  # absent in REST
     sent_at = Timestamp(data_key="sentTS")
     sent_at_rest = Timestamp(data_key="sentTs")
+    sent = fields.Raw(data_key="#sent", load_default=())  # both as they were written
     duration_seconds = Seconds(data_key="durationInSecs")
     station_id = Text(data_key="remoteCsid")
 

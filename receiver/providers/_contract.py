@@ -70,8 +70,8 @@ class Callback:
     entry a recipient, in order: the event, or why that row is invalid; a recipient that is not final is left out.
     credentials: where the decoded data, before ``shape``, carries user and password (auth mode ``payload``); it may
     raise what shape raises. sent: where shape brings several layouts to one, the decoded data and a dotted path of what
-    it makes of them -> the path as it was sent, for refusals. redact: the raw body without secrets, for storing; any
-    bytes go in, also broken ones.
+    it makes of them -> the path as it was sent, for refusals. batch: the name shape gets a JSON array of several under;
+    None: one is refused. redact: the raw body without secrets, for storing; any bytes go in, also broken ones.
     simulate: a job -> the callbacks that announce it. setup: the lines to follow at the provider; ``{url}``,
     ``{user}``, ``{auth}`` are filled in.
     """
@@ -84,6 +84,7 @@ class Callback:
     auth_modes: tuple[str, ...] = ("none",)  # what the provider can do, best last
     shape: Callable[[Mapping[str, Any]], Mapping[str, Any]] = dict
     once: frozenset[str] = frozenset()
+    batch: str | None = None
     query: bool = False  # fields may come in the query string, also of a GET
     success: Success | None = None
     credentials: Callable[[Mapping[str, Any]], tuple[str, str] | None] | None = None

@@ -82,7 +82,7 @@ def read(raw: RawCallback, callback: Callback) -> Mapping[str, Any]:
     if kind is BodyKind.XML:
         return xml(raw.body, charset=_charset(raw))
     if kind is BodyKind.JSON:
-        return json_object(raw.body, _charset(raw))
+        return json_object(raw.body, _charset(raw), callback.batch)
     fields = form_fields(raw.body, raw.content_type)
     if callback.query:
         fields = [*urlencoded(raw.query), *fields]

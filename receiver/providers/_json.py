@@ -28,15 +28,18 @@ def json_value(body: bytes | str) -> Any:
     return _loaded(_text(body), _listed, None)
 
 
-def json_object(body: bytes | str, charset: str = "") -> dict[str, Any]:
+def json_object(body: bytes | str, charset: str = "", batch: str | None = None) -> dict[str, Any]:
     """
-    A JSON object, numbers with a fraction as Decimal: a callback. charset: the HTTP header's.
+    A JSON object, numbers with a fraction as Decimal: a callback. charset: the HTTP header's. batch: the name that an
+    array gets in the object; None: one is refused.
 
     Duplicate keys, NaN and Infinity are Undecodable; raises TooComplex, too, before anything is parsed.
     """
     text = _text(body, charset)
     _scan(text)
     value = _loaded(text, _unique, _refuse_constant)
+    if isinstance(value, list) and batch:
+        return {batch: value}
     if not isinstance(value, dict):
         raise Undecodable("expected a JSON object")
     return value

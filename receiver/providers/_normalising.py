@@ -16,6 +16,7 @@ CANCELED = Verdict(Outcome.CANCELED)
 UNCONFIRMED = Verdict(Outcome.UNCONFIRMED)
 
 _NOT_A_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
+_ESCAPED = re.compile(r"\A%2(?:B|0)", re.IGNORECASE)  # a form that was escaped twice
 _INTERNATIONAL = re.compile(r"\+|00", re.ASCII)
 
 
@@ -73,10 +74,18 @@ def e164(number: str | None, region: str | None) -> str | None:
     The number in E.164, or None where it cannot be told: never a reason to refuse.
 
     A leading + or 00 is international everywhere; 011 only where North America dials it (in Leeds it is an area code).
+    A leading blank is the + that a form made a blank of, unless the region has a number without it: then it is None.
     """
     if number is None:
         return None
-    written = number.replace("(0)", "").strip()
+    written = _ESCAPED.sub(lambda match: "+" if match[0].upper() == "%2B" else " ", number, count=1).replace("(0)", "")
+    if written[:1].isspace() and written.strip()[:1].isdecimal():
+        with_plus, without = (_e164(prefix + written.strip(), region) for prefix in ("+", ""))
+        return (with_plus or without) if None in (with_plus, without) or with_plus == without else None
+    return _e164(written.strip(), region)
+
+
+def _e164(written: str, region: str | None) -> str | None:
     if match := _INTERNATIONAL.match(written):
         written, region = "+" + _NOT_A_DIGIT.sub("", written[match.end() :]), None
     try:

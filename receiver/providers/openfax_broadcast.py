@@ -367,7 +367,8 @@ def normalise(row: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
 
 def _number(written: str | None, region: str | None) -> str | None:
     """In E.164: how numbers are written is not documented, and one too long for the region has a country code."""
-    return e164(written, region) or e164(written and f"+{written}", None)
+    stated = written and written.strip()
+    return e164(stated, region) or e164(stated and f"+{stated}", None)
 
 
 PROVIDER = Provider(

@@ -158,8 +158,6 @@ def _texts(element: Any, *names: str) -> list[str]:
 
 # --- OutboundStatus: one recipient ---------------------------------------------------------------------------------
 
-_US_DAY = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})", re.ASCII)
-
 
 def shape(recipient: Mapping[str, Any]) -> Mapping[str, Any]:
     """A Recipient laid flat, its values without quotation marks. Raises Undecodable where fax or result is repeated."""
@@ -170,7 +168,7 @@ def shape(recipient: Mapping[str, Any]) -> Mapping[str, Any]:
             flat.setdefault(inner, _plain(leaf(one)))
     once(flat, ("DOCID", "Fax", "Status", "Message", "Classification", "Outcome"))
     day, clock = (flat.get(name) or "" for name in ("LastDate", "LastTime"))
-    return {**flat, "LastAttempt": f"{_US_DAY.sub(_iso_day, day)} {clock}" if isinstance(day, str) else day}
+    return {**flat, "LastAttempt": f"{day} {clock}" if isinstance(day, str) else day}
 
 
 def _plain(value: Any) -> Any:
@@ -181,11 +179,6 @@ def _plain(value: Any) -> Any:
     if len(bare) > 1 and bare[0] == bare[-1] == '"':
         bare = bare[1:-1].strip()
     return "" if bare == "-" else bare
-
-
-def _iso_day(match: re.Match[str]) -> str:
-    month, day, year = match.groups()
-    return f"{year}-{month:0>2}-{day:0>2}"
 
 
 def normalise(status: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted | InvalidRow]:

@@ -18,6 +18,7 @@ PROVIDER = Provider(
         shape=shape,
         sent=sent,
         redact=redact,
+        batch="faxJobReport",
     ),
     codes=CODES,
     reports=REPORTS,

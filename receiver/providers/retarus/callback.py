@@ -9,14 +9,15 @@ transmission status codes (docs.retarus.com); code lists in public clients.
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import xmltodict
 
 from receiver.errors import Undecodable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import leaf, once, place_in
+from receiver.providers._decoding import leaf, listed, once, place_in
 from receiver.providers._normalising import (
     CANCELED,
     DELIVERED,
@@ -39,7 +40,7 @@ from schemas.event import (
     Retryable,
     Verdict,
 )
-from schemas.fields import InvalidRow
+from schemas.fields import InvalidRow, iso_time
 
 # The official list cannot be read to its end, so unlisted codes must be expected. Retrying after NOFAX* is what
 # Retarus itself advises.
@@ -136,16 +137,23 @@ def _jobs(node: Any) -> Iterator[Any]:
     if isinstance(node, list):
         for child in node:
             yield from _jobs(child)
-    elif isinstance(node, dict) and node.keys() & _OF_A_JOB:
+    elif isinstance(node, dict) and _stated(node) & _OF_A_JOB:
         yield node
     elif isinstance(node, dict):
         for name, child in node.items():
-            if name == "faxJobReport":
-                yield from child if isinstance(child, list) else [child]
-            elif name == "reports" and isinstance(child, list):
-                yield from child
+            rows = listed(child)
+            if name in ("faxJobReport", "reports") and isinstance(rows, list):
+                for row in rows:
+                    yield from [*_jobs(row)] or [row]
+            elif name == "faxJobReport" and rows is not None:
+                yield rows
             else:
-                yield from _jobs(child)
+                yield from _jobs(rows)
+
+
+def _stated(node: Mapping[str, Any]) -> set[str]:
+    """The names of what is not null: null says as much as nothing."""
+    return {name for name, value in node.items() if value is not None}
 
 
 def _says_none(node: Any) -> bool:
@@ -164,6 +172,7 @@ def _job(job: Any) -> dict[str, Any]:
     if not isinstance(job, dict):
         return {}
     lists = [name for name in _RECIPIENT_LISTS if name in job]
+    lists = [name for name in lists if not _is_empty(job[name])] or lists[:1]
     if len(lists) > 1:
         raise Undecodable("a job lists its recipients twice", fields=dict.fromkeys(lists, "expected one of these"))
     fields = _leaves(job)
@@ -178,9 +187,10 @@ def _job(job: Any) -> dict[str, Any]:
 
 def _recipients(value: Any) -> list[Any]:
     """The recipients of a list, of a single one (XML cannot tell), or of an element around them."""
-    if isinstance(value, dict) and not value.keys() & _OF_A_RECIPIENT:
+    value = listed(value)
+    if isinstance(value, dict) and not _stated(value) & _OF_A_RECIPIENT:
         rows = [child for child in value.values() if isinstance(child, dict | list)]
-        value = rows[0] if len(rows) == 1 else value
+        value = listed(rows[0]) if len(rows) == 1 else value
     if isinstance(value, list):
         return value
     return [value] if isinstance(value, dict) else []
@@ -191,6 +201,7 @@ def _recipient(recipient: Any) -> Any:
         return recipient
     fields = _leaves(recipient)
     once(fields, ("number", "status"))
+    fields["#sent"] = [fields.get(name) for name in ("sentTS", "sentTs")]
     return fields
 
 
@@ -241,7 +252,7 @@ def _event(
         status_text=row["status_text"],
         provider_job_id=job["job_id"],
         provider_fax_id=row["fax_id"],
-        recipient=Recipient(number=e164(number, source.region), number_raw=number, station_id=row["station_id"]),
+        recipient=Recipient(number=_number(row, source.region), number_raw=number, station_id=row["station_id"]),
         pages=Pages(total=job["pages"], sent=job["pages"] if delivered else None),
         duration_seconds=row["duration_seconds"],
         completed_at=completed_at,
@@ -253,6 +264,14 @@ def _event(
         ),
         test=(row["status_text"] or "").strip().lower() == "simulated",  # test accounts say so in the reason
     )
+
+
+def _number(row: Mapping[str, Any], region: str | None) -> str | None:
+    """In E.164; where it cannot be read alone, as it was dialed, if that is the same number with its country code."""
+    number, dialed = row["number"], row["number_dialed"]
+    significant = number_key(number).lstrip("0")
+    is_same = not number or (len(significant) > 4 and number_key(dialed).endswith(significant))
+    return e164(number, region) or (e164(dialed, region) if is_same else None)
 
 
 def key(job_id: str, number: str | None, occurrence: int) -> tuple[str, ...] | None:
@@ -286,7 +305,7 @@ def _is_final(row: Any) -> bool:
 
 
 def _rank(row: Any) -> tuple[Any, ...]:
-    time, _ = utc(row["sent_at"] or row["sent_at_rest"], None)
+    time, _ = utc(_ranking_time(row["sent"]), None)
     duration, fax_id = row["duration_seconds"], row["fax_id"]
     return (
         (time is None, time and time.timestamp()),
@@ -294,6 +313,19 @@ def _rank(row: Any) -> tuple[Any, ...]:
         (duration is None, duration),
         (fax_id is None, fax_id),
     )
+
+
+def _ranking_time(written: Sequence[Any]) -> datetime | None:
+    """
+    The first time in ISO 8601, which is Retarus's form.
+
+    Others are read too, but not for this: ids that were given before they were read stay as they are.
+    """
+    for text in written:
+        with suppress(ValueError):
+            if isinstance(text, str) and (time := iso_time(text.strip())).year in range(1970, 3000):
+                return time
+    return None
 
 
 def _number_key(row: Mapping[str, Any]) -> str:
