@@ -68,7 +68,7 @@ def counts(submission: Submission, recorded: Recorded) -> Counts:
     found: Counts = Counter()
     endpoint, provider = submission.endpoint, submission.provider
     if not submission.is_report or recorded.told:  # else no receipt is kept
-        found["receipts", endpoint, recorded.state, submission.refused or ""] += 1
+        found["receipts", endpoint, recorded.state, submission.refused or submission.ignored or ""] += 1
     for told in recorded.told:
         found["events", endpoint, told.type, told.outcome, told.reason] += 1
     found["partial_receipts", endpoint] += submission.invalid > 0

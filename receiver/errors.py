@@ -8,6 +8,10 @@ provider's staff and by operators, so they say what was expected and never carry
 from collections.abc import Mapping, Sequence
 
 
+class Inbound(Exception):  # noqa: N818 - no error: the notice is acknowledged
+    """A genuine notice of a fax that came in: it is acknowledged and counted, and its content is not kept."""
+
+
 class Refusal(Exception):  # noqa: N818 - an answer, not always an error of ours
     """
     A request that is not accepted: base of all answers other than 2xx.

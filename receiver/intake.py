@@ -18,7 +18,7 @@ from marshmallow import Schema, ValidationError
 from receiver import announcing, metrics
 from receiver import body as request_body
 from receiver.auth import Request
-from receiver.errors import InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
+from receiver.errors import Inbound, InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
 from receiver.providers import RawCallback, Source, names_in, read
 from receiver.runtime import Endpoint, Runtime
@@ -154,11 +154,14 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
     What is refused here is kept as a rejected receipt, whose id the Refusal then carries.
     """
     refusal: Refusal | None = None
+    ignored: str | None = None
     entries: Sequence[FaxCompleted | InvalidRow] = ()
     unreadable: list[str] = []
     with noting_repairs() as repaired:
         try:
             entries, unreadable = understand(arrival)
+        except Inbound:
+            ignored = "inbound"
         except Refusal as error:
             refusal = error
         except Exception as error:  # noqa: BLE001 - our bug: the body is kept, and can be replayed once it is mended
@@ -166,7 +169,7 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
                 "callback_failed", receipt=arrival.receipt, error=error_class(error), where=place(error.__traceback__)
             )
             refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
-    submission = submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal)
+    submission = submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal, ignored)
     recorded = runtime.writer.submit(submission)
     announcing.tell(submission, recorded, metrics.add)
     if refusal is not None:
@@ -217,6 +220,7 @@ def submit(
     unreadable: list[str],
     repaired: Set[Repair],
     refusal: Refusal | None,
+    ignored: str | None,
 ) -> Submission:
     """What station 7 stores: the kept body, and each fax's identity and facts."""
     endpoint = arrival.endpoint
@@ -246,11 +250,12 @@ def submit(
         # A replay adds to the store now, or retention would take its payloads back at once.
         received_at_ms=now_ms() if arrival.replay else arrival.received_at_ms,
         size=len(arrival.raw.body) or len(arrival.raw.query),
-        body=None if arrival.replay else runtime.keep(arrival.raw, endpoint),
+        body=None if arrival.replay or ignored else runtime.keep(arrival.raw, endpoint),
         observed_at=milliseconds(arrival.received_at_ms),
         announcements=announcements,
         invalid=len(invalid),
         refused=refusal.code if refusal else None,
+        ignored=ignored,
         detail=detail,
         replay=arrival.replay,
     )

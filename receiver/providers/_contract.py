@@ -65,7 +65,7 @@ class Callback:
     A provider's push: how its request becomes canonical events.
 
     kinds: what it sends; anything else is 415. shape: decoded data -> the mapping the schema reads (raises
-    Undecodable or Unprocessable); ``{}`` says "genuine, but not about an outbound fax" and is ignored. once: names
+    Undecodable or Unprocessable); ``{}`` says "genuine, but about no fax" and is ignored, as is Inbound. once: names
     that may occur only once in a form, since they say which fax or which result is meant. normalise: loaded data -> one
     entry a recipient, in order: the event, or why that row is invalid; a recipient that is not final is left out.
     credentials: where the decoded data, before ``shape``, carries user and password (auth mode ``payload``); it may

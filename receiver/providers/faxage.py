@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 from zoneinfo import ZoneInfo
 
-from receiver.errors import ReportTrouble, Unprocessable
+from receiver.errors import Inbound, ReportTrouble, Unprocessable
 from receiver.providers._client import Client
 from receiver.providers._contract import (
     MOST_ROWS,
@@ -34,7 +34,7 @@ from receiver.providers._contract import (
     Source,
     Tally,
 )
-from receiver.providers._decoding import text
+from receiver.providers._decoding import says_inbound, text
 from receiver.providers._normalising import DELIVERED, e164, failed, table, utc
 from schemas.event import Confidence, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable
 from schemas.faxage import NOTIFICATION
@@ -53,8 +53,10 @@ CODES = table(
 
 
 def shape(form: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The form as it is; nothing of a fax that came in: that has a ``recvid`` and no job."""
-    return {} if "recvid" in form and "jobid" not in form else form
+    """The form as it is. Raises Inbound for a fax that came in: that has a ``recvid`` and no job."""
+    if not form.keys() & {"jobid", "shortstatus"} and says_inbound(form):
+        raise Inbound
+    return form
 
 
 def normalise(notification: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:

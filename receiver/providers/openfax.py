@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
-from receiver.errors import AccountMismatch, ReportTrouble, Unprocessable
+from receiver.errors import AccountMismatch, Inbound, ReportTrouble, Unprocessable
 from receiver.providers._client import Client
 from receiver.providers._contract import (
     Ask,
@@ -29,7 +29,7 @@ from receiver.providers._contract import (
     SimulatedJob,
     Source,
 )
-from receiver.providers._decoding import listed
+from receiver.providers._decoding import listed, says_inbound
 from receiver.providers._normalising import CANCELED, DELIVERED, e164, failed, table, whole_number
 from schemas.event import (
     Confidence,
@@ -93,6 +93,13 @@ def normalise(postback: Mapping[str, Any], source: Source) -> Sequence[FaxComple
             reference=Reference(id=source.reference),
         )
     ]
+
+
+def shape(form: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The form as it is. Raises Inbound for one that names no fax that was sent and says that one came in."""
+    if not form.keys() & {"OutTransID", "LastStatus"} and says_inbound(form):
+        raise Inbound
+    return form
 
 
 def _account(stated: str | None, configured: str | None) -> str:
@@ -401,6 +408,7 @@ PROVIDER = Provider(
         normalise=normalise,
         simulate=simulate,
         setup=SETUP,
+        shape=shape,
         once=frozenset({"OutTransID", "AccountID", "LastStatus"}),
         query=True,
     ),

@@ -73,7 +73,8 @@ class Submission:
     """
     One request, or a part of a report, ready to be recorded.
 
-    refused: the code of the refusal, for a receipt that is ``rejected``. invalid: recipients that could not be used;
+    refused: the code of the refusal, for a receipt that is ``rejected``. ignored: why another is about no fax that was
+    sent, such as ``inbound``. invalid: recipients that could not be used;
     their fields are in ``detail``. replay: the receipt is there already and gets a new state, unless it is accepted.
     position: of a report, which leaves a receipt only where it says something new.
     """
@@ -89,6 +90,7 @@ class Submission:
     announcements: tuple[Announcement, ...] = ()
     invalid: int = 0
     refused: str | None = None
+    ignored: str | None = None
     detail: dict[str, Any] = field(default_factory=dict)
     replay: bool = False
     position: Position | None = None
@@ -498,7 +500,12 @@ class _Work:
         detail = _compact(submission.detail) if submission.detail else None
         if submission.replay:
             self.replayed.append(
-                {"known": submission.receipt, "state": state, "reason": submission.refused, "detail": detail}
+                {
+                    "known": submission.receipt,
+                    "state": state,
+                    "reason": submission.refused or submission.ignored,
+                    "detail": detail,
+                }
             )
             return
         if body is not None and body.hash not in self.bodies:
@@ -517,7 +524,7 @@ class _Work:
                 "endpoint": submission.endpoint,
                 "provider": submission.provider,
                 "state": state,
-                "reason": submission.refused,
+                "reason": submission.refused or submission.ignored,
                 "detail": detail,
                 "received_at_ms": submission.received_at_ms,
                 "size": submission.size,

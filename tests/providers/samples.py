@@ -7,6 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver import providers
+from receiver.errors import Inbound
 from receiver.providers import Provider, RawCallback, Source, decode
 from schemas.event import Confidence, Failure, FailureReason, Outcome, Retryable, Verdict
 
@@ -65,7 +66,10 @@ def source(provider: Provider, **changes: Any) -> Source:
 def events(name: str, raw: RawCallback | bytes, **changes: Any) -> list[Any]:
     """What a provider's callback comes to: decode, schema, normalise; [] where shape says it is to be ignored."""
     provider = providers.load()[name]
-    message: Mapping[str, Any] = decode(raw if isinstance(raw, RawCallback) else RawCallback(raw), provider.push)
+    try:
+        message: Mapping[str, Any] = decode(raw if isinstance(raw, RawCallback) else RawCallback(raw), provider.push)
+    except Inbound:
+        return []
     if not message:
         return []
     return list(provider.push.normalise(provider.push.schema.load(message), source(provider, **changes)))

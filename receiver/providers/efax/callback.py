@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import xmltodict
 
-from receiver.errors import Undecodable, Unprocessable
+from receiver.errors import Inbound, Undecodable, Unprocessable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
 from receiver.providers._decoding import leaf, names_in, once, xml
 from receiver.providers._normalising import DELIVERED, e164, number_key, utc
@@ -34,12 +34,11 @@ def shape(form: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     The data of the disposition, without the credentials, and the digest of them as ``#sha256``.
 
-    ``{}`` for an InboundPostRequest, a fax that came in. Raises Undecodable without readable XML, Unprocessable for
-    any other document.
+    Raises Inbound for an InboundPostRequest, Undecodable without readable XML, Unprocessable for any other document.
     """
     root, element = _document(form)
     if root == _INBOUND:
-        return {}
+        raise Inbound
     if root not in _DISPOSITIONS:
         expected = {"xml": "expected an OutboundDisposition"}
         raise Unprocessable("the XML is no disposition", fields=expected, received=names_in({root: element}))

@@ -15,9 +15,9 @@ from typing import Any
 
 import xmltodict
 
-from receiver.errors import Undecodable
+from receiver.errors import Inbound, Undecodable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import leaf, listed, once, place_in
+from receiver.providers._decoding import leaf, listed, once, place_in, says_inbound
 from receiver.providers._normalising import (
     CANCELED,
     DELIVERED,
@@ -105,8 +105,10 @@ _WRAPPERS = frozenset({"ReportResponse", "getFaxReportsResponse", "reports"})
 
 
 def shape(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The jobs of a push, whatever wraps them; ``{}`` for a reply that says it has none."""
+    """The jobs of a push, whatever wraps them; ``{}`` for a reply that says it has none. Raises Inbound."""
     jobs = [_job(job) for job in _jobs(document)]
+    if not jobs and says_inbound(document):
+        raise Inbound
     if not jobs and _says_none(document):
         return {}
     return {"faxJobReport": jobs}
