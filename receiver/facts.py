@@ -49,6 +49,8 @@ _COMPANION = {
     "completed_at": ("time_quality",),
     "recipient.number": ("recipient.number_raw",),
 }
+# Taken where stated and never compared: they are in no digest, and facts that were stored before them lack them.
+_ASIDE = ("provider_call_id", "recipient.country")
 _UNIT = ("outcome", "failure", "provider_status")
 
 
@@ -59,6 +61,7 @@ def of(event: FaxCompleted) -> Facts:
         "account": event.account,
         "provider_job_id": event.provider_job_id,
         "provider_fax_id": event.provider_fax_id,
+        "provider_call_id": event.provider_call_id,
         "outcome": event.outcome.value,
         "failure": failure
         and {
@@ -72,6 +75,7 @@ def of(event: FaxCompleted) -> Facts:
             "number_raw": event.recipient.number_raw,
             "name": event.recipient.name,
             "station_id": event.recipient.station_id,
+            "country": event.recipient.country,
         },
         "sender": {"name": event.sender.name, "number": event.sender.number},
         "pages": {"total": event.pages.total, "sent": event.pages.sent},
@@ -159,6 +163,10 @@ def merge(known: Facts, announced: Facts) -> Merged:
         elif old is not None and not of_another_call:
             differing.append(path)
 
+    for path in _ASIDE:
+        new = _get(announced, path)
+        if new is not None and (_get(facts, path) is None or (path == "provider_call_id" and contradicted and later)):
+            _set(facts, path, new)
     if facts["recipient"]["number_raw"] is None:
         facts["recipient"]["number_raw"] = announced["recipient"]["number_raw"]
     facts["partial"] = _is_partial(facts)
@@ -215,7 +223,7 @@ def _comparable(value: Any) -> Any:
 
 def _get(facts: Facts, path: str) -> Any:
     group, _, name = path.partition(".")
-    return facts[group][name] if name else facts[group]
+    return facts[group].get(name) if name else facts.get(group)
 
 
 def _set(facts: Facts, path: str, value: Any) -> None:

@@ -85,6 +85,7 @@ class Recipient:
     number_raw: str | None = None  # as the provider wrote it
     name: str | None = None
     station_id: str | None = None  # how the remote machine names itself (CSID)
+    country: str | None = None  # as the provider wrote it
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class FaxCompleted:
     status_text: str | None = None
     provider_job_id: str | None = None
     provider_fax_id: str | None = None
+    provider_call_id: str | None = None  # of the call that ended the fax
     recipient: Recipient = Recipient()
     sender: Sender = Sender()
     pages: Pages = Pages()

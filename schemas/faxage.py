@@ -10,6 +10,7 @@ class Notification(ProviderSchema):
     """One job, by callback or as a status record. Public test bodies hold the first two fields only."""
 
     job_id = Identity(data_key="jobid")
+    call_id = Text(data_key="commid")  # of the communication, for FAXAGE's support
     status = StatusWord(("pending", "success", "failure"), data_key="shortstatus")
     status_text = Text(data_key="longstatus")  # for people: the provider advises against reading it by program
     recipient_name = Text(data_key="destname")

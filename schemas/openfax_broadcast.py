@@ -24,6 +24,7 @@ class Transmission(ProviderSchema):
     fax_id = Identity(data_key="TransactionID")
     status = StatusNumber(data_key="ErrorCode")
     number = Text(data_key="Phone")
+    country = Text(data_key="Country")  # or a rate center
     recipient_name = Text(data_key="Reference")  # the "To" text of the fax header
     pages_sent = Count(data_key="Pages")
     duration_seconds = Seconds(60, data_key="Duration")  # in minutes

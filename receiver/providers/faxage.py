@@ -76,6 +76,7 @@ def normalise(notification: Mapping[str, Any], source: Source) -> Sequence[FaxCo
             status_code=notification["status"],
             status_text=notification["status_text"],
             provider_job_id=notification["job_id"],
+            provider_call_id=notification["call_id"],
             recipient=Recipient(
                 number=e164(notification["number"], source.region),
                 number_raw=notification["number"],

@@ -365,6 +365,7 @@ def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxComp
             outcome=verdict.outcome,
             failure=verdict.failure,
             status_code=last if has_result else row["state"],
+            provider_call_id=row["call_id"],
             status_text=None if has_result else STATES.field,  # else a 9 might be taken for LastStatus 9
             provider_job_id=row["job_id"],
             recipient=Recipient(number=_number(row["number"]), number_raw=row["number"], name=row["recipient_name"]),

@@ -354,7 +354,10 @@ def normalise(row: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
             provider_job_id=row["job_id"],
             provider_fax_id=row["fax_id"],
             recipient=Recipient(
-                number=_number(row["number"], source.region), number_raw=row["number"], name=row["recipient_name"]
+                number=_number(row["number"], source.region),
+                number_raw=row["number"],
+                name=row["recipient_name"],
+                country=row["country"],
             ),
             pages=Pages(sent=row["pages_sent"]),
             duration_seconds=row["duration_seconds"],
