@@ -136,14 +136,16 @@ def certificate(folder: Path) -> None:
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int, seconds: int | None) -> Iterator[int]:
-    """nginx with the shipped server block, changed in its port and paths (and timeout); its port."""
+def nginx(folder: Path, upstream: int, seconds: int | None = None, *, error_log: str = "") -> Iterator[int]:
+    """nginx with the shipped server block, changed in its port and paths (and timeout, error log); its port."""
     folder.mkdir()
     certificate(folder)
     port = free_port()
     text = NGINX.replace("127.0.0.1:8000", f"127.0.0.1:{upstream}")
     text = text.replace("listen 443 ssl;", f"listen 127.0.0.1:{port} ssl;").replace("    listen [::]:443 ssl;\n", "")
     text = text.replace("/etc/ssl/hooks.example.com", str(folder)).replace("/var/log/nginx", str(folder))
+    if error_log:
+        text = text.replace("/dev/null emerg", error_log)
     if seconds is not None:
         text = re.sub(r"keepalive_timeout \d+s;", f"keepalive_timeout {seconds}s;", text)
     temporary = "".join(
@@ -230,3 +232,30 @@ def test_behind_nginx_no_callback_meets_a_closing_connection(
             client.join()
         counted = Counter(result for client in clients for result in client.results)
     assert counted == {200: CLIENTS * len(pauses)}
+
+
+def post(port: int, body: bytes) -> int:
+    connection = HTTPSConnection("127.0.0.1", port, timeout=60, context=trusting())
+    connection.request("POST", f"/callbacks/openfax/{TOKEN}?To=Jones", body, {"Content-Type": FORM})
+    status = connection.getresponse().status
+    connection.close()
+    return status
+
+
+@pytest.mark.tool("nginx")
+def test_nginx_as_shipped_writes_no_token_and_no_callback(tmp_path: Path) -> None:
+    """Its upstream is down, which it would log with the whole request line."""
+    with nginx(tmp_path / "nginx", free_port()) as front:
+        assert post(front, b"From=" + b"Mike" * 500_000) == 502
+    written = {path.name: path.read_bytes() for path in (tmp_path / "nginx").rglob("*") if path.is_file()}
+    assert not [name for name, content in written.items() if TOKEN.encode() in content or b"Jones" in content]
+    assert b"502 upstream=502" in written["faxhook.access.log"]
+
+
+@pytest.mark.tool("nginx")
+def test_nginx_as_shipped_keeps_the_largest_callback_in_memory(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with nginx(tmp_path / "nginx", free_port(), error_log=f"{told} warn") as front:
+        assert post(front, b"x" * (8 << 20)) == 502
+    assert "connect() failed" in told.read_text()
+    assert "temporary file" not in told.read_text()

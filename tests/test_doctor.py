@@ -176,6 +176,33 @@ def test_a_full_disk_is_trouble(filled: Stock, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.service("postgresql")
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, ""),
+        ({"log_statement": "ddl"}, ""),
+        ({"log_statement": "mod"}, "log_statement writes callbacks"),
+        ({"log_min_duration_statement": "1000"}, "log_min_duration_statement writes callbacks"),
+        ({"log_min_duration_statement": "1000", "log_parameter_max_length": "0"}, ""),
+        ({"log_parameter_max_length_on_error": "-1"}, "when a statement fails; set it to 0"),
+    ],
+)
+def test_a_database_that_logs_callbacks_is_warned_of(
+    tmp_path: Path, postgresql_url: str, settings: dict[str, str], told: str
+) -> None:
+    with stock(tmp_path, postgresql_url) as made:
+        with made.runtime.store.engine.connect() as connection:
+            name = connection.exec_driver_sql("SELECT current_database()").scalar_one()
+            for setting, value in settings.items():
+                connection.exec_driver_sql(f"ALTER DATABASE {name} SET {setting} = '{value}'")
+            connection.commit()
+        made.runtime.store.close()
+        found = [detail for verdict, detail in examined(made, exit_code=0)["store"] if verdict == "warning"]
+    assert len(found) == bool(told)
+    assert told in "".join(found)
+
+
+@pytest.mark.service("postgresql")
 def test_a_database_that_does_not_wait_for_its_disk_is_trouble(tmp_path: Path, postgresql_url: str) -> None:
     with stock(tmp_path, postgresql_url) as made:
         name = made.runtime.store.url.database
