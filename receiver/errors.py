@@ -144,13 +144,21 @@ class InternalError(Refusal):
 
 
 class Unavailable(Refusal):
-    """Our store, key source or process cannot promise anything now; the sender should try again."""
+    """
+    Our store, key source or process cannot promise anything now; the sender should try again.
+
+    error: a short name of the cause, for logs. trouble: a sentence for operators, which the sender does not see.
+    retryable: whether the same may work when it is tried again at once.
+    """
 
     status = 503
     code = "unavailable"
+    retryable = False
 
-    def __init__(self, detail: str, *, retry_after_seconds: int = 5) -> None:
+    def __init__(self, detail: str, *, retry_after_seconds: int = 5, error: str = "", trouble: str = "") -> None:
         super().__init__(detail, headers=(("Retry-After", str(retry_after_seconds)),))
+        self.error = error or self.code
+        self.trouble = trouble or (f"{detail} ({error})" if error else detail)
 
 
 # --- not answers ---------------------------------------------------------------------------------------------------

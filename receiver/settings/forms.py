@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from receiver import transports
+from receiver.settings import postgresql
 from receiver.settings.model import Token
 
 UNITS = {"": 1, "kB": 1000, "MB": 1000**2, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -258,10 +259,12 @@ def in_utc(value: date) -> datetime:
 
 
 def store_url(folder: Path) -> Callable[[str], str]:
+    """A path is from that folder. What comes out is as SQLAlchemy reads it."""
+
     def convert(text: str) -> str:
         scheme, rest = groups(r"(sqlite|postgres|postgresql|postgresql\+psycopg)(://.+)", text)
         if scheme != "sqlite":
-            return f"postgresql+psycopg{rest}"
+            return postgresql.url(rest.removeprefix("://"))
         (name,) = groups(r":///([^?]+)", rest)
         path = os.path.normpath(folder / name)
         # In memory nothing would be kept, and a question mark would end the path.
