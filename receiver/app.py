@@ -154,7 +154,7 @@ def _readiness(runtime: Runtime) -> tuple[int, dict[str, Any]]:
         probe(store)
         return 200, {"ready": True, "store": store.durability()}
     except Unavailable as error:
-        return 503, {"ready": False, "error": getattr(error, "error", error.code)}
+        return 503, {"ready": False, "error": error.error}
 
 
 def _figures(runtime: Runtime) -> Figures | None:

@@ -18,7 +18,7 @@ from receiver.runtime import Account, Endpoint, Runtime
 from receiver.settings import Settings, is_secure_url
 from receiver.store import Store, figures, remembered
 from receiver.store.identity import remember, verify
-from receiver.store.migrating import check_version, is_there
+from receiver.store.migrating import MigrationDue, check_version, is_there
 from receiver.store.nonces import Nonces
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
@@ -121,13 +121,13 @@ def _left_in(former: str, here: URL) -> str | None:
             with store.reading() as connection:
                 count = figures.undelivered(connection, store.tables)
         except StoreUnavailable as error:
-            return f"cannot be read ({error.error}) and may have undelivered events"
+            return f"cannot be read and may have undelivered events ({error.trouble})"
     return f"has {count} undelivered event{'s' if count > 1 else ''}" if count else None
 
 
 def check_store(settings: Settings) -> str | None:
     """
-    Hold the settings against the store, if there is one yet, and change nothing; a sentence where it cannot be read.
+    Hold the settings against the store, if there is one yet, and change nothing; a sentence where it cannot be used.
 
     Raises ConfigurationError where the two contradict each other.
     """
@@ -140,7 +140,9 @@ def check_store(settings: Settings) -> str | None:
             with store.reading() as connection:
                 verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
         except StoreUnavailable as error:
-            return f"store.url: the store cannot be read ({error.error})"
+            return f"store.url: {error.trouble}"
+        except MigrationDue as error:
+            return f"store.url: {error}" if store.file is None else None  # `serve` migrates SQLite
         except StoreError as error:
             return f"store.url: {error}"
     return None

@@ -57,9 +57,9 @@ def consume(
                 return
             except Unavailable as error:
                 changes.close()
-                if not (follow or stop.asked or getattr(error, "retryable", False)):
+                if not (follow or stop.asked or error.retryable):
                     raise
-                log.warning("store_unavailable", error=getattr(error, "error", error.code), delay_seconds=delay)
+                log.warning("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
                 if stop.wait(delay):
                     return
                 delay = min(2 * delay, _LONGEST_DELAY_SECONDS)

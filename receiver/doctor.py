@@ -162,7 +162,7 @@ def _store(settings: Settings, store: Store) -> Generator[Finding, None, Figures
     except StoreError as error:
         yield Finding("store", TROUBLE, str(error))
     except Unavailable as error:
-        yield Finding("store", TROUBLE, f"cannot be used: {getattr(error, 'error', error.code)}")
+        yield Finding("store", TROUBLE, error.trouble)
     else:
         return found
     return None
@@ -186,7 +186,7 @@ def _durability(store: Store) -> Finding:
     how = store.durability()
     words = f"{how.pop('store')} {how.pop('version')}, migrated, " + ", ".join(f"{k} {v}" for k, v in how.items())
     # PostgreSQL's other levels (local, remote_write, remote_apply) all wait for its own disk.
-    if how["synchronous"] in ("off", "normal"):
+    if how["synchronous"] in ("off", "normal") or "off" in (how.get("fsync"), how.get("full_page_writes")):
         return Finding("store", TROUBLE, f"{words}: a power cut loses what was answered with 2xx")
     return Finding("store", OK, words)
 

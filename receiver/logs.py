@@ -45,7 +45,7 @@ ALLOWED = frozenset(
         *("events", "receipts", "recipients", "pending", "published", "dead", "parked", "backlog", "lag_seconds"),
         *("filled", "requests", "dry_run"),
         # what went wrong, and where in the code
-        *("error", "where", "logger", "cause"),  # cause: a sentence made of our own words, hosts and names of queues
+        *("error", "where", "logger", "cause"),  # cause: a sentence made of our own words, hosts and names
         # this program and what it runs on
         *(
             "pid",

@@ -41,7 +41,7 @@ def run(store: Store, settings: Settings) -> None:
                 relay.step()
             except Unavailable as error:
                 relay.begin_anew()
-                log.error("store_unavailable", error=getattr(error, "error", error.code), delay_seconds=delay)
+                log.error("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
                 stop.wait(delay)
                 delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
             else:
@@ -103,7 +103,7 @@ class _Relay:
         try:
             self._leadership.give_up()
         except Unavailable as error:
-            log.warning("lease_not_given_up", error=getattr(error, "error", error.code))  # it ends by itself
+            log.warning("lease_not_given_up", error=error.error)  # it ends by itself
 
     def _leads(self) -> bool:
         leads = self._leadership.hold()

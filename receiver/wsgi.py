@@ -8,7 +8,7 @@ import time
 from receiver import bootstrap, logs, metrics, settings
 from receiver.app import create_app
 from receiver.errors import Unavailable
-from receiver.logs import error_class, log
+from receiver.logs import log
 from receiver.runtime import Runtime
 
 _DELAY_SECONDS = 1.0
@@ -25,7 +25,7 @@ def _runtime() -> Runtime:
         try:
             return bootstrap.build(loaded)
         except Unavailable as error:
-            log.error("store_unavailable", error=getattr(error, "error", error_class(error)))
+            log.error("store_unavailable", error=error.error, cause=error.trouble)
             time.sleep(_DELAY_SECONDS)
 
 

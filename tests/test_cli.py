@@ -215,8 +215,8 @@ def test_check_tells_of_a_store_it_cannot_read(filled: Stock) -> None:
         filled.config.read_text().replace("sqlite:///", "sqlite:///").replace(str(store.file.path), str(filled.config))
     )
     result = run(filled, "check")
-    assert result.exit_code == 0
-    assert "warning: store.url: the store cannot be read" in result.output
+    assert result.exit_code == 1
+    assert f"trouble: store.url: SQLite at {filled.config}: " in result.output
 
 
 # --- endpoints, providers ---------------------------------------------------------------------------------------------

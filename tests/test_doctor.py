@@ -160,7 +160,9 @@ def test_a_store_that_is_away_is_trouble_within_seconds(filled: Stock, monkeypat
         result = CliRunner().invoke(main, ["doctor", "--config", str(filled.config)])
     assert time.monotonic() - began < 15
     assert result.exit_code == 1
-    assert "trouble  store: cannot be used" in result.stdout
+    assert f"trouble  store: PostgreSQL at 127.0.0.1:{port}, database faxhook, user somebody: no answer in time" in (
+        result.stdout
+    )
     assert "secret-word" not in result.output
 
 

@@ -85,11 +85,7 @@ class _Faxhook(click.Group):
         except StoreError as error:
             raise Failure(str(error)) from None
         except Unavailable as error:
-            kind = getattr(error, "error", None)
-            if kind and kind.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-                hint = "see faxhook doctor --deep, restore a backup, or try faxhook store salvage"
-                raise Failure(f"store.url: the file is damaged ({kind}); {hint}") from None
-            raise Failure(f"{error.detail} ({kind})" if kind else error.detail) from None
+            raise Failure(error.trouble) from None
         except BrokenPipeError:
             raise  # click ends quietly
         except OSError as error:

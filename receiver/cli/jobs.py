@@ -121,8 +121,7 @@ def import_(ctx: click.Context, file: BinaryIO, config: Path | None) -> None:
                 advance(number, len(line))
             done.flush()
         except Unavailable as error:
-            kind = getattr(error, "error", error.code)
-            raise Failure(f"{error.detail} ({kind}); kept are {done.kept} jobs. Run it again when it is back") from None
+            raise Failure(f"{error.trouble}; kept are {done.kept} jobs. Run it again when it is back") from None
     states = done.states
     click.echo(
         f"{done.kept} jobs, {states.total()} faxes: {states['expected']} expected, {states['registered']} registered"

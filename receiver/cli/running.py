@@ -117,7 +117,7 @@ def init(config: Path | None) -> None:
 @click.pass_context
 def check(ctx: click.Context, config: Path | None) -> None:
     """
-    Look at the configuration without starting anything, and ask the broker and the identity providers it names.
+    Look at the configuration without starting anything, and ask store, broker and the identity providers it names.
 
     Exit code 2 when it cannot be used, 1 when what it names cannot be reached. Doubtful settings are printed as
     warnings, with exit code 0.
@@ -126,14 +126,13 @@ def check(ctx: click.Context, config: Path | None) -> None:
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
     bootstrap.check_obstacles(settings)
-    unread = bootstrap.check_store(settings)
+    unusable = bootstrap.check_store(settings)
     doubts = [
         *_doubts(settings),
-        *([unread] if unread else []),
         *bootstrap.former_stores(settings),
         *bootstrap.check_issuers(settings),
     ]
-    troubles = []
+    troubles = [unusable] if unusable else []
     for finding in doctor.broker(settings):
         if finding.verdict == doctor.WARNING:
             doubts.append(f"queue.url: {finding.detail}")

@@ -143,7 +143,7 @@ def follow(runtime: Runtime, choice: Choice, stop: Stop, done: Callable[[Summary
                 done(summary)
                 watch(runtime)
             except Unavailable as error:
-                log.error("store_unavailable", error=getattr(error, "error", error.code))
+                log.error("store_unavailable", error=error.error, cause=error.trouble)
                 due[name] = time.monotonic() + _STORE_PAUSE_SECONDS
                 continue
             failures[name] = failures[name] + 1 if summary.trouble else 0

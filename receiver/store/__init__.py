@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 from receiver.store.postgresql import Postgresql
 from receiver.store.sqlite import File, Sqlite
 from receiver.store.tables import define
-from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable, is_retryable
+from receiver.store.trouble import BUSY_SECONDS, ConflictError
 
 
 class Store:
@@ -37,6 +37,7 @@ class Store:
         self._database = Sqlite(self.url) if self.dialect == "sqlite" else Postgresql(self.url)
         self.engine: Engine = self._database.engine
         self.file: File | None = self._database.file
+        self.where = self._database.where  # in words, for operators; without secrets
 
     @contextmanager
     def writing(self, deadline: float | None = None) -> Iterator[Connection]:
@@ -45,7 +46,7 @@ class Store:
 
         deadline: on the monotonic clock, until which it may wait for other writers; by default 4 s from now.
         """
-        with self._our_trouble(), self._database.writing(deadline or time.monotonic() + BUSY_SECONDS) as connection:
+        with self.our_trouble(), self._database.writing(deadline or time.monotonic() + BUSY_SECONDS) as connection:
             yield connection
 
     @contextmanager
@@ -55,17 +56,17 @@ class Store:
 
         SQLAlchemy's connection, transaction and events cost as much as all that is recorded of a fax.
         """
-        with self._our_trouble(), self._database.recording(deadline) as cursor:
+        with self.our_trouble(), self._database.recording(deadline) as cursor:
             yield cursor
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view."""
-        with self._our_trouble(), self._database.reading() as connection:
+        with self.our_trouble(), self._database.reading() as connection:
             yield connection
 
     @contextmanager
-    def _our_trouble(self) -> Iterator[None]:
+    def our_trouble(self) -> Iterator[None]:
         """What went wrong as what it is for callers, whether SQLAlchemy or the driver says it."""
         driver = self.engine.dialect.loaded_dbapi
         try:
@@ -76,13 +77,16 @@ class Store:
             raise  # a value of ours is wrong: not the database's trouble
         except (DBAPIError, driver.Error, sa.exc.TimeoutError, OSError) as error:
             # from None: the error holds the statement's parameters
-            cause = getattr(error, "orig", None) or error
-            kind = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
-            raise StoreUnavailable(kind, retryable=is_retryable(cause)) from None
+            raise self._database.trouble(getattr(error, "orig", None) or error) from None
+
+    def verify(self) -> None:
+        """Raise StoreError where the database itself is not fit to be a store; its tables are not looked at."""
+        with self.reading() as connection:
+            self._database.verify(connection)
 
     def create_file(self) -> None:
         """Make the SQLite file if there is none. Nothing else does: a file that vanished is not begun anew."""
-        with self._our_trouble():
+        with self.our_trouble():
             if self.file is not None:
                 self.file.create()
 
@@ -92,11 +96,11 @@ class Store:
 
         It cannot while somebody reads: try again later.
         """
-        with self._our_trouble():
+        with self.our_trouble():
             return self._database.empty_log()
 
     def durability(self) -> dict[str, str]:
-        """How this store keeps a commit: database, version, journal mode, synchronous."""
+        """How this store keeps a commit: database, version, and the settings that decide what a power cut leaves."""
         with self.reading() as connection:
             return self._database.durability(connection)
 

@@ -125,7 +125,7 @@ class _Lease:
             try:
                 self._renew()
             except Unavailable as error:
-                log.warning("lease_not_renewed", error=getattr(error, "error", error.code))
+                log.warning("lease_not_renewed", error=error.error)
 
     def _renew(self) -> None:
         asked = time.monotonic()

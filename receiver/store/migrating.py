@@ -22,16 +22,28 @@ _WAIT_SECONDS = 300.0  # for another runner to finish
 _ONE_RUNNER = 0x666178686F6F6B  # the advisory lock's key: "faxhook"
 
 
+class MigrationDue(StoreError):  # noqa: N818 - no error, until nobody migrates
+    """The database does not have all of this version's tables."""
+
+
 def migrate(store: Store) -> bool:
-    """Bring the database up to date; True if anything was done. Raises StoreError for a store we must not touch."""
+    """
+    Bring the database up to date; True if anything was done. Raises StoreError for a store we must not touch.
+
+    Where nothing is due it needs no more than the right to read, and where the schema is there none to create one.
+    """
     store.create_file()
+    store.verify()
+    with store.reading() as connection:
+        if _is_served(store, connection):
+            return False
     with store.writing(time.monotonic() + _WAIT_SECONDS) as connection:
         if store.dialect != "sqlite":
             connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
             connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
             connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
             connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ONE_RUNNER})
-            connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
+            _make_schema(store, connection)
         if _is_served(store, connection):
             return False
         config = _config()
@@ -43,13 +55,30 @@ def migrate(store: Store) -> bool:
     return True
 
 
+def _make_schema(store: Store, connection: Connection) -> None:
+    """Raises StoreError where the user may not create what is missing."""
+    database, user = connection.execute(sa.text("SELECT current_database(), current_user")).one()
+    is_there = connection.dialect.has_schema(connection, SCHEMA)
+    if is_there:
+        object_, may = f"SCHEMA {SCHEMA}", sa.func.has_schema_privilege(SCHEMA, "CREATE")
+        do = f'GRANT ALL ON SCHEMA {SCHEMA} TO "{user}"'
+    else:
+        object_, may = f"DATABASE {database}", sa.func.has_database_privilege(database, "CREATE")
+        do = f'CREATE SCHEMA {SCHEMA} AUTHORIZATION "{user}", or GRANT CREATE ON DATABASE "{database}" TO "{user}"'
+    if not connection.execute(sa.select(may)).scalar_one():
+        raise StoreError(f"{store.where}: the user may not create anything in {object_}; as its owner: {do}")
+    if not is_there:
+        connection.execute(sa.schema.CreateSchema(SCHEMA))
+
+
 def check_version(store: Store) -> None:
-    """Raise StoreError unless the database has all of this version's tables."""
+    """Raise StoreError unless the database can hold a store, MigrationDue where tables of this version are missing."""
     if store.file is not None and not store.file.exists():
         raise StoreError("the store does not exist yet; run: faxhook migrate")
+    store.verify()
     with store.reading() as connection:
         if not _is_served(store, connection):
-            raise StoreError("the store is not up to date; run: faxhook migrate")
+            raise MigrationDue(f"{store.where}: not up to date; run: faxhook migrate")
 
 
 def is_there(store: Store) -> bool:

@@ -1,17 +1,30 @@
-"""PostgreSQL: transactions of several machines, with limits on how long each may wait."""
+"""
+PostgreSQL: transactions of several machines, with limits on how long each may wait.
+
+Nothing here needs a session of the server's own, so that a pooler in transaction mode may stand in between: all
+settings are the transaction's, except the client's encoding, which poolers keep for each client.
+"""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, Engine
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import PoolProxiedConnection
 
+from receiver.errors import StoreError
+from receiver.store import causes
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 NOTIFIED = "faxhook"  # the channel on which PostgreSQL says that there are events to send
+POOLED = "faxhook_pooled"  # in a connection's info: whether a pooler stands between it and the server
+_IDLE_SECONDS = 60  # a transaction without a statement: its client hangs, and holds locks
+_PREPARED_AFTER = 5  # runs of a statement
+_RETRYABLE = ("40001", "40P01")  # a serialisation failure or deadlock: the same transaction may work when run again
 
 
 class Postgresql:
@@ -20,34 +33,53 @@ class Postgresql:
     file = None
 
     def __init__(self, url: URL) -> None:
+        self.where = where(url)
         self.engine = _engine(url)
 
     @contextmanager
     def writing(self, deadline: float) -> Iterator[Connection]:
-        with self.engine.begin() as connection:
-            _limit_waiting(connection.connection.cursor(), deadline)
-            yield connection
+        with self.engine.connect() as connection:
+            connection.info["deadline"] = deadline
+            with connection.begin():
+                yield connection
 
     @contextmanager
     def recording(self, deadline: float) -> Iterator[DBAPICursor]:
         with self._driver_connection() as connection:
             cursor = connection.cursor()
-            _limit_waiting(cursor, deadline)
+            _begin(cursor, deadline)
             yield cursor
             connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
-            yield connection.execution_options(faxhook_reading=True)
+            yield connection
 
     def empty_log(self) -> bool:
         return True
 
     def durability(self, connection: Connection) -> dict[str, str]:
         version = connection.dialect.server_version_info or ()
-        commit = connection.exec_driver_sql("SHOW synchronous_commit").scalar_one()
-        return {"store": "postgresql", "version": ".".join(map(str, version)), "synchronous": str(commit)}
+        keys = {"synchronous": "synchronous_commit", "fsync": "fsync", "full_page_writes": "full_page_writes"}
+        shown = {key: connection.exec_driver_sql(f"SHOW {name}").scalar_one() for key, name in keys.items()}
+        return {"store": "postgresql", "version": ".".join(map(str, version)), **shown}
+
+    def verify(self, connection: Connection) -> None:
+        """Raise StoreError where the database cannot keep every text."""
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar_one()
+        if encoding not in ("UTF8", "SQL_ASCII"):  # the latter keeps the bytes it is given: our UTF-8
+            raise StoreError(
+                f"{self.where}: the database's encoding is {encoding}, which cannot hold every name that a"
+                " provider sends; store.url must name one in UTF-8, made with: CREATE DATABASE … ENCODING 'UTF8'"
+                " TEMPLATE template0"
+            )
+
+    def trouble(self, cause: BaseException) -> StoreUnavailable:
+        """What driver or pool have raised, as operators need it."""
+        name, words = causes.busy() if isinstance(cause, sa.exc.TimeoutError) else causes.explain(cause)
+        retryable = getattr(cause, "sqlstate", None) in _RETRYABLE
+        return StoreUnavailable(name, f"{self.where}: {words} ({name})", retryable=retryable)
 
     def close(self) -> None:
         self.engine.dispose()
@@ -66,31 +98,78 @@ class Postgresql:
             connection.close()
 
 
-def _limit_waiting(cursor: DBAPICursor, deadline: float) -> None:
-    """Leave a request that has waited for its turn already only the rest of its time."""
-    left = deadline - time.monotonic()
-    if left <= 0:
+def where(url: URL) -> str:
+    """The database in words, for operators: ``PostgreSQL at db.example.com:5432, database faxhook, user faxhook``."""
+    database = f", database {url.database}" if url.database else ""
+    user = f", user {url.username}" if url.username else ""
+    return f"PostgreSQL at {hosts(url)}{database}{user}"
+
+
+def hosts(url: URL) -> str:
+    """All hosts of the URL with their ports, or the folder of the local socket."""
+    names, ports = (_listed(url, key) for key in ("host", "port"))
+    names = [url.host] if url.host else names
+    ports = [str(url.port)] if url.port else ports
+    if not names:
+        return "the local socket"
+    ports = [port or "5432" for port in ports or ["5432"]]
+    return ",".join(
+        name if name.startswith("/") else f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        for name, port in zip(names, ports * len(names) if len(ports) == 1 else ports, strict=False)
+    )
+
+
+def _listed(url: URL, key: str) -> list[str]:
+    value = url.query.get(key, ())
+    return value.split(",") if isinstance(value, str) else list(value)
+
+
+def _begin(cursor: DBAPICursor, deadline: float | None = None) -> None:
+    """
+    Begin a transaction with its isolation and limits, whatever server, database or role have as defaults.
+
+    In one message: it costs no more time than beginning alone.
+    """
+    seconds = BUSY_SECONDS if deadline is None else min(deadline - time.monotonic(), BUSY_SECONDS)
+    if seconds <= 0:
         raise StoreUnavailable("Timeout")
-    if left < BUSY_SECONDS - 0.5:  # the session's own limits hold for the others, at no cost
-        limit = max(int(left * 1000), 1)
-        cursor.execute(f"SET LOCAL lock_timeout = {limit}; SET LOCAL statement_timeout = {limit}")
+    limit = max(int(seconds * 1000), 1)
+    cursor.execute(
+        "BEGIN ISOLATION LEVEL READ COMMITTED;"
+        f" SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit};"
+        f" SET LOCAL idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'"
+    )
 
 
 def _engine(url: URL) -> Engine:
     seconds = int(BUSY_SECONDS)
-    limits = f"-c statement_timeout={seconds}s -c lock_timeout={seconds}s -c idle_in_transaction_session_timeout=60s"
-    return sa.create_engine(
-        url,
-        pool_pre_ping=True,
-        pool_timeout=BUSY_SECONDS,
-        connect_args={
-            "connect_timeout": seconds,
-            "options": limits,
-            "application_name": "faxhook",
-            # a server that vanished without a word must not hold the writer for the kernel's two hours
-            "keepalives_idle": seconds,
-            "keepalives_interval": 1,
-            "keepalives_count": 3,
-            "tcp_user_timeout": seconds * 1000,
-        },
-    )
+    defaults = {
+        "connect_timeout": seconds,
+        "application_name": "faxhook",
+        # a server that vanished without a word must not hold the writer for the kernel's two hours
+        "keepalives_idle": seconds,
+        "keepalives_interval": 1,
+        "keepalives_count": 3,
+        "tcp_user_timeout": seconds * 1000,
+    }
+    ours = {
+        "client_encoding": "utf8",  # a database may have another default, and SQL_ASCII would give bytes for text
+        "autocommit": True,  # the driver would begin transactions itself: without limits, and as the database likes
+    }
+    given = {name: value for name, value in defaults.items() if name not in url.query}
+    engine = sa.create_engine(url, pool_pre_ping=True, pool_timeout=BUSY_SECONDS, connect_args={**given, **ours})
+
+    @event.listens_for(engine, "connect")
+    def look_in_between(connection: Any, record: Any) -> None:
+        # A pooler has told a number of its own for the process that serves us. It may give each transaction to another
+        # server connection, which has not prepared what the one before had.
+        told = connection.pgconn.backend_pid
+        is_pooled = connection.execute("SELECT pg_backend_pid()").fetchone() != (told,)
+        record.info[POOLED] = is_pooled
+        connection.prepare_threshold = None if is_pooled else _PREPARED_AFTER
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        _begin(connection.connection.cursor(), connection.info.pop("deadline", None))
+
+    return engine

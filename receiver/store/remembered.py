@@ -29,7 +29,8 @@ class Remembered:
 
 def place(url: URL) -> str:
     """Where a store is, without its password and parameters: to compare, to keep, and to show."""
-    return url.set(password=None, query={}).render_as_string()
+    hosts = {name: url.query[name] for name in ("host", "port") if name in url.query}  # of PostgreSQL, where several
+    return url.set(password=None, query=hosts).render_as_string()
 
 
 def record(state_dir: Path) -> Path:

@@ -44,6 +44,9 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     return version >= (3, 51, 3) and version[:2] != (3, 52)
 
 
+_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
 class Sqlite:
     """The transactions of a store in a SQLite file, each under the file's lock if it writes."""
 
@@ -51,6 +54,7 @@ class Sqlite:
         if not url.database or url.database == ":memory:":
             raise StoreError("a SQLite store needs a file: sqlite:///path/to/faxhook.db")
         self.file = File(Path(url.database))
+        self.where = f"SQLite at {self.file.path}"
         self.engine = _engine(url, self.file)
         self._kept: PoolProxiedConnection | None = None
 
@@ -105,6 +109,17 @@ class Sqlite:
             "journal_mode": str(mode),
             "synchronous": levels[int(level)],
         }
+
+    def verify(self, connection: Connection) -> None:
+        """Any file will do."""
+
+    def trouble(self, cause: BaseException) -> StoreUnavailable:
+        """What the driver or the system has raised, with a sentence for operators."""
+        error = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
+        if error.startswith(_DAMAGED):
+            hint = "see faxhook doctor --deep, restore a backup, or try faxhook store salvage"
+            return StoreUnavailable(error, f"{self.where}: the file is damaged ({error}); {hint}")
+        return StoreUnavailable(error, f"{self.where}: cannot be used ({error})")
 
     def close(self) -> None:
         kept, self._kept = self._kept, None

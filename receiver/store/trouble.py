@@ -7,18 +7,16 @@ CONFLICT = "Conflict"  # what a StoreUnavailable says when a transaction met ano
 
 
 class StoreUnavailable(Unavailable):
-    """The database did not take or give what was asked. error: the driver's name of it, for logs."""
+    """
+    The database did not take or give what was asked.
 
-    def __init__(self, error: str, *, retryable: bool = False) -> None:
-        super().__init__("the store is unavailable")
-        self.error = error
+    error: a short name of the cause, for logs. trouble: a sentence for operators, naming the database and what to do.
+    """
+
+    def __init__(self, error: str, trouble: str = "", *, retryable: bool = False) -> None:
+        super().__init__("the store is unavailable", error=error, trouble=trouble)
         self.retryable = retryable
 
 
 class ConflictError(Exception):
     """Two writers met on a unique key: the same transaction, run again, finds what the other one wrote."""
-
-
-def is_retryable(error: BaseException) -> bool:
-    """A deadlock or serialisation failure: the same transaction may work when run again."""
-    return getattr(error, "sqlstate", None) in ("40001", "40P01")

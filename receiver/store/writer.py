@@ -92,9 +92,9 @@ class Writer:
         try:
             results = self._record(group, deadline, others_may_join)
         except Unavailable as error:
-            kind = error.error if isinstance(error, StoreUnavailable) else type(error).__name__
             for ticket in group:
-                ticket.error = StoreUnavailable(kind)  # each its own: they are raised in several threads
+                # each its own: they are raised in several threads
+                ticket.error = StoreUnavailable(error.error, error.trouble)
         except Exception as error:  # noqa: BLE001 - told to whoever handed it over
             if len(group) == 1:
                 group[0].error = StoreUnavailable(CONFLICT) if isinstance(error, ConflictError) else error
