@@ -445,6 +445,7 @@ def test_every_key_is_compared_in_constant_time_whichever_is_right(server, monke
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 KNOWN = "endpoint, job_id, recipients, sender, pages, reference, submitted_at, due_at, due_in"
+EXPECTED = ("expected ", "missing; expected ", "null; expected ")
 WRONG = {
     "no job": (job(job_id=...), "job_id"),
     "an empty job": (job(job_id=" "), "job_id"),
@@ -502,7 +503,7 @@ def test_a_job_that_is_not_as_it_should_be_is_422_and_names_the_field(server, wr
     assert (reply.status, reply.json["code"]) == (422, "unprocessable")
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert list(reply.json["fields"]) == [field]
-    assert reply.json["fields"][field].startswith("expected ")
+    assert reply.json["fields"][field].startswith(EXPECTED)
     assert expected(server) == []
 
 
@@ -669,7 +670,7 @@ def test_no_document_is_our_trouble(client, document):
     assert answer.status_code in (200, 201, 400, 401, 413, 422)
     if answer.status_code == 422:
         assert answer.json["fields"]
-        assert all(told.startswith("expected ") for told in answer.json["fields"].values())
+        assert all(told.startswith(EXPECTED) for told in answer.json["fields"].values())
 
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -830,7 +831,7 @@ def test_an_import_on_a_terminal_shows_a_bar_and_complains_beside_it(made, tmp_p
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out.startswith(b"50 jobs, 50 faxes: 50 expected")
-    assert b"line 51: job_id: expected" in seen
+    assert b"line 51: job_id: missing; expected" in seen
     assert b"51 lines" in seen
 
 
