@@ -132,6 +132,7 @@ def test_a_callback_without_a_number_is_told_with_what_its_sender_knows(anywhere
         "number_raw": "+1 (555) 555-1212",
         "name": "Anna Recipient",
         "station_id": None,
+        "country": None,
     }
     assert data["sender"] == {"name": "Bert Sender", "number": "+12125550123"}
     assert (data["pages"], data["partial"]) == ({"total": 2, "sent": 1}, True)

@@ -136,7 +136,7 @@ def test_the_samples_come_to_what_they_say():
     first, busy, bad = events(pages)
     assert first.key == ("500102", "90000001")
     assert (first.outcome, first.status_code, first.status_text) == ("delivered", "0", None)
-    assert first.recipient == Recipient("+15555551212", "15555551212", "My Customer")
+    assert first.recipient == Recipient("+15555551212", "15555551212", "My Customer", country="US")
     assert (first.pages, first.duration_seconds, first.attempts) == (Pages(sent=2), 66, None)
     assert first.completed_at == datetime(2016, 5, 27, 15, 11, 12, tzinfo=UTC)
     assert first.time_quality == TimeQuality.ASSUMED_ZONE
