@@ -1,5 +1,6 @@
 """What schemas/README.md says of queues, checked in the real RabbitMQ."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -105,3 +106,68 @@ def test_a_republished_event_goes_to_every_bound_queue(made: Queued) -> None:
     made.send()
     until(lambda: made.waiting("reception.failed-faxes") == before + 1)
     until(lambda: made.waiting("fax.completed") == in_ours + 1)
+
+
+# --- the consumer of the README --------------------------------------------------------------------------------------
+
+CONSUMING = README.partition("### From RabbitMQ, with kombu\n")[2].partition("\n## ")[0]
+(SNIPPET,) = re.findall(r"^```py\n(.*?)^```$", CONSUMING, re.MULTILINE | re.DOTALL)
+
+
+_numbers = itertools.count(5000)
+
+
+def put(made: Queued, count: int) -> None:
+    """So many new events."""
+    for _ in range(count):
+        made.fax(next(_numbers))
+    made.send()
+
+
+def outcomes(made: Queued, program: str, *, errors: bool = False) -> list[str]:
+    """What the program writes about two events, until it has written two lines."""
+    put(made, 2)
+    command = [sys.executable, "-u", "-c", program, made.queue.url]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        stream = process.stderr if errors else process.stdout
+        assert stream is not None
+        lines = [stream.readline().decode() for _ in range(2)]
+        if not errors:
+            until(lambda: made.waiting() == 0)
+        process.terminate()
+    return lines
+
+
+def test_the_consumer_of_the_readme_takes_events_and_comes_back(made: Queued) -> None:
+    made.consumed()
+    assert [line.split()[1] for line in outcomes(made, SNIPPET)] == ["fax.completed.v1"] * 2
+    assert made.consumed() == []
+
+
+def test_declaring_the_queue_is_a_406_as_the_readme_says(made: Queued) -> None:
+    assert ", no_declare=True" in SNIPPET
+    said = outcomes(made, SNIPPET.replace(", no_declare=True", ""), errors=True)
+    assert said == ["RabbitMQ is away: PreconditionFailed\n"] * 2
+    made.consumed()
+
+
+def test_an_accept_without_the_content_type_is_refused_as_the_readme_says(made: Queued) -> None:
+    put(made, 1)
+    program = SNIPPET.replace("accept=[CONTENT_TYPE]", 'accept=["json"]')
+    assert program != SNIPPET
+    command = [sys.executable, "-c", program, made.queue.url]
+    run = subprocess.run(command, env=environment(), capture_output=True, timeout=60, check=False)
+    assert b"ContentDisallowed" in run.stderr
+    until(lambda: made.waiting() >= 1)
+    made.consumed()
+
+
+def test_the_readme_lists_the_properties_of_a_message(made: Queued) -> None:
+    put(made, 1)
+    with made.channel() as channel:
+        message = channel.basic_get(made.queue.queue, no_ack=True)
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|$", CONSUMING, re.MULTILINE))
+    assert set(listed) == set(message.properties) - {"application_headers"}
+    assert set(message.properties.get("application_headers", {})) <= {"x-delivery-count"}  # RabbitMQ's own
+    for name in ("content_type", "content_encoding", "app_id"):
+        assert listed[name] == f"`{message.properties[name]}`"
