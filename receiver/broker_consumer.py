@@ -43,9 +43,9 @@ def consume(
     """
     Write the queue's events to ``out``, each as its published bytes and a newline.
 
-    Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished,
-    or when nobody reads ``out`` any more; without follow and idle_seconds also when the queue is empty. Raises
-    BrokerTrouble, unless following, ConfigurationError for a stream, and OSError when ``out`` takes nothing.
+    Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished;
+    without follow and idle_seconds also when the queue is empty. Raises BrokerTrouble, unless following,
+    ConfigurationError for a stream, ReaderGone, and OSError when ``out`` takes nothing.
     """
     ends_when_empty = not follow and idle_seconds is None
     with on_signals() as stop:
@@ -74,16 +74,43 @@ def consume(
                     if stop.wait(delay):
                         return
                     delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
-        except (BrokenPipeError, Interrupted):
+        except BrokenPipeError:
+            raise consumer.lines.gone() from None
+        except Interrupted:
             return
         finally:
             consumer.end()
 
 
+def peek(queue: Queue, state_dir: Path, out: lines.Output, max_events: int | None) -> None:
+    """
+    Write what the queue has to give, and give it back: nothing is acknowledged.
+
+    All of it is in our hands meanwhile, and nobody else gets it. A quorum queue then gives it out in another order,
+    however it is given back (seen with RabbitMQ 3.10). Raises BrokerTrouble, and OSError when ``out`` takes
+    nothing.
+    """
+    broker = Broker(queue, "faxhook consume --peek", state_dir)
+    broker.open()
+    messages: list[Any] = []
+    with broker.trouble():
+        source = entity.Queue(queue.queue, channel=broker.channel)
+        while max_events is None or len(messages) < max_events:
+            message = source.get(accept=None)
+            if message is None:
+                break
+            messages.append(message)
+        bodies = [_body(message) for message in messages]
+        for message in reversed(messages):  # each goes to the front; RabbitMQ's classic queues know the places
+            message.requeue()
+    broker.close()
+    lines.write(out, bodies)
+
+
 class _Consumer:
     def __init__(self, broker: Broker, out: lines.Output, stop: Stop, max_events: int | None) -> None:
         self._broker = broker
-        self._out = out
+        self.lines = lines.Lines(out, _BATCH)
         self._stop = stop
         self._wanted = max_events
         self._consumer: Any = None
@@ -120,7 +147,8 @@ class _Consumer:
         self._take(seconds)
         if not self._taken:
             return False
-        messages, self._taken = self._taken, []
+        count = self.lines.batch
+        messages, self._taken = self._taken[:count], self._taken[count:]
         try:
             self._write(messages)
         except (OSError, Interrupted):
@@ -136,6 +164,7 @@ class _Consumer:
             else:
                 for message in messages:
                     message.ack()
+        self.lines.note(map(_body, messages))
         return True
 
     def is_empty(self, waited_seconds: float) -> bool:
@@ -197,7 +226,7 @@ class _Consumer:
         # A reader that takes its time must not cost the connection.
         meanwhile = self._beat if self._broker.transport.speaks_amqp else None
         with self._stop.interrupting(_STUCK_SECONDS):
-            lines.write(self._out, map(_body, messages), meanwhile)
+            self.lines.write(list(map(_body, messages)), meanwhile)
 
     def _beat(self) -> None:
         if self._broker.is_open:

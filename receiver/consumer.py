@@ -30,9 +30,9 @@ def consume(
     """
     Write pending events to ``out``, each as its stored bytes and a newline.
 
-    Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished,
-    or when nobody reads ``out`` any more; without follow and idle_seconds also when nothing is pending. Raises
-    Unavailable when the store cannot be reached, unless following, StoreError, and OSError when ``out`` takes nothing.
+    Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished;
+    without follow and idle_seconds also when nothing is pending. Raises Unavailable when the store cannot be reached,
+    unless following, StoreError, ReaderGone, and OSError when ``out`` takes nothing.
     """
     with on_signals() as stop:
         consumer = _Consumer(store, out, stop, max_events)
@@ -53,7 +53,9 @@ def consume(
                     return
                 changes.wait(stop, min(left, _RECLAIM_SECONDS))
                 delay = _FIRST_DELAY_SECONDS
-            except (BrokenPipeError, Interrupted):
+            except BrokenPipeError:
+                raise consumer.lines.gone() from None
+            except Interrupted:
                 return
             except Unavailable as error:
                 changes.close()
@@ -65,14 +67,33 @@ def consume(
                 delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
 
+def peek(store: Store, out: lines.Output, max_events: int | None) -> None:
+    """
+    Write what is there for consumers, and leave it there: nothing is leased or acknowledged.
+
+    Raises Unavailable, StoreError, and OSError when ``out`` takes nothing.
+    """
+    check_version(store)
+    after, left = 0, max_events
+    while left is None or left > 0:
+        with store.reading() as connection:
+            rows, damaged, after = outbox.waiting(connection, store.tables, min(_BATCH, left or _BATCH), after)
+        for event_id in damaged:
+            log.error("event_damaged", event_id=event_id)
+        if not rows and not damaged:
+            return
+        lines.write(out, [row.body for row in rows])
+        left = None if left is None else left - len(rows)
+
+
 class _Consumer:
     def __init__(self, store: Store, out: lines.Output, stop: Stop, max_events: int | None) -> None:
         self._store = store
-        self._out = out
+        self.lines = lines.Lines(out, _BATCH)
         self._stop = stop
         self._wanted = max_events
         self._holder = outbox.owner()
-        self._written: list[int] = []  # flushed and not yet acknowledged
+        self._written: list[Row] = []  # flushed and not yet acknowledged
         self._is_checked = False
         self._is_unsure = False  # a transaction failed, and may have leased rows all the same
         self._reclaim_due = 0.0
@@ -104,18 +125,21 @@ class _Consumer:
     def _next(self) -> tuple[list[Row], list[str]]:
         """One transaction for both, since each costs a sync of the disk."""
         tables, now = self._store.tables, now_ms()
-        limit = 0 if self._stop.asked else _BATCH if self._wanted is None else min(_BATCH, self._wanted)
+        most = self.lines.batch
+        limit = 0 if self._stop.asked else most if self._wanted is None else min(most, self._wanted)
         was_unsure, self._is_unsure = self._is_unsure, True
         lost = 0
         with self._store.writing() as connection:
             if self._written:
-                lost = len(self._written) - outbox.acknowledge(connection, tables, self._holder, self._written, now)
+                seqs = [event.seq for event in self._written]
+                lost = len(seqs) - outbox.acknowledge(connection, tables, self._holder, seqs, now)
             if was_unsure:
                 outbox.release(connection, tables, self._holder)
             if time.monotonic() >= self._reclaim_due:
                 outbox.reclaim(connection, tables, now)
             leased, damaged = outbox.lease(connection, tables, self._holder, limit, now) if limit else ([], [])
         self._is_unsure = False
+        self.lines.note(event.body for event in self._written)
         self._written = []
         self._reclaim_due = max(self._reclaim_due, time.monotonic() + _RECLAIM_SECONDS)
         if lost:
@@ -125,11 +149,11 @@ class _Consumer:
     def _write(self, leased: list[Row]) -> None:
         try:
             with self._stop.interrupting(_STUCK_SECONDS):
-                lines.write(self._out, [event.body for event in leased])
+                self.lines.write([event.body for event in leased])
         except (OSError, Interrupted):
             self._give_back()
             raise
-        self._written = [event.seq for event in leased]
+        self._written = leased
         if self._wanted is not None:
             self._wanted -= len(leased)
 

@@ -45,6 +45,13 @@ def pending(connection: Connection, tables: Tables, limit: int, after: int = 0) 
     return _verified(found)
 
 
+def waiting(connection: Connection, tables: Tables, limit: int, after: int) -> tuple[list[Row], list[str], int]:
+    """Rows that consumers have not acknowledged, also those in the hands of one; as ``pending``, and the last's seq."""
+    state, seq = tables.events.c.state, tables.events.c.seq
+    found = connection.execute(_rows(tables, limit).where(state.in_(("pending", "leased")), seq > after)).all()
+    return *_verified(found), found[-1].seq if found else after
+
+
 def publish(connection: Connection, tables: Tables, seqs: Sequence[int], now_ms: int) -> None:
     """Mark rows that a broker has confirmed, whoever holds them."""
     events = tables.events
@@ -81,20 +88,25 @@ def lease(connection: Connection, tables: Tables, holder: str, limit: int, now_m
 
 def _next_rows(tables: Tables, limit: int) -> sa.Select[*tuple[Any, ...]]:
     """Pending rows with their payloads: at most one of each fax, and none whose fax has an earlier one under way."""
-    events, payloads = tables.events, tables.payloads
+    events = tables.events
     earlier = events.alias("earlier")
+    return _rows(tables, limit).where(
+        events.c.state == "pending",
+        ~sa.exists().where(
+            earlier.c.fax_id == events.c.fax_id,
+            earlier.c.seq < events.c.seq,
+            earlier.c.state.in_(("pending", "leased")),
+        ),
+    )
+
+
+def _rows(tables: Tables, limit: int) -> sa.Select[*tuple[Any, ...]]:
+    """In row order, with their payloads."""
+    events, payloads = tables.events, tables.payloads
     columns = (events.c.seq, events.c.id, events.c.fax_id, events.c.type, events.c.outcome, events.c.created_at_ms)
     return (
         sa.select(*columns, payloads.c.body, payloads.c.checksum)
         .outerjoin_from(events, payloads, payloads.c.seq == events.c.seq)
-        .where(
-            events.c.state == "pending",
-            ~sa.exists().where(
-                earlier.c.fax_id == events.c.fax_id,
-                earlier.c.seq < events.c.seq,
-                earlier.c.state.in_(("pending", "leased")),
-            ),
-        )
         .order_by(events.c.seq)
         .limit(limit)
     )
