@@ -36,6 +36,43 @@ _COMMANDS = {
     "discrepancies": ("reconciling", "discrepancies", "What does not add up between the providers and us."),
     "store": ("storing", "store", "What can be read of a damaged store."),
     "schema": ("schema", "schema", "The schema of what is published."),
+    "completion": ("completing", "completion", "Completion of commands and options for your shell."),
+}
+
+# Command -> what somebody may type; shown by its --help.
+EXAMPLES = {
+    "serve": "faxhook serve --config /etc/faxhook/faxhook.toml",
+    "relay": "faxhook relay",
+    "migrate": "faxhook migrate",
+    "init": "faxhook init --config faxhook.toml",
+    "check": "faxhook check --config copy.toml",
+    "doctor": "faxhook doctor --json",
+    "consume": "faxhook consume --follow | python consumer.py",
+    "simulate": "faxhook simulate retarus --case busy --count 10",
+    "endpoints": "faxhook endpoints --reveal",
+    "providers list": "faxhook providers list --wide",
+    "providers show": "faxhook providers show retarus --endpoint retarus",
+    "events list": "faxhook events list --state pending --since 24h",
+    "events show": "faxhook events show 5ff6bb1e-405b-554b-829c-04e250504ee3",
+    "events republish": "faxhook events republish --since 2026-11-21T10:00:00Z",
+    "dead-letters list": "faxhook dead-letters list",
+    "dead-letters show": "faxhook dead-letters show 5ff6bb1e-405b-554b-829c-04e250504ee3 --reveal",
+    "dead-letters replay": "faxhook dead-letters replay --all",
+    "jobs add": "faxhook jobs add faxage 115893796 --number +12025550123 --due 2h",
+    "jobs import": "faxhook jobs import sent.jsonl",
+    "jobs list": "faxhook jobs list --overdue",
+    "receipts list": "faxhook receipts list --state rejected",
+    "receipts show": "faxhook receipts show 01J9ZC3V7N0000000000000000 --reveal",
+    "receipts replay": "faxhook receipts replay 01J9ZC3V7N0000000000000000 --as retarus",
+    "secrets new": "faxhook secrets new --kind basic",
+    "secrets hash": "faxhook secrets hash --scrypt",
+    "reconcile": "faxhook reconcile --endpoint faxage --since 24h --dry-run",
+    "discrepancies list": "faxhook discrepancies list --all",
+    "discrepancies show": "faxhook discrepancies show 12",
+    "discrepancies close": "faxhook discrepancies close 12 13",
+    "store salvage": "faxhook store salvage healthy.db",
+    "schema event": "faxhook schema event",
+    "completion": 'eval "$(faxhook completion bash)"',
 }
 
 # Option of all commands that need the configuration; also taken before the command's name.
@@ -71,7 +108,14 @@ class _Faxhook(click.Group):
         module, name, _ = _COMMANDS[cmd_name]
         command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         assert isinstance(command, click.Command)
+        _give_example(command, cmd_name)
         return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:  # which knows only commands that are imported
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=_COMMANDS, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -92,6 +136,15 @@ class _Faxhook(click.Group):
             # Whatever file it was, the system's own words say it; a traceback would not.
             where = f"{error.filename}: " if error.filename else ""
             raise Failure(f"{where}{error.strerror or type(error).__name__}") from None
+
+
+def _give_example(command: click.Command, name: str) -> None:
+    """To it, or to each of its own commands."""
+    if isinstance(command, click.Group):
+        for below, one in command.commands.items():
+            _give_example(one, f"{name} {below}")
+    elif example := EXAMPLES.get(name):
+        command.epilog = f"Example: {example}"
 
 
 @click.group(cls=_Faxhook, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})

@@ -20,6 +20,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @opening.config_option
 @printing.limit_option
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(config: Path | None, limit: int | None, is_json: bool) -> None:
     """The newest dead letters."""

@@ -17,6 +17,7 @@ _COLUMNS = ("endpoint", "provider", "account", "auth", "url")
 @click.command()
 @opening.config_option
 @click.option("--reveal", is_flag=True, help="Show the tokens, also where standard output is not a terminal.")
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
     """The configured endpoints and the URLs to enter at the providers. Tokens are masked unless on a terminal."""

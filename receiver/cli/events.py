@@ -27,6 +27,7 @@ def events() -> None:
 @click.option("--since", type=opening.SINCE, help="Only events made since then.")
 @click.option("--fax", "fax_id", help="Only events of this fax_id.")
 @printing.limit_option
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(
     config: Path | None, state: str | None, since: datetime | None, fax_id: str | None, limit: int | None, is_json: bool

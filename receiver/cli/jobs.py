@@ -219,6 +219,7 @@ def _size(file: BinaryIO) -> int | None:
 @opening.config_option
 @click.option("--overdue", is_flag=True, help="Only those whose callback should have come.")
 @printing.limit_option
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(config: Path | None, overdue: bool, limit: int | None, is_json: bool) -> None:
     """The faxes that are expected, the longest due first. Without numbers and names."""

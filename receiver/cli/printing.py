@@ -2,17 +2,18 @@
 
 import json
 import re
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import click
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len, set_cell_size
 
 from receiver import settings
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 MASK = "********"
 _SHOWN = 50
@@ -41,19 +42,33 @@ def readable(content: bytes) -> str:
     return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
-def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """One row a line: with a frame on a terminal, else separated by tabs, the names first."""
+def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], narrow: Sequence[str] = ()) -> None:
+    """
+    One row a line; separated by tabs where nobody looks at it, with whole values and all columns.
+
+    A terminal gets short ids and times, and the columns of ``narrow`` where not all fit; where these do not fit either,
+    each row as a block with a line for each column. What is left out is said; with ``--wide`` nothing is.
+    """
+    cells = [[_cell(row[column]) for column in columns] for row in rows]
     if not is_terminal():
-        click.echo("\t".join(columns))
-        for row in rows:
-            click.echo("\t".join(_cell(row[column]) for column in columns))
+        for line in (columns, *cells):
+            click.echo("\t".join(line))
         return
-    shown = Table(box=SIMPLE)
-    for column in columns:
-        shown.add_column(column, no_wrap=column == "id", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(_cell(row[column])) for column in columns))
-    Console().print(shown)
+    if is_wide():
+        _print_lines([columns, *cells])
+        return
+    whole, cells = cells, [list(map(_short, row)) for row in cells]
+    fitting = next(
+        (some for some in (columns, narrow) if some and _width(_chosen(columns, some, cells)) <= _room()), None
+    )
+    if fitting is None:
+        _print_blocks(columns, narrow or columns, cells)
+    else:
+        _print_lines(_chosen(columns, fitting, cells))
+    left = [column for column in columns if column not in (fitting or narrow or columns)]
+    if left or cells != whole:
+        more = f", and {', '.join(left)}" if left else ""
+        click.echo(f"(--wide: whole values{more})", err=True)
 
 
 def listing(
@@ -63,7 +78,72 @@ def listing(
     if is_json:
         as_json(rows)
     else:
-        table(narrow if narrow and is_terminal() else columns, rows)
+        table(columns, rows, narrow)
+
+
+_WIDE = f"{__name__}.wide"
+
+
+def wide_option(command: F) -> F:
+    """``--wide``, which ``table`` looks up by itself."""
+
+    def note(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        ctx.meta[_WIDE] = value
+
+    help_text = "On a terminal: all columns with whole values, however long the lines."
+    return click.option("--wide", is_flag=True, expose_value=False, callback=note, help=help_text)(command)
+
+
+def is_wide() -> bool:
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_WIDE))
+
+
+def _room() -> int:
+    """Columns of the terminal."""
+    return shutil.get_terminal_size().columns
+
+
+def _chosen(columns: Sequence[str], some: Sequence[str], cells: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The lines of a table with the columns ``some``, the names first."""
+    at = [columns.index(column) for column in some]
+    return [list(some), *([row[index] for index in at] for row in cells)]
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+
+
+def _width(lines: Sequence[Sequence[str]]) -> int:
+    return sum(_widths(lines)) + 2 * (len(lines[0]) - 1)
+
+
+def _print_lines(lines: Sequence[Sequence[str]]) -> None:
+    widths = _widths(lines)
+    for number, line in enumerate(lines):
+        text = "  ".join(set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        click.secho(text, bold=number == 0)
+
+
+def _print_blocks(columns: Sequence[str], some: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    """A line for each value, broken between words; a value without blanks stays whole."""
+    for row in cells:
+        for column in some:
+            text = f"{column}: {row[columns.index(column)]}"
+            broken = textwrap.wrap(
+                text, _room(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+            )
+            click.echo("\n".join(broken))
+        click.echo()
+
+
+_LONG_ID = re.compile(r"([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_LONG_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?Z")
+
+
+def _short(text: str) -> str:
+    """Its ids by their beginnings, and its times without fractions."""
+    return _LONG_TIME.sub(r"\1 \2", _LONG_ID.sub(r"\1…", text))
 
 
 def _cell(value: Any) -> str:

@@ -45,6 +45,7 @@ def providers() -> None:
 
 @providers.command("list")
 @opening.config_option
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(config: Path | None, is_json: bool) -> None:
     """All providers this version knows."""
@@ -68,6 +69,7 @@ def list_(config: Path | None, is_json: bool) -> None:
 @opening.config_option
 @click.option("--endpoint", "endpoint_name", help="Fill in the URL and user of this endpoint.")
 @click.option("--reveal", is_flag=True, help="Show its token, also where standard output is not a terminal.")
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON object.")
 def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool, is_json: bool) -> None:
     """The code table, the answers, and exactly what to enter at the provider."""

@@ -26,6 +26,7 @@ def receipts() -> None:
 @click.option("--state", type=_STATES, help="Only receipts in this state.")
 @click.option("--endpoint", help="Only receipts of this endpoint.")
 @printing.limit_option
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(config: Path | None, state: str | None, endpoint: str | None, limit: int | None, is_json: bool) -> None:
     """The newest receipts."""

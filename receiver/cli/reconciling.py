@@ -39,6 +39,7 @@ _GRACE_SECONDS = 2.0  # after SIGTERM, for a provider that does not answer
 @click.option("--until", type=opening.SINCE, help="Its end; by default now.")
 @click.option("--dry-run", is_flag=True, help="Ask and compare, and write nothing.")
 @click.option("--loop", is_flag=True, help="Again and again, each account as often as its reports.every says.")
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def reconcile(
     config: Path | None,
@@ -163,6 +164,7 @@ def discrepancies() -> None:
 @opening.config_option
 @click.option("--all", "every", is_flag=True, help="Those that are closed as well.")
 @printing.limit_option
+@printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) -> None:
     """The open ones, the oldest first. Exit code 1 when there is one."""
