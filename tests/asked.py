@@ -56,7 +56,7 @@ class Served(live.Server):
 
         Headers are Latin-1 text and may repeat. Afterwards the connection is used once more.
         """
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20, source_address=(source, 0))
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60, source_address=(source, 0))
         try:
             connection.putrequest(method, path)
             content = fax() if body is None else body
@@ -141,7 +141,7 @@ def serving(folder: Path, store_url: str, endpoints: str, server: str = "") -> I
         )
     try:
         server_ = Served(port, log, process, config)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not _is_ready(server_):
             assert process.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.05)

@@ -80,7 +80,7 @@ class Line:
     def collect(self, count: int, queue: str = "") -> list[Received]:
         """So many, as they come."""
         found: list[Received] = []
-        until(lambda: found.extend(self.take(queue)) or len(found) >= count, 20)
+        until(lambda: found.extend(self.take(queue)) or len(found) >= count)
         return found
 
     def remove(self) -> None:
@@ -162,7 +162,7 @@ class Node:
                 stderr=output,
                 start_new_session=True,
             )
-        until(self._answers, 30)
+        until(self._answers)
 
     def kill(self) -> None:
         """Like a power cut; what it has synced stays."""
@@ -178,7 +178,7 @@ class Node:
             env=self._environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=30,
+            timeout=120,
             check=True,
         )
 
@@ -192,7 +192,7 @@ class Node:
             yield
         finally:
             self.ctl("start_app")
-            until(self._answers, 30)
+            until(self._answers)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

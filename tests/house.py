@@ -89,7 +89,7 @@ class Reply:
 
 def ask(port: int, method: str, path: str, body: bytes | None = None, **headers: str) -> Reply:
     """One request over a connection of its own; headers: underscores for hyphens."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         answer = connection.getresponse()

@@ -32,7 +32,7 @@ class Server:
     log: Path  # stdout and stderr
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def ask(self, *pieces: bytes, end: bool = False) -> tuple[int, str, bytes]:
         """Send the pieces, and with end also the end of the stream; status, head and body of the answer."""
@@ -100,7 +100,7 @@ def gunicorn(folder: Path, application: str, configuration: str = CONFIGURATION)
 
 def _serves(server: Server, process: "subprocess.Popen[bytes]") -> bool:
     """The port is open before the worker is there: ask until it answers."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
             return server.ask(b"GET /ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")[0] == 200

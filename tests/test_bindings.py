@@ -101,7 +101,7 @@ def test_a_republished_event_goes_to_every_bound_queue(made: Queued) -> None:
     in_ours = made.waiting("fax.completed")
     event_id = next(event["id"] for event in made.events() if event["outcome"] == "failed")
     process = made.start("events", "republish", "--id", event_id)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == 0
     made.send()
     until(lambda: made.waiting("reception.failed-faxes") == before + 1)

@@ -28,14 +28,14 @@ def test_a_worker_that_begins_while_the_store_is_away_waits_for_it(filled):
     assert "store_unavailable" in worker.stderr.readline()
     assert worker.poll() is None
     holder.execute("ROLLBACK")
-    worker.communicate(timeout=20)
+    worker.communicate(timeout=120)
     assert worker.returncode == 0
 
 
 def test_a_worker_with_another_account_than_the_store_knows_never_begins(filled):
     filled.config.write_text(filled.config.read_text().replace('account = "acme"', 'account = "other"'))
     worker = begin(filled)
-    assert "endpoints.faxage" in worker.communicate(timeout=20)[1]
+    assert "endpoints.faxage" in worker.communicate(timeout=120)[1]
     assert worker.returncode != 0
 
 

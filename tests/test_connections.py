@@ -223,7 +223,7 @@ def test_behind_nginx_no_callback_meets_a_closing_connection(
         running(made, "serve"),
         nginx(tmp_path / "nginx", port, of_nginx) as front,
     ):
-        until(lambda: answers(port), 60)
+        until(lambda: answers(port))
         pauses = [0.0, *(gap + random.uniform(-0.1, 0.1) for _ in range(ROUNDS) for gap in gaps)]
         clients = [Client(front, f"{number}", pauses) for number in range(CLIENTS)]
         for client in clients:

@@ -158,7 +158,7 @@ def test_a_store_that_is_away_is_trouble_within_seconds(filled: Stock, monkeypat
         monkeypatch.setenv("DATABASE_URL", f"postgres://somebody:secret-word@127.0.0.1:{port}/faxhook")
         began = time.monotonic()
         result = CliRunner().invoke(main, ["doctor", "--config", str(filled.config)])
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert result.exit_code == 1
     assert f"trouble  store: PostgreSQL at 127.0.0.1:{port}, database faxhook, user somebody: no answer in time" in (
         result.stdout
@@ -168,7 +168,7 @@ def test_a_store_that_is_away_is_trouble_within_seconds(filled: Stock, monkeypat
 
 def test_a_locked_store_is_trouble(filled: Stock) -> None:
     with filled.runtime.store.writing():
-        out, _ = filled.start("doctor").communicate(timeout=30)
+        out, _ = filled.start("doctor").communicate(timeout=120)
     assert b"trouble  store: cannot be used: Locked" in out
 
 
@@ -286,7 +286,7 @@ def test_a_broker_that_says_nothing_is_trouble_within_seconds(filled: Stock) -> 
         use_broker(filled, f"amqp://guest:guest@127.0.0.1:{deaf.getsockname()[1]}//")
         began = time.monotonic()
         found = examined(filled, exit_code=1)
-    assert time.monotonic() - began < 15
+    assert time.monotonic() - began < 60
     assert found["broker"][0][0] == "trouble"
 
 

@@ -282,7 +282,7 @@ def campaign(
             clients.join()
         check(callbacks, consumers.drain(), golden)
         serve.send_signal(signal.SIGTERM)
-        assert serve.wait(10) == 0
+        assert serve.wait(60) == 0
     return callbacks
 
 

@@ -61,7 +61,7 @@ def put(made: Queued, body: bytes) -> None:
 
 def stop(process: Process) -> list[str]:
     process.kill()
-    out, _ = process.communicate(timeout=10)
+    out, _ = process.communicate(timeout=120)
     return out.decode().splitlines()
 
 

@@ -103,7 +103,7 @@ def test_the_first_serve_writes_a_configuration_and_serves_on_it(here: Path) -> 
         consume = subprocess.run([*FAXHOOK, "consume"], cwd=here, env=environment(), capture_output=True, check=True)
         assert json.loads(consume.stdout)["id"] == "5ff6bb1e-405b-554b-829c-04e250504ee3"
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=120)
         assert process.returncode == 0
     finally:
         process.kill()

@@ -28,7 +28,7 @@ def serving(folder: Path, stderr: int) -> Iterator[tuple["subprocess.Popen[bytes
     with stock(folder, store, CONFIGURATION.replace("{port}", str(port))) as made:
         process = made.start("serve", stdout=subprocess.DEVNULL, stderr=stderr)
         try:
-            until(Load(port).is_up, 60)
+            until(Load(port).is_up)
             yield process, port
         finally:
             process.kill()
@@ -75,7 +75,7 @@ def test_a_log_pipe_that_nobody_reads_stops_no_callback_and_may_be_read_again(tm
             assert dropped(port) > 0
             assert ask(port, "GET", "/readyz").status == 200
             os.set_blocking(reading, False)
-            until(lambda: is_logged_again(port, reading), 60)
+            until(lambda: is_logged_again(port, reading))
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
     finally:
@@ -93,6 +93,6 @@ def test_a_log_that_cannot_be_written_stops_no_callback(closed: bool, tmp_path: 
     try:
         with serving(tmp_path, writing) as (_process, port):
             assert send(port, 1, 20) == [200] * 20
-            until(lambda: dropped(port) > 0, 60)
+            until(lambda: dropped(port) > 0)
     finally:
         os.close(writing)

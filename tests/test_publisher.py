@@ -121,7 +121,7 @@ def test_a_broker_that_does_not_let_us_in_is_told_from_one_that_is_not_there(
 ) -> None:
     started = time.monotonic()
     assert reason(publish_once(line.settings(url=url), tmp_path)) == expected
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 60
 
 
 def test_one_of_several_brokers_is_enough(line: Line, tmp_path: Path) -> None:

@@ -169,15 +169,15 @@ def test_what_nobody_has_reloaded_is_used_by_no_process_that_starts_anew(tmp_pat
             old = made.workers()
             for pid in old:
                 os.kill(pid, signal.SIGKILL)
-            until(lambda old=old: len(made.workers()) == 2 and not {*made.workers()} & {*old}, 60)  # type: ignore[misc]
+            until(lambda old=old: len(made.workers()) == 2 and not {*made.workers()} & {*old})  # type: ignore[misc]
             relay = relay_of(made.process)
             os.kill(relay, signal.SIGKILL)
-            until(lambda relay=relay: relay_of(made.process) not in (0, relay), 60)  # type: ignore[misc]
+            until(lambda relay=relay: relay_of(made.process) not in (0, relay))  # type: ignore[misc]
             until(lambda: made.status() == 200)
             assert {made.status(OTHER) for _ in range(10)} == {404}
         active = made.log.count('"relay_started"')
         made.reload()
-        until(lambda: made.log.count('"relay_started"') > active, 60)
+        until(lambda: made.log.count('"relay_started"') > active)
         until(lambda: made.status(OTHER) == 200)
         assert {made.status() for _ in range(10)} == {404}
 
@@ -273,7 +273,7 @@ def test_a_socket_that_a_supervisor_passes_is_served(tmp_path: Path) -> None:
     with listening.bind(f"127.0.0.1:{free_port()}") as passed:
         passed.begin(5)
         with served(tmp_path, bind=f"fd://{passed.fileno()}", pass_fds=[passed.fileno()]):  # type: ignore[arg-type]
-            until(lambda: is_up(passed.getsockname()[1]), 60)
+            until(lambda: is_up(passed.getsockname()[1]))
 
 
 def test_a_unix_socket_is_open_to_user_and_group_stays_at_a_reload_and_goes_at_the_end(tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_two_services_with_one_state_dir_keep_their_counters(tmp_path: Path) -> 
             command, cwd=tmp_path, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            until(lambda: is_up(port), 60)
+            until(lambda: is_up(port))
             assert before
             assert re.findall(rf"^{re.escape(count)} .*", metrics(first.port), re.MULTILINE) == before
             assert len(list((tmp_path / "var" / "metrics").iterdir())) == 2
@@ -364,11 +364,11 @@ def test_serve_starts_where_stderr_cannot_be_written(tmp_path: Path, stream: str
         ["sh", "-c", f'exec "$@" {redirected}', "sh", *FAXHOOK, "serve"], cwd=tmp_path, env=environment()
     )
     try:
-        until(lambda: process.poll() is not None or is_up(port), 60)
+        until(lambda: process.poll() is not None or is_up(port))
         assert process.poll() is None
         assert ask(port, "HEAD", "/callbacks/openfax/change-me-change-me").status == 200
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -151,7 +151,7 @@ def test_ctrl_c_stops_it_with_a_summary(server):
     process = subprocess.Popen([*command, str(server.config)], stdout=subprocess.PIPE, text=True, **listening)
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    lines = process.communicate(timeout=20)[0].splitlines()
+    lines = process.communicate(timeout=120)[0].splitlines()
     assert (process.returncode, lines[-1]) == (1, "stopped before the end")
     assert lines[-3].startswith("sent ")
 

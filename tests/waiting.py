@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 
 
-def until(condition: Callable[[], object], seconds: float = 20) -> None:
-    """Return as soon as it is true; fail when it is not in time."""
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
+    """Return as soon as it is true; fail when it seems to hang. Not a measure of how fast it comes true."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"

@@ -201,7 +201,7 @@ def test_several_processes_at_once_migrate_once(empty):
     url = empty.url.render_as_string(hide_password=False)
     command = [sys.executable, "-c", program, url]
     runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(3)]
-    said = [run.communicate(timeout=30)[0].strip() for run in runs]
+    said = [run.communicate(timeout=120)[0].strip() for run in runs]
     assert sorted(said) == ["False", "False", "True"]
 
 
@@ -273,7 +273,7 @@ def test_connecting_writes_nothing_and_waits_for_no_writer(sqlite):
         connection.exec_driver_sql("DELETE FROM faxhook_faxes")
         started = time.monotonic()
         assert len(rows(another, "faxes")) == 1
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
     another.close()
 
 

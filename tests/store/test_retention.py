@@ -206,5 +206,5 @@ def test_the_log_is_not_emptied_under_a_reader_and_nobody_waits(sqlite):
         tell(sqlite, fax("2"))
         started = time.monotonic()
         assert not sqlite.empty_log()
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 3
     assert sqlite.empty_log()
