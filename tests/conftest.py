@@ -1,7 +1,6 @@
 """Stores to test on, and servers that may not be there: their tests are skipped, counted and named in the summary."""
 
 import os
-import re
 import secrets
 import shutil
 import socket
@@ -16,7 +15,6 @@ from stock import stock
 
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
 POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
-_ABSENT = "no server for: "
 
 
 @cache
@@ -29,26 +27,20 @@ def is_there(service):
 
 
 def pytest_runtest_setup(item):
+    # .ci/run sets the variable: there, a test that cannot run has failed
+    give_up = pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip
     for mark in item.iter_markers("service"):
         if not is_there(mark.args[0]):
-            # .ci/run sets the variable: there, a test that cannot run has failed
-            (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)(_ABSENT + mark.args[0])
+            give_up(f"no {mark.args[0]} on 127.0.0.1:{SERVICES[mark.args[0]]}")
     for mark in item.iter_markers("tool"):
         if shutil.which(mark.args[0]) is None:
-            (pytest.fail if os.environ.get("FAXHOOK_REQUIRE_SERVICES") else pytest.skip)(f"no {mark.args[0]}")
+            give_up(f"the program {mark.args[0]} is not installed")
 
 
 def pytest_terminal_summary(terminalreporter):
-    reasons = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", [])]
-    absent = Counter(reason.partition(_ABSENT)[2] for reason in reasons if _ABSENT in reason)
-    for service, count in sorted(absent.items()):
-        terminalreporter.write_line(
-            f"{count} tests skipped: no {service} on 127.0.0.1:{SERVICES[service]}", yellow=True, bold=True
-        )
-    for tool, count in sorted(Counter(re.findall(r"\bno (\w+)$", "\n".join(reasons), re.MULTILINE)).items()):
-        terminalreporter.write_line(
-            f"{count} tests skipped: the program {tool} is not installed", yellow=True, bold=True
-        )
+    reasons = (report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
+    for reason, count in sorted(Counter(reasons).items()):
+        terminalreporter.write_line(f"{count} tests skipped: {reason}", yellow=True, bold=True)
 
 
 @pytest.fixture
