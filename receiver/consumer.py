@@ -5,6 +5,7 @@ At least once: what a consumer had not acknowledged when it died goes to the nex
 """
 
 import time
+from contextlib import closing
 
 from receiver import lines
 from receiver.errors import Unavailable
@@ -34,9 +35,8 @@ def consume(
     without follow and idle_seconds also when nothing is pending. Raises Unavailable when the store cannot be reached,
     unless following, StoreError, ReaderGone, and OSError when ``out`` takes nothing.
     """
-    with on_signals() as stop:
+    with on_signals() as stop, closing(Changes(store)) as changes:
         consumer = _Consumer(store, out, stop, max_events)
-        changes = Changes(store)
         delay = _FIRST_DELAY_SECONDS
         busy_at = time.monotonic()
         while True:
