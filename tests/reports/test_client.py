@@ -56,13 +56,19 @@ def test_json_in_another_encoding_and_with_exact_numbers_is_read(client):
         assert client.post(url).json("Example") == [{"To": "Café", "credit": Decimal("0.10")}]
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[1e99999999999999999999]", b"[" * 100_000, b"\xff\xfe{", b'{"a'])
+@pytest.mark.parametrize("body", [b"<html>", b"[1e99999999999999999999]", b"[" * 100_000, b"\xff\xfe{", b'{"a'])
 def test_json_that_is_none_is_trouble(client, body):
     with answering(body=body) as (url, _):
         reply = client.post(url)
     with pytest.raises(ReportTrouble) as raised:
         reply.json("Example")
     assert raised.value.kind == "unreadable"
+
+
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"\0", b"null", b"null\0"])
+def test_an_answer_that_is_empty_says_nothing(client, body):
+    with answering(body=body) as (url, _):
+        assert client.post(url).json("Example") is None
 
 
 @pytest.mark.parametrize(
