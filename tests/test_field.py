@@ -28,17 +28,10 @@ FOLDER = FIXTURES / "field"
 with (FOLDER / "manifest.csv").open(newline="", encoding="utf-8") as opened:
     ROWS = {row["file"].split()[0]: row for row in csv.DictReader(opened)}
 
-# Wrong as yet: file -> what is wrong. A row whose mend has landed turns the suite red, and goes.
-WRONG: dict[str, str] = {}
 
-
-def files(method: str) -> list[Any]:
-    """The files that are sent so, as parameters."""
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=WRONG[name]) if name in WRONG else ())
-        for name, row in ROWS.items()
-        if row["method"] == method
-    ]
+def files(method: str) -> list[str]:
+    """Those that are sent so."""
+    return [name for name, row in ROWS.items() if row["method"] == method]
 
 
 def comes_to(server: House, expected: str) -> None:
