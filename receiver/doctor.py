@@ -9,10 +9,11 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import sqlalchemy as sa
 
@@ -23,13 +24,15 @@ from receiver.declared import declared, losses
 from receiver.errors import BrokerTrouble, ConfigurationError, StoreError, Unavailable
 from receiver.logs import error_class
 from receiver.settings import Queue, Settings
-from receiver.store import Store, figures, now_ms, salvaging
+from receiver.store import Store, damage, figures, now_ms
 from receiver.store.browsing import iso
 from receiver.store.clock import doubted_since_ms
 from receiver.store.figures import Figures
 from receiver.store.identity import verify
 from receiver.store.migrating import check_version
 from receiver.store.probing import probe
+
+Progress: TypeAlias = Callable[[], AbstractContextManager[Callable[[str], object]]]
 
 OK, WARNING, TROUBLE = "ok", "warning", "trouble"
 
@@ -51,8 +54,12 @@ class Finding:
     detail: str
 
 
-def examine(settings: Settings, environ: Mapping[str, str], *, deep: bool = False) -> Iterator[Finding]:
-    """Look at everything, one after the other. Raises ConfigurationError where faxhook would not start."""
+def examine(settings: Settings, environ: Mapping[str, str], progress: Progress | None = None) -> Iterator[Finding]:
+    """
+    Look at everything, one after the other. Raises ConfigurationError where faxhook would not start.
+
+    progress: the whole SQLite file is read as well, and this is told how far. Raises Interrupted at Ctrl-C meanwhile.
+    """
     bootstrap.resolve(settings)
     hosting.check(settings, environ)
     yield from _configuration(settings)
@@ -65,8 +72,8 @@ def examine(settings: Settings, environ: Mapping[str, str], *, deep: bool = Fals
         yield from _vanished(settings, store)
         yield from _files(store)
         found = yield from _store(settings, store)
-        if deep:
-            yield from _whole(store)
+        if progress is not None:
+            yield from _whole(store, progress)
     for doubt in bootstrap.former_stores(settings):
         yield Finding("store", WARNING, doubt)
     yield from _queue(settings)
@@ -151,8 +158,10 @@ def _files(store: Store) -> Iterator[Finding]:
 def _store(settings: Settings, store: Store) -> Generator[Finding, None, Figures | None]:
     """Its findings; and its figures, unless it cannot be used."""
     try:
+        damage.check_newest(store)
         check_version(store)
         yield _durability(store)
+        yield from _noted_damage(store)
         yield _write(store)
         with store.reading() as connection:
             verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
@@ -168,11 +177,18 @@ def _store(settings: Settings, store: Store) -> Generator[Finding, None, Figures
     return None
 
 
-def _whole(store: Store) -> Iterator[Finding]:
+def _whole(store: Store, progress: Progress) -> Iterator[Finding]:
     """Every page of a SQLite file, on a connection of its own that holds nobody up."""
     if store.file is None or not store.file.exists():
         return
-    found = salvaging.damage(store.file.path)
+    path, began = store.file.path, time.monotonic()
+    with progress() as told:
+
+        def go_on() -> bool:
+            told(f"{path}: every page is being read, {time.monotonic() - began:.0f} s")
+            return True
+
+        found = damage.check_all(path, go_on)
     for line in found[:_DAMAGES_SHOWN]:
         yield Finding("store", TROUBLE, f"damaged: {line}")
     if found:
@@ -180,6 +196,14 @@ def _whole(store: Store) -> Iterator[Finding]:
         yield Finding("store", TROUBLE, f"{len(found)} damages; {hint}")
     else:
         yield Finding("store", OK, "every page was read, and is whole")
+
+
+def _noted_damage(store: Store) -> Iterator[Finding]:
+    with store.reading() as connection:
+        known = damage.noted(connection, store.tables)
+    if known is not None:
+        what = f"{known['count']} damages: {'; '.join(known['found'])}" if "found" in known else "see doctor --deep"
+        yield Finding("store", TROUBLE, f"damaged, noted {iso(known['since_ms'])}: {what}")
 
 
 def _durability(store: Store) -> Finding:

@@ -7,6 +7,7 @@ One is active for a store; others stand by. Each minute it gives back the leases
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from receiver import transports
 from receiver.delivery import BATCH, Delivery
@@ -16,6 +17,7 @@ from receiver.settings import Queue, Settings
 from receiver.stopping import Stop, on_signals
 from receiver.store import Store, now_ms, outbox, retention
 from receiver.store.clock import RetentionClock
+from receiver.store.damage import WholeCheck, is_damage, note
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
 from receiver.store.watching import Changes
@@ -40,7 +42,7 @@ def run(store: Store, settings: Settings) -> None:
             try:
                 relay.step()
             except Unavailable as error:
-                relay.begin_anew()
+                relay.begin_anew(error)
                 log.error("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
                 stop.wait(delay)
                 delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
@@ -70,6 +72,7 @@ class _Relay:
         self._is_active: bool | None = None  # until we have asked
         self._round: Iterator[None] | None = None
         self._tidy_due = 0.0
+        self._whole_check = WholeCheck(store, stop)
         self._life_due = 0.0
         self._shown: str | None = None
 
@@ -91,14 +94,18 @@ class _Relay:
         elif sent == 0 and not self._stop.asked:
             self._rest()
 
-    def begin_anew(self) -> None:
-        """The store was away: what was open on it is of no more use."""
+    def begin_anew(self, error: Unavailable) -> None:
+        """The store was away or is damaged: what was open on it is of no more use."""
         self._changes.close()
         self._round = None
+        if is_damage(error):
+            with suppress(Unavailable):  # then /readyz, which writes as well, is red without the note
+                note(self._store)
 
     def end(self) -> None:
         if self._delivery is not None:
             self._delivery.end()
+        self._whole_check.end()
         self._changes.close()
         try:
             self._leadership.give_up()
@@ -151,6 +158,7 @@ class _Relay:
         with self._store.writing() as connection:
             sign_of_life(connection, self._store.tables, now_ms(), trouble)
             self._clock.note(connection, self._store.tables)
+        self._whole_check.begin_if_noted()
         self._shown = trouble
         self._life_due = time.monotonic() + _LIFE_SECONDS
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import click
 
 from receiver.cli import opening, printing
+from receiver.cli.progress import progress
 from receiver.doctor import OK, TROUBLE, WARNING, examine
+from receiver.stopping import Interrupted
 
 _COLOURS = {OK: "green", WARNING: "yellow", TROUBLE: "red"}
 
@@ -26,11 +28,14 @@ def doctor(ctx: click.Context, config: Path | None, deep: bool, is_json: bool) -
     """
     settings = opening.load(config)
     found = []
-    for finding in examine(settings, os.environ, deep=deep):
-        found.append(finding)
-        if not is_json:
-            verdict = click.style(f"{finding.verdict:8}", fg=_COLOURS[finding.verdict])
-            click.echo(f"{verdict} {finding.check}: {finding.detail}")
+    try:
+        for finding in examine(settings, os.environ, progress if deep else None):
+            found.append(finding)
+            if not is_json:
+                verdict = click.style(f"{finding.verdict:8}", fg=_COLOURS[finding.verdict])
+                click.echo(f"{verdict} {finding.check}: {finding.detail}")
+    except Interrupted:
+        raise click.Abort from None
     if is_json:
         printing.as_json([asdict(finding) for finding in found])
     ctx.exit(1 if any(finding.verdict == TROUBLE for finding in found) else 0)

@@ -1,21 +1,18 @@
 """reconcile; discrepancies list, discrepancies show, discrepancies close."""
 
 import json
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from receiver import logs
 from receiver import reconcile as reconciling
 from receiver.cli import Failure, opening, printing
 from receiver.cli.masking import masked_row
+from receiver.cli.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.reconcile import Choice, Summary
 from receiver.runtime import Account, Runtime
@@ -28,7 +25,6 @@ _COLUMNS = (
     *("unreadable", "too_old", "tallies", "discrepancies", "credit", "requests"),
 )
 _NARROW = ("endpoint", "faxes", "by_callback", "filled", "amended", "missing", "contradicting", "discrepancies")
-_LINE_SECONDS = 5.0  # between two lines of progress
 _GRACE_SECONDS = 2.0  # after SIGTERM, for a provider that does not answer
 
 
@@ -105,41 +101,15 @@ def _run(runtime: Runtime, accounts: list[Account], choice: Choice, stop: Stop) 
     for account in accounts:
         if stop.asked:
             break
-        with _progress() as told:
-            summaries.append(reconciling.reconcile(runtime, account, choice, stop, told))
+        with progress() as told:
+
+            def read(endpoint: str, report: str, rows: int, told: Callable[[str], object] = told) -> None:
+                told(f"{endpoint}: {report}: {rows} rows")
+
+            summaries.append(reconciling.reconcile(runtime, account, choice, stop, read))
     if not choice.dry_run and not stop.asked:
         reconciling.watch(runtime)
     return summaries
-
-
-def _progress() -> AbstractContextManager[Callable[[str, str, int], object]]:
-    """What is being read, on the error output: the table may go into a file. Elsewhere than on a terminal, lines."""
-    console = Console(stderr=True)
-    return _shown(console) if console.is_terminal else nullcontext(_lines())
-
-
-def _lines() -> Callable[[str, str, int], object]:
-    due = time.monotonic() + _LINE_SECONDS
-
-    def told(endpoint: str, report: str, rows: int) -> None:
-        nonlocal due
-        if time.monotonic() >= due:
-            click.echo(f"{endpoint}: {report}: {rows} rows so far", err=True)
-            due = time.monotonic() + _LINE_SECONDS
-
-    return told
-
-
-@contextmanager
-def _shown(console: Console) -> Any:
-    columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("asking", total=None)
-
-        def told(endpoint: str, report: str, rows: int) -> None:
-            progress.update(task, description=f"{endpoint}: {report}: {rows} rows")
-
-        yield told
 
 
 def _told(summary: Summary) -> None:

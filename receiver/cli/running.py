@@ -13,6 +13,7 @@ from receiver import settings as configuration
 from receiver.cli import opening, printing
 from receiver.errors import ConfigurationError
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
+from receiver.store.damage import check_newest
 from receiver.store.migrating import migrate as bring_up_to_date
 
 
@@ -54,6 +55,7 @@ def _prepare(settings: Settings) -> None:
     for doubt in [*_doubts(settings), *bootstrap.former_stores(settings)]:
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
+        check_newest(store)
         bootstrap.refuse_vanished(settings, store)
         if store.dialect == "sqlite":
             bring_up_to_date(store)
@@ -96,6 +98,7 @@ def migrate(config: Path | None, new: bool) -> None:
     for doubt in bootstrap.former_stores(settings):
         click.echo(f"faxhook: warning: {doubt}", err=True)
     with closing(bootstrap.open_store(settings)) as store:
+        check_newest(store)
         if not new:
             bootstrap.refuse_vanished(settings, store)
         done = bring_up_to_date(store)

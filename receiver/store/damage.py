@@ -1,21 +1,147 @@
-"""A SQLite file with bad pages: its healthy rows go out, the others are set aside, and the store is no longer ready."""
+"""A SQLite file with bad pages: found, noted, and its healthy rows go out while the others are set aside."""
 
-from collections.abc import Sequence
+import json
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 
+from receiver.errors import StoreError, Unavailable
 from receiver.logs import log
+from receiver.stopping import Interrupted, Stop
 from receiver.store import Store, now_ms
-from receiver.store.tables import insert_or_replace
+from receiver.store.sqlite import SQLITE, has_wal_fix
+from receiver.store.tables import PREFIX, Tables, insert_or_replace
 from receiver.store.trouble import StoreUnavailable
 
 DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
 
 _CHUNK = 200
+_NEWEST = 20  # rows of each table, which are on its last pages
+_UNREADABLE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # of statements that any schema of ours takes
+_MOST_FOUND = 100  # lines of PRAGMA integrity_check
+_MOST_NOTED = 10
+_STEPS = 10_000  # of SQLite, some of them whole pages, between two looks at the clock
 
 
-def is_damage(error: StoreUnavailable) -> bool:
-    return error.error.startswith("SQLITE_CORRUPT")
+def is_damage(error: Unavailable) -> bool:
+    return isinstance(error, StoreUnavailable) and error.error.startswith("SQLITE_CORRUPT")
+
+
+# --- finding it -----------------------------------------------------------------------------------------------------
+
+
+def check_newest(store: Store) -> None:
+    """
+    Read header, schema and the newest pages of each table of a SQLite file, which takes milliseconds.
+
+    Raises StoreError where they are damaged: every callback would fail on them.
+    """
+    if store.file is None or not store.file.exists():
+        return
+    try:
+        with store.reading() as connection:
+            _read_newest(connection)
+    except StoreUnavailable as error:
+        if not error.error.startswith(_UNREADABLE):
+            raise
+        raise StoreError(
+            f"store.url: {store.file.path} is damaged ({error.error}); `faxhook doctor --deep` says where;"
+            " stop faxhook, and restore a backup or read what can be read with `faxhook store salvage NEW_FILE`"
+        ) from None
+
+
+def _read_newest(connection: Connection) -> None:
+    """Of tables without row numbers, which are in the order of their keys, the end."""
+    ours = "SELECT name, sql FROM sqlite_master WHERE type = 'table' AND substr(name, 1, ?) = ?"
+    for name, statement in connection.exec_driver_sql(ours, (len(PREFIX), PREFIX)).all():
+        order = "rowid"
+        if "WITHOUT ROWID" in statement.upper():
+            keys = connection.exec_driver_sql("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (name,))
+            order = ", ".join(f'"{key}" DESC' for key in keys.scalars()).removesuffix(" DESC")
+        newest = f'SELECT * FROM "{name}" ORDER BY {order} DESC LIMIT {_NEWEST}'  # noqa: S608 - names of ours
+        connection.exec_driver_sql(newest).all()
+
+
+def check_all(path: Path, go_on: Callable[[], bool] = lambda: True) -> list[str]:
+    """
+    What SQLite finds wrong with the whole file, a line each; none where all is well.
+
+    It reads on a connection of its own and holds up nobody. go_on is asked again and again meanwhile; raises
+    Interrupted once it says no.
+    """
+    with closing(SQLITE.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.set_progress_handler(lambda: not go_on(), _STEPS)
+        try:
+            found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_FOUND})")]
+        except SQLITE.DatabaseError as error:
+            name = str(getattr(error, "sqlite_errorname", type(error).__name__))
+            if name == "SQLITE_INTERRUPT":
+                raise Interrupted from None
+            return [name]
+    return [] if found == ["ok"] else [line for text in found for line in text.splitlines()]
+
+
+# --- noting it ------------------------------------------------------------------------------------------------------
+
+
+def note(store: Store, **known: Any) -> None:
+    """Write down that the store is damaged, since when, and what is known of it. /readyz is red from now on."""
+    meta = store.tables.meta
+    with store.writing() as connection:
+        document = {"since_ms": now_ms(), **(noted(connection, store.tables) or {}), **known}
+        values = {"name": DAMAGED, "value": json.dumps(document)}
+        connection.execute(insert_or_replace(meta, store.dialect).values(values))
+
+
+def noted(connection: Connection, tables: Tables) -> dict[str, Any] | None:
+    """What was written down: ``since_ms``, and once the whole was checked, ``count`` and ``found``; None: no damage."""
+    value = connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.name == DAMAGED))
+    return None if value is None else json.loads(value)
+
+
+class WholeCheck:
+    """The check of the whole file once damage was noted: in a thread, and once, since each finds the same."""
+
+    def __init__(self, store: Store, stop: Stop) -> None:
+        self._store = store
+        self._stop = stop
+        self._thread: threading.Thread | None = None
+
+    def begin_if_noted(self) -> None:
+        # Without a write-ahead log, whoever reads keeps writers from committing.
+        if self._store.file is None or self._thread is not None or not has_wal_fix(SQLITE.sqlite_version_info):
+            return
+        with self._store.reading() as connection:
+            known = noted(connection, self._store.tables)
+        if known is not None and "found" not in known:
+            self._thread = threading.Thread(target=self._run, args=(self._store.file.path,), daemon=True)
+            self._thread.start()
+
+    def end(self) -> None:
+        """Soon after the Stop was asked."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, path: Path) -> None:
+        try:
+            found = check_all(path, lambda: not self._stop.asked)
+            note(self._store, found=found[:_MOST_NOTED], count=len(found))
+        except Interrupted:
+            return  # the next relay begins again
+        except Unavailable as error:
+            log.warning("store_check_not_noted", error=error.error)
+            return
+        for line in found[:_MOST_NOTED]:
+            log.error("store_page_damaged", cause=line)
+        log.error("store_checked", count=len(found))
+
+
+# --- going around it ------------------------------------------------------------------------------------------------
 
 
 def set_aside(store: Store) -> int:
@@ -34,9 +160,8 @@ def set_aside(store: Store) -> int:
         for seq in pending[start : start + _CHUNK]
         if not _can_be_read(store, [seq])
     ]
+    note(store)
     with store.writing() as connection:
-        meta = store.tables.meta
-        connection.execute(insert_or_replace(meta, store.dialect).values(name=DAMAGED, value=str(now_ms())))
         parked = events.update().where(events.c.seq.in_(bad), events.c.state == "pending").values(state="dead")
         connection.execute(parked)
     log.error("store_damaged", dead=len(bad))

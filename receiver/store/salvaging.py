@@ -1,5 +1,5 @@
 """
-Reading what can be read of a damaged SQLite store, into a new one; and finding out what is damaged.
+Reading what can be read of a damaged SQLite store, into a new one.
 
 Rows are asked for in ranges of row numbers, halved wherever SQLite says that the file is corrupt, so that one bad page
 costs the rows on it and no others. The damaged files are copied first and never opened themselves.
@@ -27,7 +27,6 @@ _STEP = 500  # rows asked for at once
 _DEAD = 5000  # row numbers, of which none could be read
 _MOST_ROWS = 1_000_000  # where nothing tells how many there were
 _LONGEST = 1 << 40  # bytes: a header that says more is damaged itself
-_MOST_FOUND = 100  # lines of PRAGMA integrity_check
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +36,6 @@ class Salvaged:
     table: str
     read: int
     lost: int | None
-
-
-def damage(path: Path) -> list[str]:
-    """What SQLite finds wrong with the whole file, a line each; none where all is well. On a connection of its own."""
-    with closing(SQLITE.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-        try:
-            found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_FOUND})")]
-        except SQLITE.DatabaseError as error:
-            return [str(getattr(error, "sqlite_errorname", type(error).__name__))]
-    return [] if found == ["ok"] else [line for text in found for line in text.splitlines()]
 
 
 def salvage(damaged: Path, fresh: Store) -> Iterator[Salvaged]:

@@ -2,19 +2,24 @@
 
 import hashlib
 import json
+from contextlib import closing, suppress
 
 import pytest
-from announcing import fax, numbered, rows, tell
+from announcing import fax, numbered, rows, submission, tell
 from click.testing import CliRunner
+from waiting import until
 
 from receiver.cli import main
 from receiver.delivery import Delivery
 from receiver.errors import Unavailable
 from receiver.settings import Queue
-from receiver.stopping import Stop
+from receiver.stopping import Interrupted, Stop
 from receiver.store import Store
+from receiver.store.damage import check_all, note, noted
 from receiver.store.probing import probe
-from receiver.store.salvaging import damage, salvage
+from receiver.store.salvaging import salvage
+from receiver.store.sqlite import SQLITE
+from receiver.store.writer import Writer
 
 PAGE = 4096
 COUNT = 1500
@@ -58,12 +63,12 @@ def salvaged(path, tmp_path):
     fresh = Store(f"sqlite:///{tmp_path / 'fresh.db'}")
     done = {one.table: one for one in salvage(path, fresh)}
     assert hashlib.sha256(path.read_bytes()).digest() == before, "the damaged file is evidence"
-    assert damage(fresh.file.path) == []
+    assert check_all(fresh.file.path) == []
     return done, fresh
 
 
 def test_a_whole_store_is_read_as_it_is(large, tmp_path):
-    assert damage(large) == []
+    assert check_all(large) == []
     done, fresh = salvaged(large, tmp_path)
     assert all(one.lost == 0 for one in done.values())
     old = Store(f"sqlite:///{large}")
@@ -76,7 +81,7 @@ def test_a_whole_store_is_read_as_it_is(large, tmp_path):
 @pytest.mark.parametrize("wanted", [is_payloads, is_events, is_faxes, is_index])
 def test_one_bad_page_costs_what_was_on_it_and_no_more(large, tmp_path, wanted):
     overwrite(large, wanted)
-    assert damage(large)
+    assert check_all(large)
     done, fresh = salvaged(large, tmp_path)
     for name in ("faxes", "events", "payloads"):
         assert done[name].read >= COUNT - 100, done
@@ -103,7 +108,7 @@ def test_what_was_lost_of_the_events_is_delivered_rather_twice_than_never(large,
 def test_a_truncated_file_gives_what_is_left(large, tmp_path, keep):
     data = large.read_bytes()
     large.write_bytes(data[: int(len(data) * keep) // PAGE * PAGE])
-    assert damage(large)
+    assert check_all(large)
     done, fresh = salvaged(large, tmp_path)
     assert done["payloads"].read > 0 or keep < 0.5
     fresh.close()
@@ -150,3 +155,110 @@ def test_the_commands_say_what_is_damaged_and_what_was_read(filled, tmp_path):
     done = run("store", "salvage", str(tmp_path / "other.db"))
     assert done.exit_code == 1
     assert "payloads: 0 read, at most " in done.output
+
+
+# --- at a start -----------------------------------------------------------------------------------------------------
+
+NOISE = b"\xde\xad\xbe\xef" * (PAGE // 4)
+
+
+def header(path):
+    path.write_bytes(NOISE[:100] + path.read_bytes()[100:])
+
+
+def schema(path):
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + NOISE[100:] + data[PAGE:])
+
+
+def newest_page_of(table):
+    def overwrite_it(path):
+        """The last leaf of the table's tree: an interior page names its last child at its eighth byte."""
+        with closing(SQLITE.connect(path)) as connection:
+            query = "SELECT rootpage FROM sqlite_master WHERE name = ?"
+            (page,) = connection.execute(query, (f"faxhook_{table}",)).fetchone()
+        data = path.read_bytes()
+        while data[(page - 1) * PAGE] in (0x02, 0x05):
+            page = int.from_bytes(data[(page - 1) * PAGE + 8 :][:4])
+        path.write_bytes(data[: (page - 1) * PAGE] + NOISE + data[page * PAGE :])
+
+    return overwrite_it
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [header, schema, *map(newest_page_of, ("events", "receipts", "faxes", "payloads", "bodies"))],
+    ids=["header", "schema", "events", "receipts", "faxes", "payloads", "bodies"],
+)
+def test_a_damaged_store_is_refused_at_a_start_and_the_file_is_named(filled, break_it):
+    for start in range(0, 1000, 100):
+        tell(filled.runtime.store, *[fax(f"{number}") for number in range(start, start + 100)])
+    filled.runtime.store.close()
+    path = filled.runtime.store.file.path
+    break_it(path)
+    for command in ("serve", "migrate", "doctor"):
+        result = CliRunner().invoke(main, [command, "--config", str(filled.config)], catch_exceptions=False)
+        assert result.exit_code == 1, (command, result.output)
+        for expected in (str(path), "damaged", "doctor --deep", "store salvage"):
+            assert expected in result.output, (command, result.output)
+
+
+# --- while it runs --------------------------------------------------------------------------------------------------
+
+
+def mark(store):
+    with store.reading() as connection:
+        return noted(connection, store.tables)
+
+
+def test_a_callback_that_meets_a_bad_page_makes_the_store_unready(large):
+    """Pages of indexes, which no look at the newest pages of tables sees."""
+    data = large.read_bytes()
+    for at in range(PAGE, len(data), PAGE):
+        if is_index(data[at : at + PAGE]) and b"serves" not in data[at : at + PAGE]:  # not the table with the note
+            data = data[:at] + NOISE + data[at + PAGE :]
+    store = Store(f"sqlite:///{large}")
+    store.close()
+    large.write_bytes(data)
+    writer = Writer(store)
+    with suppress(Unavailable):
+        writer.submit(submission(fax("another")))
+    assert mark(store) is not None
+    store.close()
+
+
+def test_the_relay_has_the_whole_file_checked_once_damage_was_met(filled, tmp_path):
+    for start in range(0, 500, 100):
+        tell(filled.runtime.store, *[fax(f"{number}") for number in range(start, start + 100)])
+    store = filled.runtime.store
+    store.close()
+    overwrite(store.file.path, is_payloads)
+    note(store)
+    log = tmp_path / "relay"
+    with log.open("wb") as err, filled.start("relay", stderr=err) as process:
+        until(lambda: "store_checked" in log.read_text())
+        process.terminate()
+    assert mark(store)["count"] == len(mark(store)["found"]) == log.read_text().count('"store_page_damaged"') > 0
+    said = CliRunner().invoke(main, ["doctor", "--config", str(filled.config)]).output
+    assert mark(store)["found"][0] in said
+    with pytest.raises(Unavailable):
+        probe(store)
+
+
+def test_the_whole_check_holds_up_no_callback_and_says_how_far_it_is(filled, monkeypatch):
+    filled.fill(1)
+    tell(filled.runtime.store, *numbered(500))
+    monkeypatch.setattr("receiver.cli.progress._LINE_SECONDS", 0.0)
+    monkeypatch.setattr("receiver.store.damage._STEPS", 10)
+    result = CliRunner().invoke(main, ["doctor", "--deep", "--json", "--config", str(filled.config)])
+    assert "every page is being read, 0 s so far" in result.stderr
+    assert json.loads(result.stdout)
+    taken = []
+
+    def go_on():
+        taken.append(tell(filled.runtime.store, fax(f"while {len(taken)}")).state)
+        return len(taken) < 3
+
+    with pytest.raises(Interrupted):
+        check_all(filled.runtime.store.file.path, go_on)
+    assert taken == ["accepted"] * 3
