@@ -11,7 +11,7 @@ from waiting import until
 
 from receiver.cli import main
 from receiver.delivery import Delivery
-from receiver.errors import Unavailable
+from receiver.errors import StoreError, Unavailable
 from receiver.settings import Queue
 from receiver.stopping import Interrupted, Stop
 from receiver.store import Store
@@ -262,3 +262,20 @@ def test_the_whole_check_holds_up_no_callback_and_says_how_far_it_is(filled, mon
     with pytest.raises(Interrupted):
         check_all(filled.runtime.store.file.path, go_on)
     assert taken == ["accepted"] * 3
+
+
+def test_one_bad_page_of_payloads_keeps_no_healthy_row_from_a_consumer(filled):
+    for start in range(0, 300, 100):
+        tell(filled.runtime.store, *[fax(f"{number}") for number in range(start, start + 100)])
+    filled.runtime.store.close()
+    overwrite(filled.runtime.store.file.path, is_payloads)
+    result = CliRunner().invoke(main, ["consume", "--config", str(filled.config)], catch_exceptions=False)
+    states = filled.states()
+    assert len(result.stdout.splitlines()) == states["published"] >= 280
+    assert states["dead"] == 300 - states["published"] > 0
+
+
+def test_without_a_header_nothing_can_be_salvaged_and_that_is_said(large, tmp_path):
+    header(large)
+    with pytest.raises(StoreError, match="restore a backup"):
+        salvaged(large, tmp_path)
