@@ -11,10 +11,10 @@ from functools import cache
 import psycopg
 import pytest
 from brokers import line, node  # noqa: F401 - fixtures
+from databases import POSTGRESQL
 from stock import stock
 
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
-POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
 
 
 @cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from click.testing import CliRunner
-from conftest import POSTGRESQL
+from databases import POSTGRESQL
 from house import CONFIGURATION
 from ports import free_port
 from served import running

@@ -187,7 +187,7 @@ def test_a_stopped_broker_and_a_killed_relay_change_no_answer_and_lose_nothing(
 
         def stop_and_start() -> None:
             with node.stopped():
-                fault.wait(10)
+                fault.wait(120)
 
         thread = threading.Thread(target=stop_and_start)
         thread.start()

@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from brokers import Line
-from conftest import POSTGRESQL
+from databases import POSTGRESQL
 from house import CONFIGURATION
 from poolers import pgbouncer
 from ports import free_port

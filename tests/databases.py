@@ -1,0 +1,3 @@
+"""Where the shared PostgreSQL is."""
+
+POSTGRESQL = "postgresql://postgres@127.0.0.1:5432"
