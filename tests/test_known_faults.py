@@ -8,7 +8,7 @@ import json
 import select
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -106,8 +106,8 @@ def app(environ, start_response):
 )
 @pytest.mark.parametrize("begun", [HEAD, HEAD + b"\r\nx"], ids=["in the head", "in the body"])
 def test_a_good_request_is_answered_before_slow_ones_are_given_up(tmp_path: Path, begun: bytes) -> None:
-    with live.gunicorn(tmp_path, PATIENT) as server:
-        slow = [server.connect() for _ in range(40)]  # more than there are threads
+    with live.gunicorn(tmp_path, PATIENT) as server, ExitStack() as stack:
+        slow = [stack.enter_context(server.connect()) for _ in range(40)]  # more than there are threads
         for sock in slow:
             sock.sendall(begun)
         with server.connect() as good:
@@ -115,8 +115,6 @@ def test_a_good_request_is_answered_before_slow_ones_are_given_up(tmp_path: Path
             first, _, _ = select.select([good, *slow], [], [], 60)
             assert good in first
             assert live.answer(good)[0] == 200
-        for sock in slow:
-            sock.close()
 
 
 # --- strangers -------------------------------------------------------------------------------------------------------
