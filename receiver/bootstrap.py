@@ -8,7 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from receiver import metrics, providers
+from receiver import listening, metrics, providers
 from receiver import settings as configuration
 from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
@@ -70,9 +70,8 @@ def prepare(settings: Settings, store: Store) -> None:
 
 def obstacles(settings: Settings) -> list[str]:
     """What `faxhook serve` could not begin with on this machine, a sentence each."""
-    trouble = configuration.state_dir_trouble(settings)
-    bind = 'server.bind: expected "<host>:<port>" or "unix:<path>": `faxhook serve` passes no descriptors on'
-    return [*([trouble] if trouble else []), *([bind] if settings.server.bind.startswith("fd:") else [])]
+    found = configuration.state_dir_trouble(settings), listening.not_passed(settings.server.bind)
+    return [obstacle for obstacle in found if obstacle]
 
 
 def check_obstacles(settings: Settings) -> None:

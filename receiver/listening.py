@@ -73,6 +73,16 @@ def bind(address: str) -> Listener:
         return listener
 
 
+def not_passed(address: str) -> str | None:
+    """A sentence where ``fd://number`` names no socket that this process was given; None for every other address."""
+    if address.startswith("fd://"):
+        try:
+            _inherited(address).close()
+        except OSError as error:
+            return str(_error(address, error))
+    return None
+
+
 def _error(address: str, error: OSError) -> ConfigurationError:
     key = "variable PORT" if os.environ.get("PORT") else "server.bind"
     if address.startswith("fd://"):

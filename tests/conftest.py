@@ -14,6 +14,8 @@ from brokers import line, node  # noqa: F401 - fixtures
 from databases import POSTGRESQL
 from stock import stock
 
+from receiver.stderr import Stderr
+
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
 
 
@@ -41,6 +43,14 @@ def pytest_terminal_summary(terminalreporter):
     reasons = (report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
     for reason, count in sorted(Counter(reasons).items()):
         terminalreporter.write_line(f"{count} tests skipped: {reason}", yellow=True, bold=True)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_lines():
+    """A test process writes its log lines itself, whichever commands ran in it: later tests read them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Stderr, "never_wait", lambda _self: None)
+        yield
 
 
 @pytest.fixture

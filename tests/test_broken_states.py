@@ -205,7 +205,7 @@ def test_a_mark_of_byte_order_is_no_trouble(filled: Stock) -> None:
     assert run(filled, "check")[0] == 0
 
 
-def test_a_descriptor_that_nobody_passes_on_is_no_address(filled: Stock) -> None:
+def test_a_descriptor_that_nobody_passed_is_no_address(filled: Stock) -> None:
     edit(filled, 'bind = "127.0.0.1:8000"', 'bind = "fd://3"')
     for command, expected in (("check", 2), ("serve", 2), ("doctor", 1)):
         code, output = run(filled, command)
