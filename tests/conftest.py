@@ -16,6 +16,9 @@ from stock import stock
 
 from receiver.stderr import Stderr
 
+# Tests start several hundred faxhook processes, and each would compile all of its modules again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
 
 

@@ -208,8 +208,8 @@ def test_what_is_no_event_of_ours_becomes_a_dead_letter(made: Queued) -> None:
     with made.channel() as channel:
         for body, kind in ((b"{}", "application/json"), (b"{\n}", CONTENT_TYPE)):
             message = channel.prepare_message(body, content_type=kind, content_encoding="utf-8")
-            channel.basic_publish(message, exchange="", routing_key=made.queue.queue)
-    until(lambda: made.waiting() == 3)  # they were sent without confirms
+            channel.basic_publish_confirm(message, exchange="", routing_key=made.queue.queue)
+    until(lambda: made.waiting() == 3)
     before = made.waiting(made.queue.queue + DEAD)
     process = made.start("consume")
     out, err = process.communicate(timeout=120)

@@ -148,6 +148,7 @@ def test_during_an_alarm_the_relay_keeps_its_connection_and_makes_no_copies(
 # --- the whole service -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(("fault", "trouble"), [("frozen", "timeout"), ("alarmed", "blocked")])
 def test_callbacks_do_not_notice_a_broker_that_stalls_and_sigterm_ends_it_all(
     tmp_path: Path, sqlite_url: str, node: Node, own: Line, fault: str, trouble: str
@@ -175,6 +176,7 @@ def test_callbacks_do_not_notice_a_broker_that_stalls_and_sigterm_ends_it_all(
         check(made, own.take(), load)
 
 
+@pytest.mark.campaign
 def test_a_stopped_broker_and_a_killed_relay_change_no_answer_and_lose_nothing(
     tmp_path: Path, sqlite_url: str, node: Node, own: Line
 ) -> None:

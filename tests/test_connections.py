@@ -202,6 +202,7 @@ class Client(threading.Thread):
         self._connection.close()
 
 
+@pytest.mark.campaign
 @pytest.mark.tool("nginx")
 @pytest.mark.parametrize(
     ("keep_alive", "of_nginx", "gaps"),

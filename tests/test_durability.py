@@ -30,7 +30,10 @@ import receiver
 from receiver import facts, providers, settings, simulator
 from schemas.identity import fax_id
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+pytestmark = [
+    pytest.mark.campaign,
+    pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc"),
+]
 
 CALLBACKS = 1000
 CLIENTS = 16

@@ -101,6 +101,7 @@ def test_a_follower_of_redis_gets_an_event_within_moments_and_leaves_nothing_beh
         assert client.keys() == []
 
 
+@pytest.mark.campaign
 @pytestmark_redis
 def test_what_a_killed_consumer_held_in_redis_comes_again(made: Queued, server: Server) -> None:
     """After a minute; here it is made to have passed."""
@@ -126,6 +127,7 @@ def _is_stuck(client: "redis.Redis[Any]", made: Queued) -> bool:
     return bool(client.llen(made.queue.queue) == before)
 
 
+@pytest.mark.campaign
 @pytestmark_redis
 def test_redis_killed_in_the_middle_loses_nothing_that_it_had_synced_and_the_relay_resumes(
     made: Queued, server: Server

@@ -238,6 +238,7 @@ def test_connections_to_postgresql_that_are_cut_are_opened_again(
         assert process.wait(60) == 0
 
 
+@pytest.mark.campaign
 @pytest.mark.service("rabbitmq")
 def test_a_relay_that_is_killed_again_and_again_loses_nothing_and_repeats_only_itself(
     filled: Stock, line: Line

@@ -124,6 +124,7 @@ class Client(threading.Thread):
         self._connection.close()
 
 
+@pytest.mark.campaign
 def test_reloads_under_load_fail_no_callback(tmp_path: Path) -> None:
     with served(tmp_path) as made:
         stop = threading.Event()

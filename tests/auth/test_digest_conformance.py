@@ -456,6 +456,7 @@ def test_60_two_on_one_nonce_out_of_order(server: Served, client: Client) -> Non
         assert list(threads.map(lambda header: verdict(server.post(HOOK, header)), (second, first))) == ["200", "200"]
 
 
+@pytest.mark.campaign
 def test_62_one_nonce_a_thousand_times(server: Served, client: Client) -> None:
     with server.connect() as sock:
         found = {verdict(server.post(HOOK, client.header(HOOK), sock=sock)) for _ in range(1000)}
@@ -480,6 +481,7 @@ def test_54_without_the_replay_store_nobody_gets_in_and_it_is_our_trouble(
         assert verdict(server.post(HOOK, challenged(server).header(HOOK))) == "200"
 
 
+@pytest.mark.campaign
 def test_56_ten_thousand_strangers_leave_nothing(server: Served) -> None:
     def rows() -> int:
         path = server.folder / "faxhook.db.nonces"

@@ -36,6 +36,7 @@ def told(made):
         return int(connection.execute(sa.select(sa.func.count()).select_from(events)).scalar_one())
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("provider", ["openfax", "faxage", "retarus"])
 def test_killed_at_any_point_and_run_again_nothing_is_lost_or_doubled(tmp_path, sqlite_url, provider):
     count = 900 if provider == "retarus" else 2400  # its list ends at 1000
@@ -58,6 +59,7 @@ def test_killed_at_any_point_and_run_again_nothing_is_lost_or_doubled(tmp_path, 
         assert (code, json.loads(out)[0]["filled"]) == (0, 0)
 
 
+@pytest.mark.campaign
 def test_several_at_once_beside_callbacks_tell_each_fax_once(tmp_path, store_url):
     with pulled(tmp_path, store_url, "openfax", *faxes_of("openfax", 900)) as it:
         processes = [start(it) for _ in range(3)]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from announcing import failed, fax, identity, rows, tell
 
 import receiver
@@ -52,6 +52,11 @@ def store(empty):
     """Migrated, and of this test's own down to its tables."""
     migrate(empty)
     return empty
+
+
+def test_the_order_of_the_files_is_that_of_the_migrations():
+    script = ScriptDirectory(str(Path(migrating.__file__).with_name("migrations")))
+    assert migrating._revisions() == [step.revision for step in script.walk_revisions()][::-1]
 
 
 def set_serves(store, value):
@@ -116,9 +121,7 @@ def test_a_store_of_the_first_tables_is_carried_over(empty):
     with empty.writing() as connection:
         if empty.dialect != "sqlite":
             connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
-        config = migrating._config()
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        migrating._upgrade(connection, "0001")
         prefix = "faxhook_" if empty.dialect == "sqlite" else f"{SCHEMA}."
         for one, outcome, seen in (("1", "failed", 2), ("2", "delivered", 3)):
             connection.exec_driver_sql(
