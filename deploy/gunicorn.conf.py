@@ -6,7 +6,7 @@ Change a setting by assigning it below the import. At SIGHUP new workers take th
 address, the number of workers and `keep_alive` change at a restart.
 """
 
-from receiver.gunicorn_conf import (
+from receiver.web.gunicorn_conf import (
     accesslog,
     bind,
     child_exit,

@@ -14,7 +14,7 @@ from typing import Any
 from gunicorn.http.errors import ParseException
 
 from receiver import errors
-from receiver.deadline import watchdog
+from receiver.system.deadline import watchdog
 
 _STEP = 256 * 1024  # between two looks at the clock; gunicorn copies what it has read ahead once per step
 _DRAINED_AT_LEAST = 64 * 1024 * 1024
@@ -104,7 +104,7 @@ def _close_after_answer(environ: Mapping[str, Any]) -> None:
     What is still on the wire belongs to this body and must not be read as a request.
 
     ``failed`` is gunicorn's own mark for that, but comes too late for the answer's Connection header; the request,
-    left there by ``receiver.worker``, can still change it.
+    left there by ``receiver.web.worker``, can still change it.
     """
     stream = environ["wsgi.input"]
     with suppress(AttributeError):  # another server's stream

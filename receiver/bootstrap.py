@@ -8,7 +8,7 @@ from dataclasses import replace
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from receiver import listening, metrics, providers
+from receiver import metrics, providers
 from receiver import settings as configuration
 from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
@@ -22,6 +22,7 @@ from receiver.store.migrating import MigrationDue, check_version, is_there
 from receiver.store.nonces import Nonces
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
+from receiver.system import listening
 
 PLACEHOLDER = "change-me"  # the account that `faxhook init` writes
 _UTC = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"})

@@ -19,10 +19,10 @@ import sqlalchemy as sa
 
 from receiver import bootstrap, hosting, transports
 from receiver import settings as configuration
-from receiver.broker import Broker
-from receiver.declared import declared, losses
 from receiver.errors import BrokerTrouble, ConfigurationError, StoreError, Unavailable
 from receiver.logs import error_class
+from receiver.outgoing.broker import Broker
+from receiver.outgoing.declared import declared, losses
 from receiver.settings import Queue, Settings
 from receiver.store import Store, damage, figures, now_ms
 from receiver.store.browsing import iso

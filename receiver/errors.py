@@ -1,7 +1,7 @@
 """
 Every refusal faxhook can answer, each with its HTTP status and its code.
 
-A station raises the class that means it; ``receiver.app`` turns it into the answer. The messages are read by the
+A station raises the class that means it; ``receiver.web.app`` turns it into the answer. The messages are read by the
 provider's staff and by operators, so they say what was expected and never carry a value from the request.
 """
 

@@ -10,22 +10,19 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError
-
-from receiver import announcing, metrics
 from receiver import body as request_body
+from receiver import metrics, stations
 from receiver.auth import Request
 from receiver.errors import Inbound, InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
 from receiver.providers import RawCallback, Source, names_in, read
 from receiver.runtime import Endpoint, Runtime
-from receiver.store import new_id, now_ms
+from receiver.store import new_id, now_ms, rfc3339
 from receiver.store.recording import Recorded, Submission
 from schemas.event import FaxCompleted
-from schemas.fields import InvalidRow, flatten, noting_unreadable
+from schemas.fields import InvalidRow
 from schemas.repairing import Repair, noting_repairs
 
 _PATH = re.compile(
@@ -155,8 +152,8 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
     """
     refusal: Refusal | None = None
     ignored: str | None = None
-    entries: Sequence[FaxCompleted | InvalidRow] = ()
-    unreadable: list[str] = []
+    entries: Sequence[stations.Entry] = ()
+    unreadable: Sequence[str] = ()
     with noting_repairs() as repaired:
         try:
             entries, unreadable = understand(arrival)
@@ -171,39 +168,24 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
             refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
     submission = submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal, ignored)
     recorded = runtime.writer.submit(submission)
-    announcing.tell(submission, recorded, metrics.add)
+    stations.tell(submission, recorded, metrics.add)
     if refusal is not None:
         refusal.receipt = arrival.receipt
         raise refusal
     return recorded
 
 
-def understand(arrival: Arrival) -> tuple[Sequence[FaxCompleted | InvalidRow], list[str]]:
+def understand(arrival: Arrival) -> tuple[Sequence[stations.Entry], Sequence[str]]:
     """Stations 4 to 6: what each recipient comes to, and the names of optional fields nobody could read."""
     callback = arrival.endpoint.provider.push
     data = arrival.data if arrival.data is not None else read(arrival.raw, callback)
-    message = callback.shape(data)
-    if not message:
-        return (), []
     try:
-        loaded, unreadable = check(message, callback.schema)
-        return callback.normalise(loaded, source_of(arrival)), unreadable
+        return stations.understand(callback, data, source_of(arrival))
     except Unprocessable as refusal:
-        sent = callback.sent
-        if sent is not None:
-            refusal.fields = {sent(data, name): expected for name, expected in refusal.fields.items()}
-        refusal.received = tuple(names_in(message if sent is None else data))
+        if callback.sent is not None and refusal.received:  # in the words of the layout that was sent
+            refusal.fields = {callback.sent(data, name): expected for name, expected in refusal.fields.items()}
+            refusal.received = tuple(names_in(data))
         raise
-
-
-def check(message: Mapping[str, Any], schema: Schema) -> tuple[Mapping[str, Any], list[str]]:
-    """Station 5: the message as the provider's schema loads it, and the names of optional fields nobody could read."""
-    with noting_unreadable() as unreadable:
-        try:
-            return schema.load(message), unreadable
-        except ValidationError as error:
-            fields = flatten(error.messages)
-    raise Unprocessable("what names the fax or its result is missing or malformed", fields=fields)
 
 
 def source_of(arrival: Arrival) -> Source:
@@ -216,8 +198,8 @@ def source_of(arrival: Arrival) -> Source:
 def submit(
     arrival: Arrival,
     runtime: Runtime,
-    entries: Sequence[FaxCompleted | InvalidRow],
-    unreadable: list[str],
+    entries: Sequence[stations.Entry],
+    unreadable: Sequence[str],
     repaired: Set[Repair],
     refusal: Refusal | None,
     ignored: str | None,
@@ -234,13 +216,13 @@ def submit(
         detail["invalid"] = {str(row.index): dict(row.expected) for row in invalid[:20]}
         detail["invalid_count"] = len(invalid)
     announcements = tuple(
-        announcing.announcement(endpoint.provider, entry, unreadable, runtime.identity_salt)
+        stations.announce(endpoint.provider, entry, unreadable, runtime.identity_salt)
         for entry in entries
         if isinstance(entry, FaxCompleted)
     )
     if unreadable:
         detail["unreadable"] = sorted(set(unreadable))
-    detail |= announcing.odd(announcements)
+    detail |= stations.odd(announcements)
     if repaired:
         detail["repaired"] = sorted(repaired)
     return Submission(
@@ -251,7 +233,7 @@ def submit(
         received_at_ms=now_ms() if arrival.replay else arrival.received_at_ms,
         size=len(arrival.raw.body) or len(arrival.raw.query),
         body=None if arrival.replay or ignored else runtime.keep(arrival.raw, endpoint),
-        observed_at=milliseconds(arrival.received_at_ms),
+        observed_at=rfc3339(arrival.received_at_ms),
         announcements=announcements,
         invalid=len(invalid),
         refused=refusal.code if refusal else None,
@@ -273,9 +255,3 @@ def answer(endpoint: Endpoint, recorded: Recorded) -> Answer:
         return Answer(204, content_type="")
     body = {"status": recorded.state, "receipt": recorded.receipt, "events": recorded.events}
     return Answer(endpoint.answer, _compact(body).encode())
-
-
-def milliseconds(at_ms: int) -> str:
-    """RFC 3339 in UTC, with milliseconds."""
-    seconds = datetime.fromtimestamp(at_ms // 1000, UTC)
-    return f"{seconds.isoformat()[:19]}.{at_ms % 1000:03d}Z"

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from receiver.stderr import Stderr
+from receiver.system.stderr import Stderr
 
 stderr = Stderr()
 

@@ -1,9 +1,9 @@
 """
 All Prometheus metrics of faxhook, right with several processes.
 
-With PROMETHEUS_MULTIPROC_DIR set before the first import (``receiver.serving`` does it) every process counts in files
-of its own there, and any of them renders the sum. Labels hold names from the configuration or from closed lists, never
-anything from a request.
+With PROMETHEUS_MULTIPROC_DIR set before the first import (``receiver.web.serving`` does it) every process counts in
+files of its own there, and any of them renders the sum. Labels hold names from the configuration or from closed lists,
+never anything from a request.
 """
 
 import os
@@ -80,7 +80,7 @@ LABELS = {
 Gauges: TypeAlias = Mapping[str, float | Mapping[str, float]]  # label -> value, where a figure has several
 
 
-# What the end of the line counts, by the names that ``receiver.announcing`` has for them.
+# What the end of the line counts, by the names that ``receiver.stations`` has for them.
 COUNTERS = {
     "receipts": receipts,
     "events": events,

@@ -6,10 +6,10 @@ import os
 import time
 
 from receiver import bootstrap, logs, metrics, settings
-from receiver.app import create_app
 from receiver.errors import Unavailable
 from receiver.logs import log
 from receiver.runtime import Runtime
+from receiver.web.app import create_app
 
 _DELAY_SECONDS = 1.0
 

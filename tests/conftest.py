@@ -14,7 +14,7 @@ from brokers import line, node  # noqa: F401 - fixtures
 from databases import POSTGRESQL
 from stock import stock
 
-from receiver.stderr import Stderr
+from receiver.system.stderr import Stderr
 
 # Tests start several hundred faxhook processes, and each would compile all of its modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

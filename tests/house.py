@@ -15,10 +15,10 @@ from ports import listener
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from receiver import bootstrap, providers, settings
-from receiver.app import create_app
 from receiver.providers import Provider
 from receiver.runtime import Runtime
 from receiver.store.migrating import migrate
+from receiver.web.app import create_app
 
 TOKEN = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
 FORM = "application/x-www-form-urlencoded"

@@ -73,7 +73,7 @@ def gunicorn(folder: Path, application: str, configuration: str = CONFIGURATION)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FAXHOOK", "PROMETHEUS"))}
     environment["FAXHOOK_CONFIG"] = str(folder / "faxhook.toml")
     environment["PYTHONPATH"] = str(Path(receiver.__path__[0]).parent)
-    conf = Path(receiver.__path__[0]) / "gunicorn_conf.py"
+    conf = Path(receiver.__path__[0]) / "web" / "gunicorn_conf.py"
     log = folder / "log"
     with listener() as sock, log.open("wb") as output:
         port = sock.getsockname()[1]

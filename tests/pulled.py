@@ -16,9 +16,9 @@ from standins.world import SentFax, Service, World, some_faxes, standing
 
 from receiver import reconcile
 from receiver.reconcile import Choice, Summary
-from receiver.stopping import Stop
 from receiver.store import browsing, discrepancies, jobs, now_ms
 from receiver.store.jobs import ExpectedFax
+from receiver.system.stopping import Stop
 from schemas.identity import fax_id
 
 

@@ -17,8 +17,8 @@ from ports import listener
 from stock import Stock, stock
 
 from receiver import settings
-from receiver.delivery import Delivery
-from receiver.stopping import Stop
+from receiver.outgoing.delivery import Delivery
+from receiver.system.stopping import Stop
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from queued import Queued, Way, ids, queued, virtual_host
 from stock import environment
 from waiting import until
 
-from receiver.broker import DEAD
+from receiver.outgoing.broker import DEAD
 from schemas.envelope import CONTENT_TYPE
 
 pytestmark = pytest.mark.service("rabbitmq")
@@ -155,7 +155,10 @@ def test_a_full_disk_behind_standard_output_is_trouble_and_nothing_is_lost(made:
     assert made.waiting() == 3
 
 
-IMPATIENT = "from receiver import broker, cli; broker.HEARTBEAT_SECONDS = {0}; broker.SOCKET_SECONDS = {0}; cli.main()"
+IMPATIENT = (
+    "from receiver import cli; from receiver.outgoing import broker;"
+    " broker.HEARTBEAT_SECONDS = {0}; broker.SOCKET_SECONDS = {0}; cli.main()"
+)
 
 
 def impatient(made: Queued, heartbeat: float, *options: str) -> "subprocess.Popen[bytes]":

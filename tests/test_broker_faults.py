@@ -15,7 +15,7 @@ from stock import Stock
 from test_delivery import deliver, opened, reasons
 from waiting import until
 
-from receiver import publisher as publishing
+from receiver.outgoing import publisher as publishing
 from receiver.store.recording import checksum
 
 pytestmark = pytest.mark.service("rabbitmq")

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from ports import listener
 from queued import Queued, queued, virtual_host
 
-from receiver.broker import Broker
 from receiver.cli import main
+from receiver.outgoing.broker import Broker
 from receiver.settings import Queue
 
 PASSWORD = "word-of-ours"

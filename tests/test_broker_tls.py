@@ -17,9 +17,9 @@ from click.testing import CliRunner
 from ports import free_port, listener
 from queued import Queued, ids, queued
 
-from receiver.broker import Broker
 from receiver.cli import main
 from receiver.errors import BrokerTrouble
+from receiver.outgoing.broker import Broker
 from receiver.settings import Queue
 
 SCHEMES = ("amqps", "rediss")

@@ -13,14 +13,14 @@ from served import in_order, running
 from stock import Stock
 from waiting import until
 
-from receiver import delivery as delivering
 from receiver import store as storing
-from receiver.delivery import Delivery
 from receiver.errors import Unavailable
-from receiver.publisher import Message, Result
+from receiver.outgoing import delivery as delivering
+from receiver.outgoing.delivery import Delivery
+from receiver.outgoing.publisher import Message, Result
 from receiver.settings import Queue
-from receiver.stopping import Stop
 from receiver.store import now_ms, outbox
+from receiver.system.stopping import Stop
 
 pytestmark = pytest.mark.service("rabbitmq")
 

@@ -16,8 +16,8 @@ from kombu.connection import Connection
 from stock import Stock, stock
 
 from receiver import doctor, hosting, transports
-from receiver.broker import Broker
 from receiver.cli import main
+from receiver.outgoing.broker import Broker
 from receiver.settings import Queue
 from receiver.store import now_ms, outbox, refusals
 from receiver.store.clock import RetentionClock

@@ -14,7 +14,7 @@ from queued import Queued, Way, queued, virtual_host
 from stock import Process
 from waiting import until
 
-from receiver.broker import DEAD
+from receiver.outgoing.broker import DEAD
 from schemas.envelope import CONTENT_TYPE
 
 EXAMPLE = Path(__file__).parents[1] / "deploy" / "examples" / "consumer.py"

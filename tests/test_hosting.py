@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 from house import CONFIGURATION, house
 
-from receiver import hosting, serving, settings
+from receiver import hosting, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.settings import Settings
+from receiver.web import serving
 
 MOUNTS = """\
 22 1 0:30 / / rw,relatime - overlay overlay rw,lowerdir=/x

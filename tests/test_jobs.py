@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from stock import FAXHOOK, environment, stock
 
 from receiver import expecting, providers, registration
-from receiver.app import create_app
 from receiver.cli import main
 from receiver.errors import Unprocessable
 from receiver.providers._contract import SimulatedFax, SimulatedJob
 from receiver.store import jobs, now_ms
+from receiver.web.app import create_app
 
 KEY = "key-CANARY-0123456789-of-openfax"
 OLD_KEY = "old-CANARY-0123456789-of-openfax"

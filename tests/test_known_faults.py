@@ -21,7 +21,7 @@ from served import children
 from stock import Stock
 
 from receiver.cli import main
-from receiver.relay import tidy
+from receiver.outgoing.relay import tidy
 from receiver.store import browsing, figures, now_ms
 from receiver.store.clock import RetentionClock
 from receiver.store.retention import Limits, purge
@@ -85,10 +85,10 @@ def test_a_refused_callback_can_be_replayed_for_its_whole_time_though_an_older_o
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n"
 PATIENT = """
-import receiver.worker
+import receiver.web.worker
 from receiver import body, errors
 
-receiver.worker._HEAD_SECONDS = 3.0
+receiver.web.worker._HEAD_SECONDS = 3.0
 
 def app(environ, start_response):
     try:

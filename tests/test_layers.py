@@ -14,7 +14,8 @@ import pytest
 
 import receiver
 import schemas
-from receiver import providers
+from receiver import intake, providers
+from receiver.reconcile import records
 from schemas.fields import Rows
 
 ROOT = Path(__file__).parents[1]
@@ -146,3 +147,13 @@ def test_a_field_of_a_provider_is_written_in_its_own_modules_only():
         if path not in owners[name]
     }
     assert strangers == set()
+
+
+def stations_of(module):
+    """The shared stations that a module calls."""
+    calls = (node.func for node in ast.walk(ast.parse(Path(module.__file__).read_text())) if isinstance(node, ast.Call))
+    return {call.attr for call in calls if isinstance(call, ast.Attribute) and ast.unparse(call.value) == "stations"}
+
+
+def test_a_callback_and_a_row_of_a_report_pass_the_same_stations():
+    assert stations_of(intake) == stations_of(records) == {"understand", "announce", "odd", "tell"}

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from house import House, house
 
 import receiver
-from receiver import app
 from receiver.store import now_ms, outbox
 from receiver.store.leading import sign_of_life
+from receiver.web import app
 
 PROCESS = """
 import os, sys

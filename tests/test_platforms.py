@@ -23,9 +23,10 @@ from ports import free_port
 from stock import environment, stock
 from waiting import until
 
-from receiver import delivery, hosting, settings
+from receiver import hosting, settings
 from receiver.errors import BrokerTrouble
-from receiver.publisher import Message, Publisher
+from receiver.outgoing import delivery
+from receiver.outgoing.publisher import Message, Publisher
 from receiver.settings import Queue
 
 ROOT = Path(__file__).parents[1]

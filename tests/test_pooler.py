@@ -24,11 +24,11 @@ from sqlalchemy.engine import make_url
 from stock import stock
 from waiting import until
 
-from receiver.stopping import Stop
 from receiver.store import Store
 from receiver.store.postgresql import POOLED
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.watching import Changes
+from receiver.system.stopping import Stop
 
 pytestmark = [pytest.mark.service("postgresql"), pytest.mark.tool("pgbouncer")]
 

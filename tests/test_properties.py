@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import pytest
 from house import CONFIGURATION, EFAX_PASSWORD, EFAX_USER, FORM, TOKEN, house
 
-from receiver import intake
+from receiver import intake, stations
 from receiver.runtime import Runtime
 from receiver.store.trouble import StoreUnavailable
 
@@ -419,7 +419,7 @@ def test_nor_does_our_own_bug_whose_body_is_kept(server, capfd, monkeypatch):
     def broken(_message, _callback):
         raise ValueError(MARK)
 
-    monkeypatch.setattr(intake, "check", broken)
+    monkeypatch.setattr(stations, "check", broken)
     reply = server.post("retarus", push(marked(*RECIPIENT, status="OK")), reference=MARK)
     assert (reply.status, reply.json["code"]) == (500, "internal_error")
     assert_says_nothing(reply, "".join(capfd.readouterr()))

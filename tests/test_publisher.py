@@ -9,11 +9,11 @@ import amqp
 import pytest
 from brokers import Line
 
-from receiver import broker
 from receiver.errors import BrokerTrouble
-from receiver.publisher import Message, Publisher, Result
+from receiver.outgoing import broker
+from receiver.outgoing.publisher import Message, Publisher, Result
 from receiver.settings import Queue
-from receiver.stopping import Stop
+from receiver.system.stopping import Stop
 from schemas.envelope import AMENDED, COMPLETED, CONTENT_TYPE, routing_key
 
 pytestmark = pytest.mark.service("rabbitmq")

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from house import CONFIGURATION, FORM, TOKEN, House, house
 
-from receiver.app import create_app
 from receiver.errors import NotFound
 from receiver.refusals import Refusals
 from receiver.store import now_ms, refusals
+from receiver.web.app import create_app
 
 BODY = b"OutTransID=1&AccountID=1&LastStatus=0"
 PROXIED = CONFIGURATION.replace("[server]", '[server]\nmax_body = "1KiB"\ntrusted_proxies = ["127.0.0.1/32"]')

@@ -15,7 +15,7 @@ from served import running
 from stock import Stock
 from waiting import until
 
-from receiver import relay
+from receiver.outgoing import relay
 from receiver.store import now_ms, outbox
 from receiver.store.clock import RetentionClock
 from receiver.store.retention import Limits

@@ -19,9 +19,10 @@ from served import children, relay_of
 from stock import FAXHOOK, environment
 from waiting import until
 
-from receiver import listening, settings
+from receiver import settings
 from receiver.errors import ConfigurationError
-from receiver.processes import metrics_folder
+from receiver.system import listening
+from receiver.system.processes import metrics_folder
 
 # The short version runs with the suite.
 RELOADS = 10 if os.environ.get("FAXHOOK_LONG_TESTS") else 2

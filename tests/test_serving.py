@@ -17,13 +17,14 @@ from ports import free_port
 from waiting import until
 
 import receiver
-from receiver import serving
 from receiver.errors import ConfigurationError
+from receiver.web import serving
 
 PARENT = """
 import os, sys
 from pathlib import Path
-from receiver import listening, serving
+from receiver.system import listening
+from receiver.web import serving
 from receiver.errors import ConfigurationError
 from receiver.settings import Document
 def renew(current):
@@ -274,8 +275,8 @@ def is_free(port: int) -> bool:
 
 def test_clients_that_never_finish_their_head_hold_no_thread_for_long(tmp_path: Path) -> None:
     application = """
-import receiver.worker
-receiver.worker._HEAD_SECONDS = 1.0
+import receiver.web.worker
+receiver.web.worker._HEAD_SECONDS = 1.0
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "0")])
     return []

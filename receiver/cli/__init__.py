@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from receiver import __version__, logs, streams
+from receiver import __version__, logs
 from receiver.errors import ConfigurationError, StoreError, Unavailable
+from receiver.system import streams
 
 # Command -> its module here, the function in it, and a line for --help.
 _COMMANDS = {

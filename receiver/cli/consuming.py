@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, broker_consumer, consumer, lines
+from receiver import bootstrap
 from receiver.cli import Failure, opening
 from receiver.errors import BrokerTrouble
+from receiver.outgoing import broker_consumer, consumer, lines
 
 
 @click.command()

@@ -9,7 +9,7 @@ import click
 from receiver.cli import opening, printing
 from receiver.cli.progress import progress
 from receiver.doctor import OK, TROUBLE, WARNING, examine
-from receiver.stopping import Interrupted
+from receiver.system.stopping import Interrupted
 
 _COLOURS = {OK: "green", WARNING: "yellow", TROUBLE: "red"}
 

@@ -16,9 +16,9 @@ from receiver.cli.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.reconcile import Choice, Summary
 from receiver.runtime import Account, Runtime
-from receiver.stopping import Interrupted, Stop, on_signals
 from receiver.store import browsing, now_ms
 from receiver.store import discrepancies as found
+from receiver.system.stopping import Interrupted, Stop, on_signals
 
 _COLUMNS = (
     *("endpoint", "provider", "rows", "faxes", "by_callback", "filled", "amended", "contradicting", "missing"),

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, doctor, hosting, logs, metrics, serving, streams, transports
+from receiver import bootstrap, doctor, hosting, logs, metrics, transports
 from receiver import init as initialising
-from receiver import relay as relaying
 from receiver import settings as configuration
 from receiver.cli import opening, printing
 from receiver.errors import ConfigurationError
+from receiver.outgoing import relay as relaying
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
 from receiver.store.damage import check_newest
 from receiver.store.migrating import migrate as bring_up_to_date
+from receiver.system import streams
+from receiver.web import serving
 
 
 @click.command()

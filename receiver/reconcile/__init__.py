@@ -21,7 +21,7 @@ from receiver.reconcile.records import note_asked, read_records
 from receiver.reconcile.silence import watch
 from receiver.reconcile.turn import Told, Turn
 from receiver.runtime import Account, Runtime
-from receiver.stopping import Interrupted, Stop
+from receiver.system.stopping import Interrupted, Stop
 from schemas.repairing import noting_repairs
 
 __all__ = ["Choice", "Summary", "chosen", "follow", "reconcile", "watch"]

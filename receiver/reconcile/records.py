@@ -7,16 +7,16 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from receiver import announcing, intake
+from receiver import stations
 from receiver.errors import Refusal, ReportTrouble
 from receiver.logs import error_class, log, place
 from receiver.providers import Finding, Page, RecordReport
 from receiver.reconcile.model import Place
 from receiver.reconcile.turn import FIRST_WINDOW, Turn
-from receiver.stopping import Interrupted
-from receiver.store import jobs, new_id, now_ms
+from receiver.store import jobs, new_id, now_ms, rfc3339
 from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
 from receiver.store.trouble import BUSY_SECONDS, CONFLICT, StoreUnavailable
+from receiver.system.stopping import Interrupted
 from schemas.envelope import AMENDED
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow
@@ -100,7 +100,7 @@ def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[Announceme
     failed = False
     for index, row in enumerate(page.rows):
         try:
-            found, unreadable = _events(turn, report, row)
+            found, unreadable = stations.understand(report, row, turn.account.source)
         except Refusal as refusal:
             invalid[str(index)] = dict(refusal.fields)
         except Interrupted:
@@ -125,19 +125,8 @@ def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[Announceme
         fields = {name: words for fields in list(invalid.values())[:_NAMED] for name, words in fields.items()}
         turn.find(Finding("unreadable", report.name, {"rows": turn.summary.unreadable, **fields}))
     salt, provider = turn.runtime.identity_salt, turn.account.provider
-    announcements = [announcing.announcement(provider, *one, salt, report.is_listed) for one in recent]
+    announcements = [stations.announce(provider, *one, salt, report.is_listed) for one in recent]
     return announcements, invalid, failed
-
-
-def _events(
-    turn: Turn, report: RecordReport, row: Mapping[str, Any]
-) -> tuple[Sequence[FaxCompleted | InvalidRow], Sequence[str]]:
-    """What a row says of faxes, and its optional fields that could not be read."""
-    message = report.shape(row)
-    if not message:
-        return (), ()
-    data, unreadable = intake.check(message, report.schema)
-    return report.normalise(data, turn.account.source), unreadable
 
 
 def _is_too_old(turn: Turn, entry: FaxCompleted) -> bool:
@@ -162,7 +151,7 @@ def _store(
     for number, part in enumerate(parts, start=1):
         is_last = number == len(parts)
         at = now_ms()
-        detail: dict[str, Any] = {"report": report.name, **announcing.odd(part)}
+        detail: dict[str, Any] = {"report": report.name, **stations.odd(part)}
         if invalid and is_last:
             detail |= {"invalid": dict(list(invalid.items())[:_NAMED]), "invalid_count": len(invalid)}
         if turn.repaired:
@@ -175,7 +164,7 @@ def _store(
             received_at_ms=at,
             size=0,
             body=None,
-            observed_at=intake.milliseconds(at),
+            observed_at=rfc3339(at),
             observed_via=REPORT,
             announcements=part,
             invalid=len(invalid) if is_last else 0,
@@ -234,4 +223,4 @@ def _count(turn: Turn, submission: Submission, recorded: Recorded) -> None:
                 "discrepancy_found", endpoint=summary.endpoint, provider=summary.provider, reason="contradiction"
             )
     if not turn.choice.dry_run:
-        announcing.tell(submission, recorded, turn.count)
+        stations.tell(submission, recorded, turn.count)

@@ -4,15 +4,14 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from receiver.intake import milliseconds
 from receiver.logs import log
 from receiver.providers import Ask, Client, Finding
 from receiver.reconcile.model import Choice, Place, Summary
 from receiver.runtime import Account, Runtime
-from receiver.stopping import Stop
-from receiver.store import counters, cursors, discrepancies, jobs, now_ms
+from receiver.store import counters, cursors, discrepancies, jobs, now_ms, rfc3339
 from receiver.store.counters import Counts
 from receiver.store.discrepancies import Discrepancy
+from receiver.system.stopping import Stop
 from schemas.repairing import Repair
 
 FIRST_WINDOW = timedelta(hours=24)
@@ -127,7 +126,7 @@ class Turn:
             return
         self.summary.missing = sum(count for count, _ in missing.values())
         for job_id, (count, due_at_ms) in missing.items():
-            self.find(Finding("missing", job_id, {"faxes": count, "due_at": milliseconds(due_at_ms)}))
+            self.find(Finding("missing", job_id, {"faxes": count, "due_at": rfc3339(due_at_ms)}))
 
     def settle(self) -> None:
         """Keep what was found, with a line for what is new; close what was looked at and is so no more."""

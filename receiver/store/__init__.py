@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, Connection, Engine, make_url
@@ -125,3 +126,9 @@ def first_id(at_ms: int) -> str:
 
 def now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def rfc3339(at_ms: int) -> str:
+    """In UTC, with milliseconds."""
+    seconds = datetime.fromtimestamp(at_ms // 1000, UTC)
+    return f"{seconds.isoformat()[:19]}.{at_ms % 1000:03d}Z"

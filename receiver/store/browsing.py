@@ -5,13 +5,12 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from receiver.store import now_ms
+from receiver.store import now_ms, rfc3339
 from receiver.store.recording import WAKE, KeptBody, checksum
 from receiver.store.tables import Tables
 
@@ -187,10 +186,7 @@ def audit(connection: Connection, tables: Tables, action: str, subject: str) -> 
 
 
 def iso(at_ms: int | None) -> str | None:
-    if at_ms is None:
-        return None
-    time = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if at_ms is None else rfc3339(at_ms)
 
 
 def _event(row: Row[Any]) -> dict[str, Any]:

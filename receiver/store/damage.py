@@ -12,11 +12,11 @@ from sqlalchemy.engine import Connection
 
 from receiver.errors import StoreError, Unavailable
 from receiver.logs import log
-from receiver.stopping import Interrupted, Stop
 from receiver.store import Store, now_ms
 from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.tables import PREFIX, Tables, insert_or_replace
 from receiver.store.trouble import StoreUnavailable
+from receiver.system.stopping import Interrupted, Stop
 
 DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
 

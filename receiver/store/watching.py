@@ -5,9 +5,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from receiver.stopping import Stop
 from receiver.store import Store
 from receiver.store.postgresql import NOTIFIED, POOLED
+from receiver.system.stopping import Stop
 
 _SQLITE_SECONDS = 0.01  # a PRAGMA on an open connection, some microseconds
 _POSTGRESQL_SECONDS = 1.0  # behind NOTIFY, for commits that do not say so

@@ -105,7 +105,7 @@ def _cpu_seconds(master: int) -> float:
 
 @contextmanager
 def _server(name: str, application: str, environment: dict[str, str]) -> Iterator[int]:
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:receiver.gunicorn_conf"]
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:receiver.web.gunicorn_conf"]
     command += ["-b", f"127.0.0.1:{PORTS[name]}", application]
     with tempfile.TemporaryDirectory() as metrics:
         process = subprocess.Popen(

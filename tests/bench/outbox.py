@@ -20,16 +20,17 @@ from typing import Any
 from callbacks import bodies, configuration
 from kombu import Connection
 
-from receiver import bootstrap, delivery, intake, logs, settings
-from receiver.delivery import Delivery
+from receiver import bootstrap, intake, logs, settings
 from receiver.intake import Arrival
+from receiver.outgoing import delivery
+from receiver.outgoing.delivery import Delivery
+from receiver.outgoing.publisher import Message, Publisher
 from receiver.providers import RawCallback
-from receiver.publisher import Message, Publisher
 from receiver.runtime import Runtime
-from receiver.stopping import Stop
 from receiver.store import new_id, now_ms
 from receiver.store.migrating import migrate
 from receiver.store.recording import checksum
+from receiver.system.stopping import Stop
 
 ROOT = Path(__file__).parents[2]
 VHOST = "faxhook-bench"

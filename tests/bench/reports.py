@@ -21,10 +21,10 @@ from receiver import bootstrap, facts, logs, settings
 from receiver.providers import Ask, Client
 from receiver.reconcile import Choice, reconcile
 from receiver.runtime import Runtime
-from receiver.stopping import Stop
 from receiver.store import new_id, now_ms
 from receiver.store.migrating import migrate
 from receiver.store.recording import REPORT, Announcement, Submission, record
+from receiver.system.stopping import Stop
 from schemas.identity import fax_id
 
 _PART = 500  # faxes in one transaction, as reconcile has them

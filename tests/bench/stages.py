@@ -20,14 +20,14 @@ import xmltodict
 from bare import app as bare_app
 from callbacks import bodies, configuration, content_type, path
 
-from receiver import bootstrap, intake, logs, settings
-from receiver.app import create_app
+from receiver import bootstrap, intake, logs, settings, stations
 from receiver.intake import Arrival
 from receiver.providers import RawCallback, read
 from receiver.runtime import Runtime
 from receiver.store import new_id, now_ms
 from receiver.store.migrating import migrate
 from receiver.store.recording import KeptBody, Submission
+from receiver.web.app import create_app
 
 Work = Callable[[int], object]
 
@@ -134,7 +134,7 @@ def _understand(runtime: Runtime, form: str) -> Work:
     def work(times: int) -> None:
         for _ in range(times):
             raw = RawCallback(next(source), content_type(form))
-            data, unreadable = intake.check(callback.shape(read(raw, callback)), callback)
+            data, unreadable = stations.check(callback.shape(read(raw, callback)), callback.schema)
             at = now_ms()
             intake.submit(
                 Arrival(endpoint, raw, new_id(at), at),

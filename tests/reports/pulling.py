@@ -10,7 +10,7 @@ from house import serving
 from ports import listener
 from providers.samples import source
 
-from receiver import facts, intake, providers
+from receiver import facts, providers, stations
 from receiver.providers import Ask, Client, Page, Provider, RecordReport
 from schemas.identity import fax_id
 
@@ -63,7 +63,7 @@ def entries(name: str, called: str, pages: Sequence[Page]) -> list[Any]:
     one, found = report(name, called), []
     for row in rows(pages):
         if message := one.shape(row):
-            data, _ = intake.check(message, one.schema)
+            data, _ = stations.check(message, one.schema)
             found += one.normalise(data, source(providers.load()[name]))
     return found
 

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from pulled import Pulled, faxes_of, pulled
 
-from receiver import app
 from receiver.store import browsing, counters
+from receiver.web import app
 
 ROW = {
     "HistoryOutboundFaxID": 921364,

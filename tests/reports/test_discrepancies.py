@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from receiver.app import create_app
 from receiver.cli import main
 from receiver.store import discrepancies, now_ms
 from receiver.store.discrepancies import KINDS, Discrepancy
 from receiver.store.retention import Limits, purge
+from receiver.web.app import create_app
 
 ONE = Discrepancy("openfax", "123456789", "openfax", "missing", "779029", {"faxes": 1})
 OTHER = Discrepancy("faxage", "acme", "faxage", "tally", "calls 2026-11-20", {"calls": 3})

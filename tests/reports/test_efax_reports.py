@@ -18,15 +18,15 @@ from standins import efax
 from standins.world import SentFax, World, some_faxes, standing
 from stock import stock
 
-from receiver import facts, intake, providers, reconcile
+from receiver import facts, providers, reconcile, stations
 from receiver.errors import Refusal, ReportTrouble
 from receiver.providers import Ask, Client, Tally
 from receiver.providers._normalising import UNLISTED
 from receiver.providers.efax.codes import OUTCOMES
 from receiver.reconcile import Choice
-from receiver.stopping import Stop
 from receiver.store import discrepancies, jobs, now_ms
 from receiver.store.jobs import ExpectedFax
+from receiver.system.stopping import Stop
 from schemas.event import Confidence, Failure, Outcome, Pages, Recipient, Reference, TimeQuality, Verdict
 from schemas.fields import InvalidRow
 from schemas.identity import fax_id
@@ -85,7 +85,7 @@ def rows(client, asked):
 
 def read(row, **changes):
     """What one row comes to."""
-    data, _ = intake.check(STATUS.shape(row), STATUS.schema)
+    data, _ = stations.check(STATUS.shape(row), STATUS.schema)
     return list(STATUS.normalise(data, source(EFAX, **changes)))
 
 

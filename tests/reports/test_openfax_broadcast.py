@@ -15,7 +15,7 @@ from providers.samples import FIXTURES, manifest
 from standins import openfax_broadcast as standin
 from standins.world import SentFax, World, standing
 
-from receiver import intake, providers
+from receiver import providers, stations
 from receiver.errors import ReportTrouble, Unprocessable
 from receiver.providers import Ask, Client, Source
 from schemas.event import Pages, Recipient, TimeQuality
@@ -81,7 +81,7 @@ def events(pages):
     found = []
     for page in pages:
         for row in page.rows:
-            data, _ = intake.check(REPORT.shape(row), REPORT.schema)
+            data, _ = stations.check(REPORT.shape(row), REPORT.schema)
             found += REPORT.normalise(data, Source(ACCOUNT, ZONE, "US"))
     return found
 
@@ -185,9 +185,9 @@ def test_a_code_beyond_the_known_list_is_a_failure(code, reason):
 def test_a_transmission_that_cannot_be_trusted_is_refused_alone_and_its_job_read_again(wrong, field):
     pages = answering(answers(transmission() + wrong, (1, 2, 1)))
     good, bad = (row for page in pages for row in page.rows)
-    assert intake.check(good, REPORT.schema)[0]["fax_id"] == "1"
+    assert stations.check(good, REPORT.schema)[0]["fax_id"] == "1"
     with pytest.raises(Unprocessable) as caught:
-        intake.check(bad, REPORT.schema)
+        stations.check(bad, REPORT.schema)
     assert list(caught.value.fields) == [field]
     assert (done(pages), pages[-1].findings) == ([], ())
 
@@ -430,7 +430,7 @@ def test_without_the_library_the_message_says_how_to_get_it():
 import sys
 sys.modules["zeep"] = None
 from datetime import UTC, datetime
-from receiver import providers
+from receiver import providers, stations
 from receiver.errors import ReportTrouble
 from receiver.providers import Ask, Client
 now = datetime.now(UTC)

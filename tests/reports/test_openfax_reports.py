@@ -12,11 +12,11 @@ from providers.samples import FIXTURES, event, sample
 from standins import openfax
 from standins.world import SentFax, World, standing
 
-from receiver import facts, intake, providers
+from receiver import facts, providers, stations
 from receiver.errors import AccountMismatch, ReportTrouble, Unprocessable
 from receiver.providers import Ask, Client, Source
 from receiver.reconcile import Choice, reconcile
-from receiver.stopping import Stop
+from receiver.system.stopping import Stop
 from schemas.event import Pages, Recipient, Sender, TimeQuality
 from schemas.identity import fax_id
 
@@ -67,7 +67,7 @@ def record(call_id, fax=779029, state=8, **more):
 def events(rows):
     found = []
     for row in rows:
-        data, _ = intake.check(REPORT.shape(row), REPORT.schema)
+        data, _ = stations.check(REPORT.shape(row), REPORT.schema)
         found += REPORT.normalise(data, Source(ACCOUNT, None, "US"))
     return found
 

@@ -14,7 +14,7 @@ from standins.world import Announcement, SentFax, World, standing
 
 from receiver.providers import RawCallback
 from receiver.reconcile import Choice, reconcile
-from receiver.stopping import Stop
+from receiver.system.stopping import Stop
 
 CONFIGURATION = f"""
 [server]

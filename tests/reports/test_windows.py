@@ -14,9 +14,9 @@ from receiver.reconcile import Choice
 from receiver.replay import replay
 from receiver.runtime import Account
 from receiver.settings import Reports as ReportSettings
-from receiver.stopping import Stop
 from receiver.store import cursors, discrepancies, jobs, now_ms
 from receiver.store.jobs import ExpectedFax
+from receiver.system.stopping import Stop
 
 FAXAGE = providers.load()["faxage"]
 HOUR = timedelta(hours=1)

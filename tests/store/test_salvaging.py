@@ -10,16 +10,16 @@ from click.testing import CliRunner
 from waiting import until
 
 from receiver.cli import main
-from receiver.delivery import Delivery
 from receiver.errors import StoreError, Unavailable
+from receiver.outgoing.delivery import Delivery
 from receiver.settings import Queue
-from receiver.stopping import Interrupted, Stop
 from receiver.store import Store
 from receiver.store.damage import check_all, note, noted
 from receiver.store.probing import probe
 from receiver.store.salvaging import salvage
 from receiver.store.sqlite import SQLITE
 from receiver.store.writer import Writer
+from receiver.system.stopping import Interrupted, Stop
 
 PAGE = 4096
 COUNT = 1500

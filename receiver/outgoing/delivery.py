@@ -15,13 +15,13 @@ from pathlib import Path
 from receiver import metrics
 from receiver.errors import BrokerTrouble
 from receiver.logs import error_class, log
-from receiver.publisher import Message, Publisher
+from receiver.outgoing.publisher import Message, Publisher
 from receiver.settings import Queue
-from receiver.stopping import Stop
 from receiver.store import Store, now_ms, outbox
 from receiver.store.damage import is_damage, set_aside
 from receiver.store.outbox import Row
 from receiver.store.trouble import StoreUnavailable
+from receiver.system.stopping import Stop
 from schemas.envelope import routing_key
 
 BATCH = 200  # pipelined; more is not faster

@@ -11,7 +11,7 @@ from typing import Any
 
 from amqp.exceptions import AccessRefused, PreconditionFailed, ResourceLocked
 
-from receiver.broker import Broker, arguments
+from receiver.outgoing.broker import Broker, arguments
 
 _MOST_DIFFERENCES = 30  # RabbitMQ 4 knows 20 arguments
 _DIFFERENCE = re.compile(

@@ -12,13 +12,13 @@ from typing import Any
 from kombu import entity
 from kombu.messaging import Consumer
 
-from receiver import lines
-from receiver.broker import Broker
-from receiver.declared import declared, is_stream
 from receiver.errors import BrokerTrouble, ConfigurationError
 from receiver.logs import error_class, log
+from receiver.outgoing import lines
+from receiver.outgoing.broker import Broker
+from receiver.outgoing.declared import declared, is_stream
 from receiver.settings import Queue
-from receiver.stopping import Interrupted, Stop, on_signals
+from receiver.system.stopping import Interrupted, Stop, on_signals
 from schemas.envelope import CONTENT_TYPE
 
 _BATCH = 50  # messages that are on their way or in hand at once

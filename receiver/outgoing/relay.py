@@ -10,17 +10,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from receiver import transports
-from receiver.delivery import BATCH, Delivery
 from receiver.errors import Unavailable
 from receiver.logs import log
+from receiver.outgoing.delivery import BATCH, Delivery
 from receiver.settings import Queue, Settings
-from receiver.stopping import Stop, on_signals
 from receiver.store import Store, now_ms, outbox, retention
 from receiver.store.clock import RetentionClock
 from receiver.store.damage import WholeCheck, is_damage, note
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
 from receiver.store.watching import Changes
+from receiver.system.stopping import Stop, on_signals
 
 _ROUND_SECONDS = 60.0
 _PAUSE_SECONDS = 0.05  # between two pieces of housekeeping, for the callbacks

@@ -1,25 +1,65 @@
 """
-The end of the line, the same for callbacks and reports: from what a provider says of faxes to what the store is told,
-and from what became of it to what operators are told.
+The stations that callbacks and the rows of reports share, in their order.
+
+``understand``: decoded data -> entries, one a fax, by the provider's schema and ``normalise``. ``announce``: entries ->
+what the store records. ``tell``: what the store made of it -> metrics and log lines, after the commit. Between the last
+two, ``receiver.store.recording`` stores. ``intake.process`` takes callbacks through them, ``reconcile.records`` rows.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from marshmallow import Schema, ValidationError
 
 from receiver import facts
+from receiver.errors import Unprocessable
 from receiver.logs import log
-from receiver.providers import Provider
+from receiver.providers import Callback, Provider, RecordReport, Source, names_in
 from receiver.store.counters import Counts
 from receiver.store.recording import Announcement, Recorded, Submission
 from schemas.event import FaxCompleted
+from schemas.fields import InvalidRow, flatten, noting_unreadable
 from schemas.identity import fax_id
 
 # What may be shown of a code that no table lists: longer digits might be a number, and other text anything.
 _HARMLESS = re.compile(r"-?[0-9]{1,6}|[A-Z][A-Z_]{0,39}", re.ASCII)
 
 
-def announcement(
+Entry = FaxCompleted | InvalidRow
+
+
+def understand(
+    kind: Callback | RecordReport, data: Mapping[str, Any], source: Source
+) -> tuple[Sequence[Entry], Sequence[str]]:
+    """
+    What the data say of each fax, and the names of optional fields that nobody could read; nothing while not final.
+
+    Raises Unprocessable, naming the fields, what was expected of them, and what there was instead.
+    """
+    message = kind.shape(data)
+    if not message:
+        return (), ()
+    try:
+        loaded, unreadable = check(message, kind.schema)
+        return kind.normalise(loaded, source), unreadable
+    except Unprocessable as refusal:
+        refusal.received = tuple(names_in(message))
+        raise
+
+
+def check(message: Mapping[str, Any], schema: Schema) -> tuple[Mapping[str, Any], list[str]]:
+    """The message as the provider's schema loads it, and the names of optional fields that nobody could read."""
+    with noting_unreadable() as unreadable:
+        try:
+            return schema.load(message), unreadable
+        except ValidationError as error:
+            fields = flatten(error.messages)
+    raise Unprocessable("what names the fax or its result is missing or malformed", fields=fields)
+
+
+def announce(
     provider: Provider,
     entry: FaxCompleted,
     unreadable: Sequence[str],

@@ -13,8 +13,8 @@ from gunicorn import util
 from gunicorn.http import errors as http
 from gunicorn.workers.gthread import ThreadWorker
 
-from receiver.deadline import watchdog
 from receiver.logs import error_class, log
+from receiver.system.deadline import watchdog
 
 # For a request's head, from its first byte on. Without it, as many stalled clients as there are threads stop the worker
 # for good.

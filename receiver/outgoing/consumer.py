@@ -7,16 +7,16 @@ At least once: what a consumer had not acknowledged when it died goes to the nex
 import time
 from contextlib import closing
 
-from receiver import lines
 from receiver.errors import Unavailable
 from receiver.logs import error_class, log
-from receiver.stopping import Interrupted, Stop, on_signals
+from receiver.outgoing import lines
 from receiver.store import Store, now_ms, outbox
 from receiver.store.damage import is_damage, set_aside
 from receiver.store.migrating import check_version
 from receiver.store.outbox import Row
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.watching import Changes
+from receiver.system.stopping import Interrupted, Stop, on_signals
 
 _BATCH = 50
 _RECLAIM_SECONDS = 1.0

@@ -10,13 +10,13 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from receiver import serving as _serving
 from receiver import settings as _settings
 from receiver.errors import ConfigurationError
-from receiver.listening import Listener
 from receiver.logs import error_class, log
-from receiver.processes import die_with_parent, metrics_folder
-from receiver.worker import Worker, request_begins
+from receiver.system.listening import Listener
+from receiver.system.processes import die_with_parent, metrics_folder
+from receiver.web import serving as _serving
+from receiver.web.worker import Worker, request_begins
 
 os.umask(0o077)
 _is_alone = _serving.SOCKET not in os.environ
@@ -45,8 +45,8 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(_server.state_dir))
 
 # Imported once, before the fork: a new worker answers at once, and shares the memory. Metrics need the variable above.
-from receiver import app as _app  # noqa: E402, F401
 from receiver import metrics as _metrics  # noqa: E402
+from receiver.web import app as _app  # noqa: E402, F401
 
 bind = _server.bind
 workers = _server.workers

@@ -15,11 +15,11 @@ from typing import Any
 
 from kombu.messaging import Producer
 
-from receiver.broker import KEPT, Broker
 from receiver.errors import BrokerTrouble
 from receiver.logs import log
+from receiver.outgoing.broker import KEPT, Broker
 from receiver.settings import Queue
-from receiver.stopping import Interrupted, Stop
+from receiver.system.stopping import Interrupted, Stop
 from schemas.envelope import CONTENT_TYPE
 
 CONFIRM_SECONDS = 10.0  # since the last confirm; a broker that syncs a slow disk takes some hundred milliseconds

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from receiver import listening
 from receiver import settings as configuration
 from receiver.errors import ConfigurationError
-from receiver.listening import Listener
 from receiver.logs import error_class, log
-from receiver.processes import die_with_parent, metrics_folder
 from receiver.settings import Settings
+from receiver.system import listening
+from receiver.system.listening import Listener
+from receiver.system.processes import die_with_parent, metrics_folder
 
 _STOP_SECONDS = 9.0  # then children are killed; platforms kill us at 10
 _FIRST_DELAY_SECONDS = 0.5

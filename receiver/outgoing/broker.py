@@ -18,10 +18,10 @@ from kombu import entity
 from kombu.connection import Connection
 
 from receiver import transports
-from receiver.broker_errors import diagnose, words
 from receiver.errors import BrokerTrouble
+from receiver.outgoing.broker_errors import diagnose, words
 from receiver.settings import Queue
-from receiver.stopping import Interrupted
+from receiver.system.stopping import Interrupted
 
 CONNECT_SECONDS = 3.0
 SOCKET_SECONDS = 3.0  # one read or write, where nothing shorter is asked for

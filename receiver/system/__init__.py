@@ -1,0 +1,1 @@
+"""What the operating system gives us: processes, signals, sockets, streams and deadlines."""
