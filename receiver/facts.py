@@ -20,38 +20,46 @@ Facts = dict[str, Any]
 
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
 
-# A fact of one telephone call: it goes with the outcome of that call. The others are facts of the job.
-_OF_THE_CALL = (
-    "provider_fax_id",
-    "recipient.station_id",
-    "pages.sent",
-    "duration_seconds",
-    "attempts",
-    "cost",
-    "completed_at",
-)
-_OF_THE_JOB = (
-    "recipient.number",
-    "recipient.name",
-    "sender.name",
-    "sender.number",
-    "pages.total",
-    "submitted_at",
-    "reference.id",
-    "reference.billing_code",
-    "reference.billing_info",
-)
-# Learning one of these is news for the consumer; the rest is remembered and told with the next news.
-_NEWS = frozenset({"recipient.number", "completed_at", "pages.total", "pages.sent", "duration_seconds", "cost"})
 
-# Facts that are only ever read together with another one.
-_COMPANION = {
-    "completed_at": ("time_quality",),
-    "recipient.number": ("recipient.number_raw",),
-}
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """
+    One fact that is compared. path: dotted, into the facts of a fax.
+
+    of_call: it belongs to one telephone call and goes with the outcome of that call; the others belong to the job, and
+    its sender may have told them to us before the end. is_news: consumers hear of it as soon as it is learned; the rest
+    is remembered and told with the next news. companions: facts that are only ever read together with it.
+    """
+
+    path: str
+    of_call: bool = False
+    is_news: bool = False
+    companions: tuple[str, ...] = ()
+
+
+TABLE = (
+    Fact("provider_fax_id", of_call=True),
+    Fact("recipient.station_id", of_call=True),
+    Fact("pages.sent", of_call=True, is_news=True),
+    Fact("duration_seconds", of_call=True, is_news=True),
+    Fact("attempts", of_call=True),
+    Fact("cost", of_call=True, is_news=True),
+    Fact("completed_at", of_call=True, is_news=True, companions=("time_quality",)),
+    Fact("recipient.number", is_news=True, companions=("recipient.number_raw",)),
+    Fact("recipient.name"),
+    Fact("sender.name"),
+    Fact("sender.number"),
+    Fact("pages.total", is_news=True),
+    Fact("submitted_at"),
+    Fact("reference.id"),
+    Fact("reference.billing_code"),
+    Fact("reference.billing_info"),
+)
 # Taken where stated and never compared: they are in no digest, and facts that were stored before them lack them.
 _ASIDE = ("provider_call_id", "recipient.country")
-_UNIT = ("outcome", "failure", "provider_status")
+# The result: judged as one.
+_RESULT = ("outcome", "failure", "provider_status")
+_REASON = "failure.reason"
 
 
 def of(event: FaxCompleted) -> Facts:
@@ -105,7 +113,7 @@ def timestamp(time: datetime | None) -> str | None:
 def digest(facts: Facts) -> str:
     """SHA-256 of the facts that are compared: two announcements with the same digest say the same."""
     compared = [facts["outcome"], _reason(facts)]
-    compared += [_comparable(_get(facts, path)) for path in (*_OF_THE_CALL, *_OF_THE_JOB)]
+    compared += [_comparable(_get(facts, fact.path)) for fact in TABLE]
     return hashlib.sha256(_compact(compared).encode()).hexdigest()
 
 
@@ -134,62 +142,79 @@ def merge(known: Facts, announced: Facts) -> Merged:
     later arrival where one of the times is unknown; the facts of that call come with it, so that no event mixes
     the result of one call with the pages of another.
     """
+    judged = _judge(known, announced)
     facts = copy.deepcopy(known)
-    changed: list[str] = []
-    differing: list[str] = []
-    conflict = announced["outcome"] != known["outcome"]
-    was, now = _reason(known), _reason(announced)
-    contradicted = conflict or (was is not None and now is not None and was != now)
-    later = _is_later(announced, known)
-
-    if (contradicted and later) or (not conflict and was is None and now is not None):
-        changed += ["outcome"] if conflict else []
-        changed += ["failure.reason"] if was != now else []
-        for name in _UNIT:
-            facts[name] = copy.deepcopy(announced[name])
-    elif contradicted and not conflict:
-        differing.append("failure.reason")
-
-    for path in (*_OF_THE_CALL, *_OF_THE_JOB):
-        old, new = _get(known, path), _get(announced, path)
+    changed, differing = _take_result(facts, announced, judged)
+    for fact in TABLE:
+        old, new = _get(known, fact.path), _get(announced, fact.path)
         if new is None or _comparable(old) == _comparable(new):
             continue
-        of_another_call = contradicted and path in _OF_THE_CALL  # never fills the gaps of the one that holds
-        take = later if of_another_call else old is None or (path == "recipient.number" and later)
-        if take:
-            changed.append(path)
-            for name in (path, *_COMPANION.get(path, ())):
-                _set(facts, name, copy.deepcopy(_get(announced, name)))
-        elif old is not None and not of_another_call:
-            differing.append(path)
+        of_another_call = fact.of_call and judged.contradicts
+        # Facts of another call never fill the gaps of the one that holds.
+        fills = old is None and not of_another_call
+        if fills or (judged.is_later and (of_another_call or fact.path == "recipient.number")):
+            changed.append(fact.path)
+            for path in (fact.path, *fact.companions):
+                _set(facts, path, copy.deepcopy(_get(announced, path)))
+        elif not of_another_call:
+            differing.append(fact.path)
+    _take_aside(facts, announced, judged)
+    _settle(facts, announced["recipient"]["number_raw"])
+    return Merged(facts, tuple(changed), not _NEWS.isdisjoint(changed), judged.conflict, tuple(differing))
 
+
+_NEWS = {"outcome", _REASON, *(fact.path for fact in TABLE if fact.is_news)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """How an announcement stands to what is known. conflict: another outcome. contradicts: that, or another reason."""
+
+    conflict: bool
+    contradicts: bool
+    is_later: bool
+
+
+def _judge(known: Facts, announced: Facts) -> _Judged:
+    conflict = announced["outcome"] != known["outcome"]
+    was, now = _reason(known), _reason(announced)
+    contradicts = conflict or (was is not None and now is not None and was != now)
+    return _Judged(conflict, contradicts, _is_later(announced, known))
+
+
+def _take_result(facts: Facts, announced: Facts, judged: _Judged) -> tuple[list[str], list[str]]:
+    """Take outcome and reason over where they hold; the names of what changed by it, and of what differs instead."""
+    was, now = _reason(facts), _reason(announced)
+    is_learned = not judged.conflict and was is None and now is not None
+    if not is_learned and not (judged.contradicts and judged.is_later):
+        return [], [_REASON] if judged.contradicts and not judged.conflict else []
+    for name in _RESULT:
+        facts[name] = copy.deepcopy(announced[name])
+    return ["outcome"] * judged.conflict + [_REASON] * (was != now), []
+
+
+def _take_aside(facts: Facts, announced: Facts, judged: _Judged) -> None:
     for path in _ASIDE:
         new = _get(announced, path)
-        if new is not None and (_get(facts, path) is None or (path == "provider_call_id" and contradicted and later)):
+        is_of_the_new_call = path == "provider_call_id" and judged.contradicts and judged.is_later
+        if new is not None and (_get(facts, path) is None or is_of_the_new_call):
             _set(facts, path, new)
+
+
+def _settle(facts: Facts, number_raw: str | None) -> None:
+    """What follows from the other facts."""
     if facts["recipient"]["number_raw"] is None:
-        facts["recipient"]["number_raw"] = announced["recipient"]["number_raw"]
+        facts["recipient"]["number_raw"] = number_raw
     facts["partial"] = _is_partial(facts)
-    news = any(path in _NEWS or path in ("outcome", "failure.reason") for path in changed)
-    return Merged(facts, tuple(changed), news, conflict, tuple(differing))
-
-
-# What the sender of a fax may have told us of it before its end.
-OF_THE_SENDER = (
-    *("recipient.number", "recipient.name", "sender.name", "sender.number", "pages.total", "submitted_at"),
-    *("reference.id", "reference.billing_code", "reference.billing_info"),
-)
 
 
 def completed(stated: Facts, known: Mapping[str, Any]) -> Facts:
     """What an announcement states, its gaps filled with what the sender told us: dotted names -> values."""
     facts = copy.deepcopy(stated)
-    for path in OF_THE_SENDER:
-        if _get(facts, path) is None and known.get(path) is not None:
-            _set(facts, path, known[path])
-    if facts["recipient"]["number_raw"] is None:
-        facts["recipient"]["number_raw"] = known.get("recipient.number_raw")
-    facts["partial"] = _is_partial(facts)
+    for fact in TABLE:
+        if not fact.of_call and _get(facts, fact.path) is None and known.get(fact.path) is not None:
+            _set(facts, fact.path, known[fact.path])
+    _settle(facts, known.get("recipient.number_raw"))
     return facts
 
 

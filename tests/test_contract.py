@@ -22,12 +22,13 @@ from cloudevents.core.formats.json import JSONFormat
 from prometheus_client.metrics import MetricWrapperBase
 from providers.samples import events, manifest, sample
 
-from receiver import doctor, errors, facts, metrics, providers, settings, worker
+from receiver import doctor, errors, facts, metrics, providers, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.providers import _forms, _json, _xml
 from receiver.providers._normalising import failed
 from receiver.settings import AUTH_MODES
+from receiver.web import worker
 from schemas import envelope, event, identity
 from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Outcome, Recipient, Retryable
 from schemas.repairing import Repair
@@ -249,7 +250,7 @@ def test_the_readme_of_the_event_explains_every_field_and_word():
     tables = first_words(SCHEMAS_README)
     assert {name.removeprefix("data.") for name in fields_of(SCHEMA)} <= tables
     assert {word.value for word in (*Outcome, *FailureReason)} <= tables
-    for word in (*event.TimeQuality, *Retryable, *Confidence, *facts._OF_THE_CALL, *facts._OF_THE_JOB):
+    for word in (*event.TimeQuality, *Retryable, *Confidence, *(fact.path for fact in facts.TABLE)):
         assert f"`{word}`" in SCHEMAS_README
 
 
