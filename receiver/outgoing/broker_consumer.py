@@ -18,6 +18,7 @@ from receiver.outgoing import lines
 from receiver.outgoing.broker import Broker
 from receiver.outgoing.declared import declared, is_stream
 from receiver.settings import Queue
+from receiver.system.backoff import Backoff
 from receiver.system.stopping import Interrupted, Stop, on_signals
 from schemas.envelope import CONTENT_TYPE
 
@@ -50,7 +51,7 @@ def consume(
     ends_when_empty = not follow and idle_seconds is None
     with on_signals() as stop:
         consumer = _Consumer(Broker(queue, "faxhook consume", state_dir), out, stop, max_events)
-        delay = _FIRST_DELAY_SECONDS
+        backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         busy_at = time.monotonic()
         try:
             while not consumer.is_done:
@@ -62,18 +63,18 @@ def consume(
                     left = _WAIT_SECONDS if idle_seconds is None else busy_at + idle_seconds - time.monotonic()
                     if consumer.step(max(0.0, min(left, _WAIT_SECONDS))):
                         busy_at = time.monotonic()
-                        delay = _FIRST_DELAY_SECONDS
+                        backoff.reset()
                     elif left <= 0 or (ends_when_empty and consumer.is_empty(time.monotonic() - busy_at)):
                         return
                 except BrokerTrouble as trouble:
                     if not (follow or stop.asked):
                         raise
+                    delay = backoff.next()
                     error = error_class(trouble.error)
                     said = {"reason": trouble.kind, "error": error, "cause": trouble.detail}
                     log.warning("broker_unavailable", **said, delay_seconds=delay)
                     if stop.wait(delay):
                         return
-                    delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
         except BrokenPipeError:
             raise consumer.lines.gone() from None
         except Interrupted:

@@ -16,6 +16,7 @@ from receiver.store.migrating import check_version
 from receiver.store.outbox import Row
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.watching import Changes
+from receiver.system.backoff import Backoff
 from receiver.system.stopping import Interrupted, Stop, on_signals
 
 _BATCH = 50
@@ -37,7 +38,7 @@ def consume(
     """
     with on_signals() as stop, closing(Changes(store)) as changes:
         consumer = _Consumer(store, out, stop, max_events)
-        delay = _FIRST_DELAY_SECONDS
+        backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         busy_at = time.monotonic()
         while True:
             try:
@@ -52,7 +53,7 @@ def consume(
                 if left <= 0:
                     return
                 changes.wait(stop, min(left, _RECLAIM_SECONDS))
-                delay = _FIRST_DELAY_SECONDS
+                backoff.reset()
             except BrokenPipeError:
                 raise consumer.lines.gone() from None
             except Interrupted:
@@ -61,10 +62,10 @@ def consume(
                 changes.close()
                 if not (follow or stop.asked or error.retryable):
                     raise
+                delay = backoff.next()
                 log.warning("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
                 if stop.wait(delay):
                     return
-                delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
 
 
 def peek(store: Store, out: lines.Output, max_events: int | None) -> None:

@@ -6,7 +6,6 @@ again. Only what is wrong with a row itself makes it a dead letter: a checksum t
 cannot take, or a channel closed for it, three times, when it was sent alone.
 """
 
-import random
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from receiver.store import Store, now_ms, outbox
 from receiver.store.damage import is_damage, set_aside
 from receiver.store.outbox import Row
 from receiver.store.trouble import StoreUnavailable
+from receiver.system.backoff import Backoff
 from receiver.system.stopping import Stop
 from schemas.envelope import routing_key
 
@@ -44,7 +44,7 @@ class Delivery:
         self._store = store
         self._stop = stop
         self._publisher = Publisher(queue, state_dir)
-        self._delay = _FIRST_DELAY_SECONDS
+        self._backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         self._after = 0  # rows up to this one are stepped over: the broker did not take some of them
         self._confirmed: list[Row] = []  # and not yet marked, since the store would not take it
         self._tries: Counter[int] = Counter()
@@ -61,7 +61,7 @@ class Delivery:
         arrived = len(self._confirmed)
         if arrived:
             metrics.publish_seconds.observe(time.perf_counter() - started)
-            self._delay = _FIRST_DELAY_SECONDS
+            self._backoff.reset()
         self._mark()
         self._judge(trouble)
         return arrived
@@ -149,14 +149,13 @@ class Delivery:
             if self.trouble is not None:
                 log.info("broker_recovered")
             self.trouble = None
-            self._delay = _FIRST_DELAY_SECONDS
+            self._backoff.reset()
             return
         if trouble.kind == self.trouble == "blocked":
             return  # the same batch still waits, and its connection needs its heartbeats
         self.trouble = trouble.kind
-        delay = self._delay * random.uniform(0.75, 1.25)  # noqa: S311 - so that not all relays come back at once
+        delay = self._backoff.next()
         self.due = time.monotonic() + delay
-        self._delay = min(2 * self._delay, _LONGEST_DELAY_SECONDS)
         metrics.publish_failures.labels(trouble.kind).inc()
         said = {"reason": trouble.kind, "error": error_class(trouble.error), "cause": trouble.detail}
-        log.error("publish_failed", **said, delay_seconds=round(delay, 2))
+        log.error("publish_failed", **said, delay_seconds=delay)

@@ -20,6 +20,7 @@ from receiver.store.damage import WholeCheck, is_damage, note
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
 from receiver.store.watching import Changes
+from receiver.system.backoff import Backoff
 from receiver.system.stopping import Stop, on_signals
 
 _ROUND_SECONDS = 60.0
@@ -34,7 +35,7 @@ _LONGEST_DELAY_SECONDS = 30.0
 
 def run(store: Store, settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. A store that is away is waited for; StoreError where it has not been migrated."""
-    delay = _FIRST_DELAY_SECONDS
+    backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
     with on_signals() as stop:
         log.info("relay_started", **_described(settings.queue))
         relay = _Relay(store, settings, stop)
@@ -43,11 +44,11 @@ def run(store: Store, settings: Settings) -> None:
                 relay.step()
             except Unavailable as error:
                 relay.begin_anew(error)
+                delay = backoff.next()
                 log.error("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
                 stop.wait(delay)
-                delay = min(2 * delay, _LONGEST_DELAY_SECONDS)
             else:
-                delay = _FIRST_DELAY_SECONDS
+                backoff.reset()
         relay.end()
         log.info("relay_stopped")
 

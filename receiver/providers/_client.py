@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cache
-from random import uniform
 from typing import Any
 
 import httpx
 
 from receiver.errors import ReportTrouble, Undecodable
 from receiver.providers._json import json_value
+from receiver.system.backoff import Backoff
 from schemas.repairing import Repair, repaired
 
 LONGEST = 32 * 1024**2  # bytes of one answer that is read as a whole
@@ -143,7 +143,7 @@ class Client:
             answer.close()
 
     def _ask(self, method: str, url: str, sent: Mapping[str, Any]) -> httpx.Response:
-        delay = _FIRST_DELAY_SECONDS
+        backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS, factor=4)
         content = dict(sent)
         auth = content.pop("auth", None)
         explained = content.pop("explained", frozenset())
@@ -175,9 +175,8 @@ class Client:
                     raise trouble
             if attempt == _TRIES or asked_for > _LONGEST_DELAY_SECONDS:
                 raise trouble
-            if self._wait(max(delay * uniform(0.75, 1.25), asked_for)):  # noqa: S311 - spreads load, hides nothing
+            if self._wait(max(backoff.next(), asked_for)):
                 raise ReportTrouble("interrupted", "stopped; the next run goes on")
-            delay = min(4 * delay, _LONGEST_DELAY_SECONDS)
         raise AssertionError  # the last try returns or raises
 
     def _parts(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:

@@ -21,6 +21,7 @@ from receiver.errors import ConfigurationError
 from receiver.logs import error_class, log
 from receiver.settings import Settings
 from receiver.system import listening
+from receiver.system.backoff import Backoff
 from receiver.system.listening import Listener
 from receiver.system.processes import die_with_parent, metrics_folder
 
@@ -263,7 +264,7 @@ class _Relay:
         self._command = command
         self._environment = environment
         self._edition = edition
-        self._delay = _FIRST_DELAY_SECONDS
+        self._backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         self._due = 0.0
         self._started = 0.0
         self._renewing = False
@@ -278,10 +279,10 @@ class _Relay:
             self._due = now
             if not self._renewing:
                 if now - self._started >= _STEADY_SECONDS:
-                    self._delay = _FIRST_DELAY_SECONDS
-                self._due += self._delay
-                log.error("relay_ended", exit_code=self.process.returncode, delay_seconds=self._delay)
-                self._delay = min(2 * self._delay, _LONGEST_DELAY_SECONDS)
+                    self._backoff.reset()
+                delay = self._backoff.next()
+                self._due += delay
+                log.error("relay_ended", exit_code=self.process.returncode, delay_seconds=delay)
             self._renewing = False
             self.process = None
         if now >= self._due:
@@ -292,7 +293,7 @@ class _Relay:
     def renew(self, edition: Edition) -> None:
         """Let it finish what it is doing and begin again, with this edition."""
         self._edition = edition
-        self._delay = _FIRST_DELAY_SECONDS
+        self._backoff.reset()
         self._due = 0.0
         if self.process is not None:
             self._renewing = True
