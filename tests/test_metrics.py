@@ -16,7 +16,7 @@ from house import House, house
 import receiver
 from receiver.store import now_ms, outbox
 from receiver.store.leading import sign_of_life
-from receiver.web import app
+from receiver.web import operations
 
 PROCESS = """
 import os, sys
@@ -96,8 +96,8 @@ def test_one_process_needs_no_directory() -> None:
 
 @pytest.fixture
 def made(tmp_path: Path, store_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
-    monkeypatch.setattr(app, "_FIGURES_SECONDS", 0.0)
-    monkeypatch.setattr(app, "_READY_SECONDS", 0.0)
+    monkeypatch.setattr(operations, "_FIGURES_SECONDS", 0.0)
+    monkeypatch.setattr(operations, "_READY_SECONDS", 0.0)
     with house(tmp_path, store_url) as one:
         yield one
 

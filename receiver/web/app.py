@@ -1,38 +1,23 @@
-"""The web side: routes, the one place where a refusal becomes an answer, and the operator's three URLs."""
+"""The web side: what senders call, and the one place where a refusal becomes an answer."""
 
-import hmac
 import json
-import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from receiver import body, hosting, intake, metrics, registration
+from receiver import body, intake, metrics, registration
 from receiver.auth import Request
 from receiver.auth.addresses import Proxies
-from receiver.auth.addresses import parse as parse_address
-from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFound, Refusal, Unavailable
+from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFound, Refusal
 from receiver.logs import error_class, log, place
 from receiver.runtime import Runtime
-from receiver.store import figures
-from receiver.store.browsing import iso
-from receiver.store.discrepancies import KINDS
-from receiver.store.figures import Figures
-from receiver.store.probing import probe
+from receiver.web import operations
 
-T = TypeVar("T")
-
-_READY_SECONDS = 1.0  # how long one try to write is good for
-_FIGURES_SECONDS = 5.0  # how long figures from the store are
-_QUANTILES = (0.5, 0.99)
-# A proxy on this machine calls from loopback too, but says for whom, or that it is one.
-_SAID_BY_PROXIES = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP", "True-Client-IP")
 _LONGEST_TOKEN_REQUEST = 16 * 1024  # bytes
 
 
@@ -40,8 +25,6 @@ def create_app(runtime: Runtime) -> Flask:
     """A WSGI application on this runtime."""
     app = Flask("receiver", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would show the path, and the token in it, to proxies' logs
-    ready = _Kept(_READY_SECONDS, lambda: _readiness(runtime))
-    known = _Kept(_FIGURES_SECONDS, lambda: _figures(runtime))
 
     def callbacks(_path: str) -> Response:
         started = time.perf_counter()
@@ -68,23 +51,6 @@ def create_app(runtime: Runtime) -> Flask:
         _count(runtime, status, None)
         return Response(document, status, [("Cache-Control", "no-store")], content_type="application/json")
 
-    def healthz() -> Response:
-        return _bare(200)
-
-    def readyz() -> Response:
-        status, report = ready.get()
-        if not _may_see_details(runtime):
-            return _bare(status)
-        found = known.get() if status == HTTPStatus.OK else None
-        return _json(status, report | _warnings(runtime) | (_described(found) if found else {}))
-
-    def prometheus() -> Response:
-        if not _may_see_details(runtime):
-            raise NotFound("there is nothing here", reason="not_for_strangers")
-        found = known.get()
-        text, content_type = metrics.render(_gauges(runtime, found), _reported(runtime, found))
-        return Response(text, 200, content_type=content_type)
-
     # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
     app.url_map.add(Rule("/callbacks/<path:_path>", endpoint="callbacks"))
     app.endpoint("callbacks")(callbacks)
@@ -92,9 +58,7 @@ def create_app(runtime: Runtime) -> Flask:
         app.add_url_rule("/oauth2/token", "tokens", tokens, methods=["POST"], provide_automatic_options=False)
     if any(account.job_keys for account in runtime.accounts.values()):
         app.add_url_rule("/jobs", "jobs", jobs, methods=["POST"], provide_automatic_options=False)
-    app.add_url_rule("/healthz", "healthz", healthz)
-    app.add_url_rule("/readyz", "readyz", readyz)
-    app.add_url_rule("/metrics", "metrics", prometheus)
+    app.register_blueprint(operations.blueprint(runtime))
 
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
@@ -128,108 +92,6 @@ def create_app(runtime: Runtime) -> Flask:
         return refused(InternalError("faxhook failed on this request"))
 
     return app
-
-
-class _Kept(Generic[T]):
-    """The last look's result, for so many seconds. One thread looks and the others wait for it."""
-
-    def __init__(self, seconds: float, look: Callable[[], T]) -> None:
-        self._seconds = seconds
-        self._look = look
-        self._mutex = threading.Lock()
-        self._result: tuple[float, T] | None = None
-
-    def get(self) -> T:
-        with self._mutex:
-            if self._result is None or time.monotonic() - self._result[0] > self._seconds:
-                found = self._look()
-                self._result = time.monotonic(), found
-            return self._result[1]
-
-
-def _readiness(runtime: Runtime) -> tuple[int, dict[str, Any]]:
-    """Whether a 2xx can be promised now: tried with a real write, on the way of a callback."""
-    store = runtime.store
-    try:
-        probe(store)
-        return 200, {"ready": True, "store": store.durability()}
-    except Unavailable as error:
-        return 503, {"ready": False, "error": error.error}
-
-
-def _figures(runtime: Runtime) -> Figures | None:
-    """None while the store is away."""
-    store = runtime.store
-    try:
-        with store.reading() as connection:
-            return figures.read(connection, store.tables)
-    except Unavailable:
-        return None
-
-
-def _gauges(runtime: Runtime, found: Figures | None) -> metrics.Gauges:
-    if found is None:
-        return {"faxhook_store_up": 0}
-    relay = found.relay
-    discrepancies = found.discrepancies
-    return {
-        "faxhook_discrepancies": {kind: discrepancies.get(kind, (0, 0))[0] for kind in KINDS},
-        "faxhook_discrepancies_oldest_seconds": {
-            kind: max(0, found.at_ms - at_ms) / 1000 for kind, (_, at_ms) in discrepancies.items()
-        },
-        "faxhook_available_credit": {
-            name: credit
-            for name, account in runtime.accounts.items()
-            if (credit := found.credits.get((account.provider.name, account.source.account or ""))) is not None
-        },
-        "faxhook_store_up": 1,
-        "faxhook_backlog_events": found.backlog,
-        "faxhook_backlog_oldest_seconds": found.oldest_seconds,
-        "faxhook_dead_letters": found.dead,
-        "faxhook_relay_last_seen_timestamp_seconds": relay.seen_at_ms / 1000 if relay else 0,
-        "faxhook_relay_trouble": int(relay is not None and relay.trouble is not None),
-        "faxhook_commit_to_consumer_seconds": {
-            str(share): delay for share in _QUANTILES if (delay := found.delay(share)) is not None
-        },
-    }
-
-
-def _reported(runtime: Runtime, found: Figures | None) -> metrics.Counts:
-    """What reports told, with the alarms of all accounts that have reports; nothing while the store is away."""
-    if found is None:
-        return {}
-    asked = {name: account.provider.name for name, account in runtime.accounts.items() if account.reports is not None}
-    return dict.fromkeys(metrics.alarms(asked, asked.values()), 0) | found.reported
-
-
-def _described(found: Figures) -> dict[str, Any]:
-    """The figures for a person. None of them turns the web side red: callbacks are safe whatever the relay does."""
-    relay = found.relay
-    return {
-        "backlog": {"events": found.backlog, "oldest_seconds": found.oldest_seconds},
-        "dead_letters": found.dead,
-        "discrepancies": {kind: count for kind, (count, _) in sorted(found.discrepancies.items())},
-        "relay": {
-            "alive": found.relay_is_alive,
-            "seen_at": iso(relay.seen_at_ms) if relay else None,
-            "trouble": relay.trouble if relay else None,
-            "trouble_since": iso(relay.trouble_since_ms) if relay else None,
-        },
-    }
-
-
-def _warnings(runtime: Runtime) -> dict[str, Any]:
-    found = hosting.doubts(runtime.settings)
-    return {"warnings": found} if found else {}
-
-
-def _may_see_details(runtime: Runtime) -> bool:
-    token = runtime.settings.server.ops_token
-    given = request.headers.get("Authorization", "")
-    if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        return True
-    peer = parse_address(request.remote_addr or "")
-    return peer is not None and peer.is_loopback and not any(name in request.headers for name in _SAID_BY_PROXIES)
 
 
 def _client(runtime: Runtime) -> str | None:
@@ -267,16 +129,5 @@ def _problem(refusal: Refusal) -> Response:
         problem["received"] = refusal.received
     if refusal.receipt:
         problem["receipt"] = refusal.receipt
-    response = _json(refusal.status, problem)
-    response.content_type = "application/problem+json"
-    for name, value in refusal.headers:
-        response.headers.add(name, value)
-    return response
-
-
-def _json(status: int, document: dict[str, Any]) -> Response:
-    return Response(json.dumps(document), status, [("Cache-Control", "no-store")], content_type="application/json")
-
-
-def _bare(status: int) -> Response:
-    return Response(b"", status, [("Cache-Control", "no-store")], content_type="text/plain")
+    headers = [("Cache-Control", "no-store"), *refusal.headers]
+    return Response(json.dumps(problem), refusal.status, headers, content_type="application/problem+json")

@@ -8,7 +8,7 @@ import pytest
 from pulled import Pulled, faxes_of, pulled
 
 from receiver.store import browsing, counters
-from receiver.web import app
+from receiver.web import operations
 
 ROW = {
     "HistoryOutboundFaxID": 921364,
@@ -24,7 +24,7 @@ ROW = {
 
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch):
-    monkeypatch.setattr(app, "_FIGURES_SECONDS", 0.0)
+    monkeypatch.setattr(operations, "_FIGURES_SECONDS", 0.0)
 
 
 def openfax_answering(it: Pulled, *rows: dict, times: int = 1) -> None:
