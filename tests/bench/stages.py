@@ -141,7 +141,9 @@ def _understand(runtime: Runtime, form: str) -> Work:
                 runtime,
                 callback.normalise(data, endpoint.source),
                 unreadable,
-                None,
+                repaired=frozenset(),
+                refusal=None,
+                ignored=None,
             )
 
     return work
