@@ -250,7 +250,7 @@ def _account(endpoint: configuration.Endpoint, known: dict[str, Provider], setti
         expected = f"reports and no auth: {provider.title} sends no callbacks"
         raise _wrong(settings, endpoint, "auth", expected)
     if endpoint.job_keys and provider.key is None:
-        expected = f"no key: a fax of {provider.title} has no identity before its report"
+        expected = f"no key: jobs of {provider.title} cannot be registered, as a fax has no id before its report"
         raise _wrong(settings, endpoint, "job_keys", expected)
     return Account(
         endpoint=endpoint.name,

@@ -397,7 +397,7 @@ def _dead_letters(found: Figures) -> Finding:
 
 
 def _refusals(found: Figures) -> Finding:
-    """Paths that lead nowhere are no news: whoever scans the internet asks for them."""
+    """Paths that lead nowhere are no news: scanners of the internet ask for them."""
     if not found.refusals:
         return Finding("refused", OK, "no requests in the last hour")
     some = ", ".join(f"{count} {reason} at {endpoint}" for (endpoint, reason), count in found.refusals.most_common(5))

@@ -93,7 +93,8 @@ def _keys(job: Mapping[str, Any], account: Account) -> list[Key]:
     """Each recipient's key, the same for equal numbers."""
     provider, recipients = account.provider, job["recipients"]
     if provider.key is None:
-        raise _wrong({"endpoint": f"expected another: a fax of {provider.title} has no identity before its report"})
+        trouble = f"jobs of {provider.title} cannot be registered, as a fax has no id before its report"
+        raise _wrong({"endpoint": f"expected another: {trouble}"})
     alone = provider.key(job["job_id"], None, 0)
     if alone is not None:  # the job's id is all there is to it: two recipients would be one fax
         if recipients is not None and len(recipients) > 1:

@@ -1,4 +1,4 @@
-"""What a process needs to serve callbacks: made once by ``receiver.bootstrap``, handed to whoever works with it."""
+"""What a process needs to serve callbacks: made once by ``receiver.bootstrap``, and handed to the stations."""
 
 import hmac
 from collections.abc import Mapping

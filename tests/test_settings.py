@@ -452,7 +452,7 @@ REFUSED = [
     # oauth2
     (oauth2('audience = "a"'), "endpoints.faxage.auth.issuer", "https://"),
     (oauth2('issuer = "http://hidden", audience = "a"'), "endpoints.faxage.auth.issuer", "https://"),
-    (oauth2('issuer = "https://a"'), "endpoints.faxage.auth.audience", "anybody's would do"),
+    (oauth2('issuer = "https://a"'), "endpoints.faxage.auth.audience", "any of its tokens would be accepted"),
     (oauth2('issuer = "self", jwks_uri = "https://a"'), "endpoints.faxage.auth.jwks_uri", "not for issuer"),
     (oauth2('issuer = "https://a", audience = "a", algorithms = ["HS256"]'), "auth.algorithms[0]", "RS256"),
     (oauth2('audience = "a", introspection = { url = "http://hidden" }'), "auth.introspection.url", "https://"),

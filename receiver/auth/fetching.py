@@ -44,7 +44,7 @@ def begin(work: Coroutine[Any, Any, T]) -> "Future[T]":
             future.set_exception(Unfetched("timeout"))
         except Unfetched as error:
             future.set_exception(error)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it; libraries' messages quote what came
+        except Exception as error:  # noqa: BLE001 - raised again where it is waited for; libraries' messages quote what came
             future.set_exception(Unfetched(type(error).__name__))
         else:
             future.set_result(result)

@@ -17,7 +17,7 @@ _JWS = jwt.PyJWS()
 
 
 class Unreadable(Exception):  # noqa: N818 - the token's fault
-    """Not a token that we take, whoever signed it. reason: a word of ours."""
+    """A token that we do not accept. reason: one of our own words."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)

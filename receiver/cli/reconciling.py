@@ -89,7 +89,8 @@ def _accounts(runtime: Runtime, endpoints: tuple[str, ...]) -> list[Account]:
         if account is None:
             raise ConfigurationError(f"endpoint {name} is not configured")
         if account.reports is None:
-            raise ConfigurationError(f"endpoints.{name}.reports: missing; expected what its reports are asked with")
+            shown = f"faxhook providers show {account.provider.name}"
+            raise ConfigurationError(f"endpoints.{name}.reports: missing; add the report credentials, see `{shown}`")
     accounts = reconciling.chosen(runtime, endpoints)
     if not accounts:
         raise ConfigurationError("no endpoint has reports; expected a table [endpoints.<name>.reports]")

@@ -43,7 +43,7 @@ class Result:
     """
     What became of a batch. confirmed: ids of the events the broker has.
 
-    returned: ids of those that the broker did not take by themselves: nothing is bound for them, or it has said no.
+    returned: ids of those that the broker returned (nothing is bound for them) or refused (nack).
     trouble: why the rest is not confirmed; the connection is gone then. is_about_message: one of the rest is to blame.
     """
 

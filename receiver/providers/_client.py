@@ -159,7 +159,9 @@ class Client:
             except httpx.TimeoutException:
                 trouble = ReportTrouble("timeout", f"{self.provider} did not answer in time; the next run tries again")
             except (httpx.InvalidURL, httpx.LocalProtocolError, UnicodeError):
-                detail = f"{self.provider} cannot be asked so; look for odd characters in the endpoint's reports"
+                detail = (
+                    f"the request to {self.provider} cannot be built; check the endpoint's reports for stray characters"
+                )
                 raise ReportTrouble("refused", detail) from None
             except httpx.HTTPError as error:
                 detail = f"{self.provider} cannot be reached ({type(error).__name__}); check the network and the url"

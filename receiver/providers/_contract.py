@@ -312,6 +312,6 @@ class Provider:
 
     @property
     def push(self) -> Callback:
-        """The callback, for whoever knows that there is one."""
+        """The callback, for callers that know that there is one."""
         assert self.callback is not None
         return self.callback

@@ -41,7 +41,7 @@ def xml(given: bytes | str, *, charset: str = "") -> dict[str, Any]:
     """
     An XML document as xmltodict gives it, by local names: ``{"root": {"@attribute": "...", "child": ...}}``.
 
-    A child that occurs once is a value, one that is repeated a list: whoever reads it must allow both. charset: the
+    A child that occurs once is a value, one that is repeated a list: readers must allow both. charset: the
     HTTP header's, believed only where the document says nothing itself. Text has been decoded already, so what encoding
     it declares is left aside. A value may hold control characters, as JSON's may. Raises Undecodable for anything not
     well-formed, in an encoding no provider uses, or with a DOCTYPE: a document type can add attributes the sender never

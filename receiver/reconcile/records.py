@@ -66,7 +66,7 @@ def _noting(turn: Turn, pages: Iterator[Page], overdue: Sequence[str]) -> Iterat
     """
     The pages; and at their end, that these jobs were asked for.
 
-    So they were where an answer cannot be used: the others must not wait for that one to be better.
+    An answer that cannot be used counts as asked, so that one bad job does not hold up the rest.
     """
     try:
         yield from pages

@@ -128,7 +128,8 @@ def _oauth2(table: Table, realm: str) -> OAuth2:
         raise table.error("issuer", f'missing; expected "{SELF}" or {_HTTPS}')
     audience = table.one("audience", forms.matching("[!-~]+"), _WORD)
     if audience is None and issuer != SELF:
-        raise table.error("audience", "missing; expected what tokens for us say in aud: without it, anybody's would do")
+        expected = "the `aud` that your identity provider puts into tokens for faxhook"
+        raise table.error("audience", f"missing; expected {expected}: without it, any of its tokens would be accepted")
     if issuer == SELF:
         for key in ("jwks_uri", "algorithms", "typ", "required_claims", "introspection"):
             if key in table.values:

@@ -1,5 +1,5 @@
 """
-Operators' counters of what reports told: whoever reads reports comes and goes, and has no ``/metrics`` of its own.
+Operators' counters of what reports told: `reconcile` comes and goes, and has no ``/metrics`` of its own.
 """
 
 import json

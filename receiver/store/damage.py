@@ -113,7 +113,7 @@ class WholeCheck:
         self._thread: threading.Thread | None = None
 
     def begin_if_noted(self) -> None:
-        # Without a write-ahead log, whoever reads keeps writers from committing.
+        # Without a write-ahead log, a reader keeps writers from committing.
         if self._store.file is None or self._thread is not None or not has_wal_fix(SQLITE.sqlite_version_info):
             return
         with self._store.reading() as connection:

@@ -43,7 +43,11 @@ class Discrepancy:
 
 
 def note(connection: Connection, tables: Tables, found: Sequence[Discrepancy], now_ms: int) -> list[Discrepancy]:
-    """Keep what was found; those that are new, or open again, are returned. Of some at once, each is told of one."""
+    """
+    Keep what was found; return those that are new, or open again.
+
+    If several processes find the same one at the same time, it is new to only one of them.
+    """
     table = tables.discrepancies
     new = set()
     for one in sorted(found, key=_named):  # in one order, so that two never wait for each other
@@ -82,7 +86,7 @@ def close(
     now_ms: int,
 ) -> int:
     """
-    Those of this kind and about such subjects are so no more, except those about ``but``; how many.
+    Close the open discrepancies of this kind whose subject satisfies ``about``, except ``but``; return how many.
 
     At most some hundred at once, as others wait: call it until it is 0.
     """

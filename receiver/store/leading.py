@@ -1,5 +1,5 @@
 """
-One active relay for a store, whoever dies and however; and its sign of life, for those who watch it.
+One active relay for a store, whatever dies; and its sign of life, for those who watch it.
 
 SQLite: a lock on a file beside it, which the system takes back from a dead process. PostgreSQL: a row with the end of
 the lease, by the database's own clock, which a living relay keeps moving on; not a session's advisory lock, which a
@@ -116,7 +116,7 @@ class _Lease:
             self._renewer.join(_RENEW_SECONDS)
         self._held_until = 0.0
         relays = self._store.tables.relays
-        # Not for long: it ends by itself soon, and whoever stops us does not wait.
+        # Not for long: it ends by itself soon, and the supervisor that stops us does not wait.
         with self._store.writing(time.monotonic() + _RENEW_SECONDS) as connection:
             connection.execute(relays.update().where(relays.c.holder == self._holder).values(until_ms=0))
 

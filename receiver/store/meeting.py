@@ -2,8 +2,8 @@
 A fax and its registered job never pass each other unseen.
 
 On PostgreSQL two transactions that begin together see nothing of each other: the one records the fax and finds no job,
-the other registers the job and finds no fax. So whoever records locks the faxes' buckets, shared, before it looks for
-jobs, and whoever registers locks them alone before it looks for faxes. SQLite has one writer at a time.
+the other registers the job and finds no fax. So recording locks the faxes' buckets, shared, before it looks for jobs,
+and registering locks them alone before it looks for faxes. SQLite has one writer at a time.
 """
 
 from collections.abc import Iterable

@@ -53,7 +53,7 @@ def waiting(connection: Connection, tables: Tables, limit: int, after: int) -> t
 
 
 def publish(connection: Connection, tables: Tables, seqs: Sequence[int], now_ms: int) -> None:
-    """Mark rows that a broker has confirmed, whoever holds them."""
+    """Mark rows that a broker has confirmed, whether or not a consumer holds them."""
     events = tables.events
     connection.execute(
         events.update()

@@ -26,7 +26,7 @@ from receiver.store.tables import define, insert_or_keep, insert_or_replace
 from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.identity import amended_id, completed_id
 
-# Has whoever waits for events look when this transaction has committed. SQLite's see it by themselves.
+# Wakes the waiting relay or consumer on commit. SQLite needs no NOTIFY: waiters watch the file.
 WAKE = f"NOTIFY {NOTIFIED}"
 CALLBACK, REPORT = "callback", "report"  # how a fax was observed
 _compact = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one each time
@@ -60,7 +60,7 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a report has been read once the submission with it is committed; text of whoever reads the report."""
+    """How far a report has been read when the submission is committed; the text is its reader's."""
 
     provider: str
     account: str

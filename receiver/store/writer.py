@@ -99,7 +99,7 @@ class Writer:
             for ticket in group:
                 # each its own: they are raised in several threads
                 ticket.error = StoreUnavailable(error.error, error.trouble)
-        except Exception as error:  # noqa: BLE001 - told to whoever handed it over
+        except Exception as error:  # noqa: BLE001 - raised again in the thread that handed it over
             if len(group) == 1:
                 group[0].error = StoreUnavailable(CONFLICT) if isinstance(error, ConflictError) else error
                 return

@@ -168,7 +168,7 @@ def _is_settled(report: Any, ask: Ask) -> bool:
     try:
         push = STATUS_PUSH.load(shape(_row(report)))
         entries = normalise(push, Source(ask.account, ask.zone, None))
-    except Exception:  # noqa: BLE001 - whoever stored the page told why, be it our own bug: the report is needed again
+    except Exception:  # noqa: BLE001 - storing the page has failed and said why: the report is needed again
         return False
     recipients = sum(len(job["recipients"]) for job in push["jobs"])
     return len(entries) == recipients and all(
