@@ -188,12 +188,16 @@ def _whole(store: Store, progress: Progress) -> Iterator[Finding]:
             told(f"{path}: every page is being read, {time.monotonic() - began:.0f} s")
             return True
 
-        found = damage.check_all(path, go_on)
+        try:
+            found = damage.check_all(path, go_on)
+        except Unavailable as error:
+            yield Finding("store", TROUBLE, f"its pages could not be read: {error.trouble}")
+            return
     for line in found[:_DAMAGES_SHOWN]:
         yield Finding("store", TROUBLE, f"damaged: {line}")
     if found:
         hint = "stop faxhook, restore a backup or see what `faxhook store salvage NEW_FILE` can read"
-        yield Finding("store", TROUBLE, f"{len(found)} damages; {hint}")
+        yield Finding("store", TROUBLE, f"{len(found)} damage{'s' if len(found) > 1 else ''}; {hint}")
     else:
         yield Finding("store", OK, "every page was read, and is whole")
 

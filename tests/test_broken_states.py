@@ -2,14 +2,17 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from stock import FAXHOOK, Stock, environment
+from disks import disk
+from stock import FAXHOOK, Stock, environment, stock
 
 from receiver.cli import main
+from receiver.store import file_causes
 
 COMMANDS = (
     *("check", "doctor", "doctor --json", "endpoints", "migrate", "consume", "events list", "events list --json"),
@@ -167,6 +170,117 @@ def test_a_store_that_cannot_be_used_is_a_sentence(filled: Stock, break_it: Call
         code, output = run(filled, command)
         if command not in UNTOUCHED_BY_STORE and command not in ("check", "endpoints --reveal"):
             assert code != 0, (command, output)
+
+
+def lock_is_a_folder(made: Stock) -> None:
+    lock = file_of(made).with_name("faxhook.db.lock")
+    lock.unlink()
+    lock.mkdir()
+
+
+def index_is_a_folder(made: Stock) -> None:
+    index = file_of(made).with_name("faxhook.db-shm")
+    index.unlink(missing_ok=True)
+    index.mkdir()
+
+
+WRITING = ["consume", "events republish --since 1h", "receipts replay x", "jobs add faxage 1", "serve", "doctor --deep"]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (store_is_a_folder, "faxhook.db is a folder; store.url must name a file"),
+        (lock_is_a_folder, "faxhook.db.lock is a folder; remove it while faxhook is stopped"),
+        (index_is_a_folder, "faxhook.db-shm is a folder; remove it while faxhook is stopped"),
+    ],
+)
+def test_what_is_a_folder_instead_of_a_file_is_named(
+    filled: Stock, break_it: Callable[[Stock], None], said: str
+) -> None:
+    break_it(filled)
+    for command in WRITING:
+        code, output = run(filled, command)
+        assert code == 1, (command, output)
+        assert str(file_of(filled)) in output, command
+        assert said in output, command
+        assert "damaged" not in output, command
+
+
+OTHER_PROGRAM = """
+import fcntl, sqlite3, sys
+if sys.argv[2] == "sqlite":
+    sqlite3.connect(sys.argv[1], isolation_level=None).execute("BEGIN EXCLUSIVE")
+else:
+    lock = open(sys.argv[1] + ".lock")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("command", ["consume", "doctor", "receipts replay x"])
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("sqlite", "another program keeps it locked, such as a backup or an sqlite3 shell"),
+        ("faxhook", "another faxhook process has kept it locked"),
+    ],
+)
+def test_who_keeps_the_store_locked_is_said_within_seconds(filled: Stock, how: str, said: str, command: str) -> None:
+    filled.fill(1)
+    path = file_of(filled)
+    holder = [sys.executable, "-c", OTHER_PROGRAM, str(path), how]
+    with subprocess.Popen(holder, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        code, output = run(filled, command)
+        process.communicate()
+    assert code == 1
+    assert f"SQLite at {path}: {said}" in output
+
+
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_disk_that_is_full_or_read_only_is_named_with_its_folder(tmp_path: Path, is_full: bool) -> None:
+    with disk(tmp_path / "disk") as small, stock(tmp_path / "x", f"sqlite:///{tmp_path}/disk/store/faxhook.db") as made:
+        made.fill(1)
+        folder = file_of(made).parent
+        if is_full:
+            small.fill()
+            said = f"the disk is full; make room at {folder}"
+        else:
+            small.forbid_writing()
+            said = f"the file system at {folder} is mounted read-only"
+        for command in (*WRITING, "check", "migrate", "events list", "receipts list --json", "discrepancies list"):
+            code, output = run(made, command)
+            assert code == 1, (command, output)
+            assert said in output.replace("\n", ""), (command, output)
+            assert "damage" not in output, command
+
+
+def test_a_state_dir_on_a_read_only_disk_is_named_as_such(tmp_path: Path, sqlite_url: str) -> None:
+    with stock(tmp_path, sqlite_url) as made, disk(tmp_path / "state") as small:
+        small.forbid_writing()
+        for command, expected in (("check", 2), ("doctor", 1), ("serve", 2)):
+            code, output = run(made, command)
+            assert code == expected
+            assert f"{tmp_path}/state is on a file system that is mounted read-only" in output
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("SQLITE_IOERR_READ", "the disk or its file system has failed"),
+        ("SQLITE_NOTADB", "it is no SQLite database"),
+        ("SQLITE_SOMETHING_NEW", "see faxhook doctor"),
+        ("FileReplaced", "was removed or replaced while it was in use"),
+    ],
+)
+def test_each_refusal_of_sqlite_is_a_sentence_with_its_name_for_searching(filled: Stock, error: str, said: str) -> None:
+    trouble = file_causes.unavailable(error, file_of(filled)).trouble
+    assert trouble.startswith(f"SQLite at {file_of(filled)}: ")
+    assert said in trouble
+    assert trouble.endswith(f"({error})")
 
 
 # --- the configuration ----------------------------------------------------------------------------------------------

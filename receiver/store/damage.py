@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 from receiver.errors import StoreError, Unavailable
 from receiver.logs import log
 from receiver.store import Store, now_ms
+from receiver.store.file_causes import unavailable
 from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.tables import PREFIX, Tables, insert_or_replace
 from receiver.store.trouble import StoreUnavailable
@@ -72,17 +73,19 @@ def check_all(path: Path, go_on: Callable[[], bool] = lambda: True) -> list[str]
     What SQLite finds wrong with the whole file, a line each; none where all is well.
 
     It reads on a connection of its own and holds up nobody. go_on is asked again and again meanwhile; raises
-    Interrupted once it says no.
+    Interrupted once it says no, and StoreUnavailable where the file cannot be read for another reason than damage.
     """
-    with closing(SQLITE.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        connection.set_progress_handler(lambda: not go_on(), _STEPS)
-        try:
+    try:
+        with closing(SQLITE.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.set_progress_handler(lambda: not go_on(), _STEPS)
             found = [row[0] for row in connection.execute(f"PRAGMA integrity_check({_MOST_FOUND})")]
-        except SQLITE.DatabaseError as error:
-            name = str(getattr(error, "sqlite_errorname", type(error).__name__))
-            if name == "SQLITE_INTERRUPT":
-                raise Interrupted from None
+    except SQLITE.DatabaseError as error:
+        name = str(getattr(error, "sqlite_errorname", type(error).__name__))
+        if name == "SQLITE_INTERRUPT":
+            raise Interrupted from None
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
             return [name]
+        raise unavailable(name, path, error) from None
     return [] if found == ["ok"] else [line for text in found for line in text.splitlines()]
 
 

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from receiver.store import Store
+from receiver.store.file_causes import unavailable
 from receiver.store.sqlite import SQLITE, File, has_wal_fix
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
@@ -92,7 +93,7 @@ class _SqliteNames:
             except SQLITE.Error as error:
                 kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
                 self._begin_anew(kind)
-                raise StoreUnavailable(kind) from None
+                raise unavailable(kind, self._path, error) from None
 
     def _begin_anew(self, kind: str) -> None:
         self._close()

@@ -18,6 +18,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.pool import PoolProxiedConnection
 
 from receiver.errors import StoreError
+from receiver.store.file_causes import unavailable
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 try:
@@ -42,9 +43,6 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     if version[:2] in ((3, 44), (3, 50)):
         return version >= {44: (3, 44, 6), 50: (3, 50, 7)}[version[1]]
     return version >= (3, 51, 3) and version[:2] != (3, 52)
-
-
-_DAMAGED = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
 class Sqlite:
@@ -116,10 +114,7 @@ class Sqlite:
     def trouble(self, cause: BaseException) -> StoreUnavailable:
         """What the driver or the system has raised, with a sentence for operators."""
         error = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
-        if error.startswith(_DAMAGED):
-            hint = "see faxhook doctor --deep, restore a backup, or try faxhook store salvage"
-            return StoreUnavailable(error, f"{self.where}: the file is damaged ({error}); {hint}")
-        return StoreUnavailable(error, f"{self.where}: cannot be used ({error})")
+        return unavailable(error, self.file.path, cause)
 
     def close(self) -> None:
         kept, self._kept = self._kept, None
@@ -193,7 +188,7 @@ class Sqlite:
         except _Replaced:
             if self.engine.pool is pool:  # else another thread has
                 self._begin_anew()
-            raise StoreUnavailable("FileReplaced") from None
+            raise unavailable("FileReplaced", self.file.path) from None
 
     def _begin_anew(self) -> None:
         """Close what is open, so that the next one opens the files that are there now."""
@@ -284,12 +279,12 @@ class File:
     def locked(self, deadline: float) -> Iterator[None]:
         # flock does not tell the threads of a process apart
         if not self._mutex.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            raise StoreUnavailable("Locked")
+            raise unavailable("Locked", self.path)
         try:
             lock = self._open()
             while not _try_lock(lock):
                 if time.monotonic() >= deadline:
-                    raise StoreUnavailable("Locked")
+                    raise unavailable("Locked", self.path)
                 time.sleep(0.0005)
             try:
                 yield

@@ -6,6 +6,14 @@ BUSY_SECONDS = 4.0  # a request waits no longer for the database
 CONFLICT = "Conflict"  # what a StoreUnavailable says when a transaction met another one each time it was tried
 
 
+# What is not the database's own refusal -> a sentence.
+_WORDS = {
+    CONFLICT: "store: another transaction was in the way each time; try again",
+    "Damaged": "store: damaged pages were found; `faxhook doctor --deep` says where",
+    "Timeout": f"store: others kept it busy for {BUSY_SECONDS:.0f} s; is its disk slow, or the machine overloaded?",
+}
+
+
 class StoreUnavailable(Unavailable):
     """
     The database did not take or give what was asked.
@@ -14,7 +22,7 @@ class StoreUnavailable(Unavailable):
     """
 
     def __init__(self, error: str, trouble: str = "", *, retryable: bool = False) -> None:
-        super().__init__("the store is unavailable", error=error, trouble=trouble)
+        super().__init__("the store is unavailable", error=error, trouble=trouble or _WORDS.get(error, ""))
         self.retryable = retryable
 
 
