@@ -290,6 +290,14 @@ def test_without_follow_a_broker_that_is_away_is_trouble(far: Queued, way: Way) 
     assert err.decode() == f"faxhook: queue.url: amqp://127.0.0.1:{way.port}: {refused}\n"
 
 
+def test_a_follower_that_was_given_an_end_does_not_wait_for_a_broker_beyond_it(far: Queued, way: Way) -> None:
+    way.cut()
+    process = far.start("consume", "--follow", "--idle-seconds", "0.5")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.decode().splitlines()[-1].startswith(f"faxhook: queue.url: amqp://127.0.0.1:{way.port}: ")
+
+
 def test_a_queue_that_is_missing_and_may_not_be_made_is_named(tmp_path: Path, url: str) -> None:
     with queued(tmp_path, url, "declare = false") as made:
         process = made.start("consume")

@@ -17,7 +17,11 @@ from receiver.outgoing import broker_consumer, consumer, lines
 @click.option("--peek", is_flag=True, help="Only look: what is there is written, and stays there.")
 @click.option("--follow", is_flag=True, help="Wait for more events, and for a store or broker that is away.")
 @click.option("--max", "max_events", type=click.IntRange(min=1), help="End after this many events.")
-@click.option("--idle-seconds", type=click.FloatRange(min=0), help="End after so many seconds without an event.")
+@click.option(
+    "--idle-seconds",
+    type=click.FloatRange(min=0),
+    help="End after so many seconds without an event; exit code 1 where store or broker are away then.",
+)
 @click.pass_context
 def consume(
     ctx: click.Context,

@@ -45,8 +45,8 @@ def consume(
     Write the queue's events to ``out``, each as its published bytes and a newline.
 
     Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished;
-    without follow and idle_seconds also when the queue is empty. Raises BrokerTrouble, unless following,
-    ConfigurationError for a stream, ReaderGone, and OSError when ``out`` takes nothing.
+    without follow and idle_seconds also when the queue is empty. Raises BrokerTrouble, following only after
+    idle_seconds, ConfigurationError for a stream, ReaderGone, and OSError when ``out`` takes nothing.
     """
     ends_when_empty = not follow and idle_seconds is None
     with on_signals() as stop:
@@ -67,7 +67,8 @@ def consume(
                     elif left <= 0 or (ends_when_empty and consumer.is_empty(time.monotonic() - busy_at)):
                         return
                 except BrokerTrouble as trouble:
-                    if not (follow or stop.asked):
+                    is_idle = idle_seconds is not None and time.monotonic() >= busy_at + idle_seconds
+                    if not stop.asked and (is_idle or not follow):
                         raise
                     delay = backoff.next()
                     error = error_class(trouble.error)

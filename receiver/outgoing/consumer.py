@@ -34,7 +34,7 @@ def consume(
 
     Ends after max_events, after idle_seconds without an event, at SIGTERM or SIGINT with the batch in hand finished;
     without follow and idle_seconds also when nothing is pending. Raises Unavailable when the store cannot be reached,
-    unless following, StoreError, ReaderGone, and OSError when ``out`` takes nothing.
+    following only after idle_seconds, StoreError, ReaderGone, and OSError when ``out`` takes nothing.
     """
     with on_signals() as stop, closing(Changes(store)) as changes:
         consumer = _Consumer(store, out, stop, max_events)
@@ -60,7 +60,8 @@ def consume(
                 return
             except Unavailable as error:
                 changes.close()
-                if not (follow or stop.asked or error.retryable):
+                is_idle = idle_seconds is not None and time.monotonic() >= busy_at + idle_seconds
+                if not stop.asked and (is_idle or not (follow or error.retryable)):
                     raise
                 delay = backoff.next()
                 log.warning("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
