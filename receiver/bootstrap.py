@@ -71,7 +71,7 @@ def prepare(settings: Settings, store: Store) -> None:
 
 def obstacles(settings: Settings) -> list[str]:
     """What `faxhook serve` could not begin with on this machine, a sentence each."""
-    found = configuration.state_dir_trouble(settings), listening.not_passed(settings.server.bind)
+    found = configuration.state_dir_trouble(settings), listening.obstacle(settings.server.bind)
     return [obstacle for obstacle in found if obstacle]
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from disks import disk
+from house import TOKEN
+from ports import listener
 from stock import FAXHOOK, Stock, environment, stock
 
 from receiver.cli import main
@@ -240,6 +242,13 @@ def test_who_keeps_the_store_locked_is_said_within_seconds(filled: Stock, how: s
     assert f"SQLite at {path}: {said}" in output
 
 
+def test_a_follower_that_was_given_an_end_does_not_wait_for_the_store_beyond_it(filled: Stock) -> None:
+    store_is_a_folder(filled)
+    code, output = run(filled, "consume --follow --idle-seconds 0.5")
+    assert code == 1
+    assert f"faxhook: SQLite at {file_of(filled)}: faxhook.db is a folder" in output
+
+
 @pytest.mark.parametrize("is_full", [True, False])
 def test_a_disk_that_is_full_or_read_only_is_named_with_its_folder(tmp_path: Path, is_full: bool) -> None:
     with disk(tmp_path / "disk") as small, stock(tmp_path / "x", f"sqlite:///{tmp_path}/disk/store/faxhook.db") as made:
@@ -317,6 +326,64 @@ def test_a_folder_as_configuration_is_named(filled: Stock) -> None:
 def test_a_mark_of_byte_order_is_no_trouble(filled: Stock) -> None:
     filled.config.write_bytes(b"\xef\xbb\xbf" + filled.config.read_bytes())
     assert run(filled, "check")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            'account = "acme"',
+            "account = \u201cacme\u201d",
+            "line 16, column 11); there is a left double quotation mark",
+        ),
+        ('account = "acme"', 'account\u00a0= "acme"', "there is a no-break space: type a plain blank"),
+        ('provider = "faxage"', "provider = faxage", "expected TOML: Invalid value (at line 15, column 12)\n"),
+        ('state_dir = "state"', f"max_body = {'9' * 5000}", "no number is that long"),
+        ('account = "acme"', 'account = "m\u00fcller"', "expected UTF-8, and line 16 is not"),
+        ('account = "acme"', 'account = { file = "a\\u0000b" }', "expected a file name without NUL"),
+    ],
+)
+def test_what_an_editor_or_a_web_page_has_put_into_it_is_named(filled: Stock, old: str, new: str, said: str) -> None:
+    edit(filled, old, new)
+    if "UTF-8" in said:
+        filled.config.write_bytes(filled.config.read_text().encode("latin-1"))
+    for command in ("check", "serve", "doctor", "events list"):
+        code, output = run(filled, command)
+        assert code == 2
+        assert said in output
+        assert str(filled.config) in output
+
+
+def test_a_secret_from_a_file_may_have_a_mark_at_its_beginning_and_a_line_end(filled: Stock) -> None:
+    (filled.config.parent / "secret").write_bytes(b"\xef\xbb\xbf" + TOKEN.encode() + b"\r\n")
+    edit(filled, f'tokens = ["{TOKEN}"]', 'tokens = [{ file = "secret" }]')
+    assert run(filled, "check")[0] == 0
+    assert f"/callbacks/openfax/{TOKEN}\n" in run(filled, "endpoints --reveal")[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("203.0.113.9:8000", "is no address of this machine"),
+        ("no-such-host.invalid:8000", "names a host that does not exist"),
+        ("unix:absent/faxhook.sock", "its folder does not exist"),
+        (f"unix:{'x' * 200}", "its path is too long"),
+        ("unix:faxhook.toml", "which is no socket"),
+    ],
+)
+def test_an_address_that_cannot_be_bound_is_found_before_the_start(filled: Stock, address: str, said: str) -> None:
+    edit(filled, 'bind = "127.0.0.1:8000"', f'bind = "{address}"')
+    for command, expected in (("check", 2), ("serve", 2), ("doctor", 1)):
+        code, output = run(filled, command)
+        assert code == expected, command
+        assert "server.bind" in output
+        assert said in output
+
+
+def test_an_address_that_another_process_uses_is_no_trouble_for_a_check(filled: Stock) -> None:
+    with listener() as taken:
+        edit(filled, "127.0.0.1:8000", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert run(filled, "check")[0] == 0
 
 
 def test_a_descriptor_that_nobody_passed_is_no_address(filled: Stock) -> None:

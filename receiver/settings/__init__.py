@@ -5,7 +5,6 @@ Every refusal is a ConfigurationError "<file>: <key>: <what was expected>" and n
 secret. Whether a provider exists, and what it requires of an endpoint, is checked where providers are known.
 """
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -13,7 +12,7 @@ from types import MappingProxyType
 from receiver.errors import ConfigurationError
 from receiver.settings import sections
 from receiver.settings.authentication import AUTH_MODES, SELF, check_own_tokens, clients
-from receiver.settings.document import SEALED, Document, unsealed
+from receiver.settings.document import SEALED, Document, parsed, unsealed
 from receiver.settings.doubting import doubts
 from receiver.settings.endpoints import ANSWERS, endpoints
 from receiver.settings.folders import state_dir_trouble
@@ -88,13 +87,7 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     and file where it cannot be used.
     """
     document = _found(config_path, environ)
-    try:
-        values = tomllib.loads(document.text)
-    except tomllib.TOMLDecodeError as error:
-        # Its message has the place; the exception itself would carry the whole text.
-        raise ConfigurationError(f"{document.label}: expected TOML: {error}") from None
-    except RecursionError:
-        raise ConfigurationError(f"{document.label}: expected TOML that nests less deeply") from None
+    values = parsed(document)
     source = Source(document, environ)
     root = Table(source, "", values, ("server", "store", "queue", "retention", "endpoints", "oauth2"))
     settings = Settings(
@@ -129,6 +122,7 @@ def _found(config_path: Path | None, environ: Mapping[str, str]) -> Document:
         raise ConfigurationError(f"{path}: no such file") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{path}: expected UTF-8") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path}: expected UTF-8, and line {line} is not; save it in this encoding") from None
     return Document(str(path), path, path.parent, text)

@@ -6,10 +6,14 @@ Children of ``faxhook serve`` do not read the file: somebody may be editing it, 
 
 import json
 import os
+import re
 import tempfile
+import tomllib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from receiver.errors import ConfigurationError
 
@@ -41,7 +45,7 @@ class Document:
         """Raises OSError, and ValueError for what is not UTF-8."""
         name = str(path)
         if name not in self.files:
-            self.files[name] = path.read_bytes().decode()
+            self.files[name] = path.read_bytes().decode("utf-8-sig")  # some editors begin a file with a mark
         return self.files[name]
 
     def seal(self) -> int:
@@ -58,6 +62,32 @@ class Document:
         if _SEALS:
             fcntl(descriptor, F_ADD_SEALS, _SEALS)
         return descriptor
+
+
+def parsed(document: Document) -> dict[str, Any]:
+    """Its text as TOML; raises ConfigurationError with the place where it is none."""
+    try:
+        return tomllib.loads(document.text)
+    except tomllib.TOMLDecodeError as error:
+        # Its message has the place; the exception itself would carry the whole text.
+        raise ConfigurationError(
+            f"{document.label}: expected TOML: {error}{_hint(document.text, str(error))}"
+        ) from None
+    except ValueError:  # the parser's own of an integer with thousands of digits
+        raise ConfigurationError(f"{document.label}: expected TOML, in which no number is that long") from None
+    except RecursionError:
+        raise ConfigurationError(f"{document.label}: expected TOML that nests less deeply") from None
+
+
+def _hint(text: str, message: str) -> str:
+    """What is odd at the place that the message names: a character that a web page or word processor has put there."""
+    place = re.search(r"at line (\d+), column (\d+)", message)
+    line = text.split("\n")[int(place[1]) - 1] if place else ""
+    odd = next((one for one in line[int(place[2]) - 1 :] if not one.isascii()), None) if place else None
+    if odd is None:
+        return ""
+    name = unicodedata.name(odd, f"U+{ord(odd):04X}").lower()
+    return f'; there is a {name}: type a plain blank or " in its place, or put the text into straight quotes'
 
 
 def unsealed(environ: Mapping[str, str]) -> Document:

@@ -166,8 +166,10 @@ class Table:
             text = self.source.document.content(path)
         except OSError as error:
             raise self.error(key, f"{path} cannot be read: {error.strerror}") from None
-        except ValueError:
+        except UnicodeDecodeError:
             raise self.error(key, f"{path}: expected UTF-8") from None
+        except ValueError:
+            raise self.error(key, "expected a file name without NUL") from None
         return text.removesuffix("\n").removesuffix("\r") if text.endswith("\n") else text
 
 

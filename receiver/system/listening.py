@@ -11,6 +11,8 @@ from receiver.errors import ConfigurationError
 
 _IN_USE_SECONDS = 2.0  # a server that has just been killed may hold its address for a moment
 _AGAIN_SECONDS = 0.2
+_LONGEST_UNIX = 107  # bytes of the path of a unix socket, on Linux
+_NO_SOCKET = "there is a file of this name, which is no socket"
 _NO_RIGHT = (
     "needs a right that this user does not have: choose a port above 1023, or a folder that the user may write to"
 )
@@ -22,6 +24,7 @@ _ADVICE = {
     errno.EPERM: _NO_RIGHT,
     errno.ENOENT: "cannot be made: its folder does not exist",
     errno.ENOTDIR: "cannot be made: its folder does not exist",
+    errno.ENAMETOOLONG: f"cannot be made: its path is too long, the system takes {_LONGEST_UNIX} bytes",
     errno.EROFS: "cannot be made: its file system is read-only",
 }
 
@@ -73,14 +76,37 @@ def bind(address: str) -> Listener:
         return listener
 
 
-def not_passed(address: str) -> str | None:
-    """A sentence where ``fd://number`` names no socket that this process was given; None for every other address."""
-    if address.startswith("fd://"):
-        try:
+def obstacle(address: str) -> str | None:
+    """
+    A sentence where this machine could not bind the address whoever else did not use it; nothing is bound.
+
+    In use it may be: by the faxhook that is running.
+    """
+    try:
+        if address.startswith("fd://"):
             _inherited(address).close()
-        except OSError as error:
-            return str(_error(address, error))
+        elif address.startswith("unix:"):
+            _look_at_place(address.removeprefix("unix:"))
+        else:
+            _tcp(address.rpartition(":")[0] + ":0").close()
+    except OSError as error:
+        return str(_error(address, error))
     return None
+
+
+def _look_at_place(path: str) -> None:
+    """Raise OSError as binding a unix socket there would."""
+    if len(os.fsencode(path)) > _LONGEST_UNIX:
+        raise OSError(errno.ENAMETOOLONG, "")
+    folder = Path(path).parent
+    if not folder.is_dir():
+        raise OSError(errno.ENOENT, "")
+    if os.statvfs(folder).f_flag & os.ST_RDONLY:
+        raise OSError(errno.EROFS, "")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, "")
+    if Path(path).exists() and not Path(path).is_socket():
+        raise OSError(errno.EEXIST, _NO_SOCKET)
 
 
 def _error(address: str, error: OSError) -> ConfigurationError:
@@ -102,14 +128,13 @@ def _tcp(address: str) -> Listener:
 
 def _unix(address: str) -> Listener:
     path = address.removeprefix("unix:")
+    _look_at_place(path)
     if Path(path).is_socket():
         with socket.socket(socket.AF_UNIX) as probe:
             probe.setblocking(False)
             if probe.connect_ex(path) != errno.ECONNREFUSED:  # also with a queue that is full
                 raise OSError(errno.EADDRINUSE, "")
         os.unlink(path)  # of a server that was killed
-    elif Path(path).exists():
-        raise OSError(errno.EEXIST, "there is a file of this name, which is no socket")
     listener = _bound(socket.AF_UNIX, lambda one: one.bind(path))
     os.chmod(path, 0o660)  # a proxy comes in by the group; nobody else does, whatever the umask
     return listener
