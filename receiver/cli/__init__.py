@@ -7,6 +7,8 @@ A module is imported when one of its commands runs, so that ``--help`` is quick.
 import importlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -122,21 +124,32 @@ class _Faxhook(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, help_line) for name, (_, _, help_line) in _COMMANDS.items()])
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _exit_codes():  # --help and --version are printed here
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with _exit_codes():
             return super().invoke(ctx)
-        except ConfigurationError as error:
-            raise _Unusable(str(error)) from None
-        except StoreError as error:
-            raise Failure(str(error)) from None
-        except Unavailable as error:
-            raise Failure(error.trouble) from None
-        except BrokenPipeError:
-            raise  # click ends quietly
-        except OSError as error:
-            # Whatever file it was, the system's own words say it; a traceback would not.
-            where = f"{error.filename}: " if error.filename else ""
-            raise Failure(f"{where}{error.strerror or type(error).__name__}") from None
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    """What may go wrong as a message and an exit code."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise _Unusable(str(error)) from None
+    except StoreError as error:
+        raise Failure(str(error)) from None
+    except Unavailable as error:
+        raise Failure(error.trouble) from None
+    except BrokenPipeError:
+        raise  # click ends quietly
+    except OSError as error:
+        # Whatever file it was, the system's own words say it; a traceback would not.
+        where = f"{error.filename}: " if error.filename else ""
+        raise Failure(f"{where}{error.strerror or type(error).__name__}") from None
 
 
 def _give_example(command: click.Command, name: str) -> None:

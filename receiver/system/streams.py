@@ -20,20 +20,36 @@ def secure() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
             os.set_inheritable(descriptor, True)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - as long as the process
-    sys.stdout = sys.stdout or _lossy(1)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that takes only ASCII
+    if sys.stdout is None:
+        sys.stdout = _lossy(1)
+    elif isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Stdout(1, "w", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="backslashreplace",  # a terminal that takes only ASCII
+            line_buffering=sys.stdout.isatty(),
+        )
     sys.stderr = _lossy(2)
 
 
 def let_stdout_be_lost() -> None:
     """For a service, whose words there are only a courtesy; a command that prints data must fail without them."""
-    if sys.stdout is sys.__stdout__:
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(getattr(sys.stdout.buffer, "raw", None), _Stdout):
         sys.stdout = _lossy(1)
 
 
 def _lossy(descriptor: int) -> io.TextIOWrapper:
     return io.TextIOWrapper(_Lossy(descriptor), encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+class _Stdout(io.FileIO):
+    """Its errors say where they come from: a full disk behind it is not the store's."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from None
 
 
 class _Lossy(io.FileIO):
