@@ -17,7 +17,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from schemas.repairing import Repair, repaired
+from schemas.repairing import Mended, Repair, repaired
 
 MAX_IDENTITY_LENGTH = 255
 MAX_TEXT_LENGTH = 4096
@@ -123,7 +123,7 @@ class Identity(_Field):
         text = _plain_text(value)
         if text is not None and not (text := text.strip()) and not self.required:
             return None
-        if not text or len(text) > MAX_IDENTITY_LENGTH or _CONTROL.search(text):
+        if not text or len(text) > MAX_IDENTITY_LENGTH or _CONTROL.search(text) or isinstance(value, Mended):
             raise self.refuse()
         return text
 

@@ -9,10 +9,17 @@ from enum import StrEnum
 class Repair(StrEnum):
     """A mending that loses nothing a provider meant. None of them can make a recipient or a status."""
 
+    AMPERSAND = "ampersand"  # of XML that begins no reference, taken as text
     CHARSET = "charset"  # another one than is declared, or prescribed for XML and JSON
     CONTROL_CHARACTERS = "control_characters"  # left out of texts: XML cannot hold them, nor can they be shown
     PERCENT = "percent"  # a percent sign of a form that begins no escape, taken as text
     TRAILING_NUL = "trailing_nul"  # the end of a C string, or padding, left out
+
+
+class Mended(str):
+    """A text that is only likely to say what was meant: it can be shown, but names no fax and no result."""
+
+    __slots__ = ()
 
 
 _found: ContextVar[set[Repair] | None] = ContextVar("repairs", default=None)

@@ -119,6 +119,42 @@ def test_nor_a_status(server, status):
     assert (reply.status, list(reply.json["fields"])) == (422, ["faxJobReport.faxRecipient.status"])
 
 
+# --- an ampersand that nobody has escaped ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("station", ["A & B", "A&B", "A&B=1&amp;C", "&", "<![CDATA[A & B &#1;]]>&", "A &&#38; B&#1;"])
+def test_a_bare_ampersand_in_xml_costs_no_result(server, station):
+    body = RETARUS.format("utf-8", "OK", station)
+    assert post(server, "retarus", body.encode(), "text/xml").status == 200
+    (event,) = server.events()
+    meant = station.replace("&amp;", "&").replace("<![CDATA[", "").replace("]]>", "").replace("&#38;", "&")
+    assert event["data"]["recipient"]["station_id"] == (meant if "CDATA" in station else meant.replace("&#1;", ""))
+    assert "ampersand" in detail(server).detail["repaired"]
+
+
+@pytest.mark.parametrize("field", ["jobId", "status"])
+def test_but_it_makes_no_identity_and_no_status(server, field):
+    body = RETARUS.format("utf-8", "OK", "").replace(f"</{field}>", f"&</{field}>")
+    reply = post(server, "retarus", body.encode(), "text/xml")
+    assert (reply.status, server.events()) == (422, [])
+    (name,) = reply.json["fields"]
+    assert name.endswith(field)
+
+
+def test_an_entity_that_is_not_defined_is_no_ampersand(server):
+    body = RETARUS.format("utf-8", "a&nbsp;b", "")
+    assert post(server, "retarus", body.encode(), "text/xml").status == 400
+
+
+def test_an_ampersand_hides_no_password_from_the_store(server):
+    body = b"xml=" + quote_plus(disposition('A&B&" x="&').encode()).encode()
+    assert post(server, "efax", body).status == 200
+    assert server.events()[0]["data"]["recipient"]["station_id"] == "A&B&"
+    receipt = detail(server)
+    assert receipt.detail["repaired"] == ["ampersand"]
+    assert quote_plus(PASSWORD).encode() not in receipt.body.body
+
+
 def test_the_end_of_a_c_string_is_no_part_of_any_value(server):
     body = b"jobid=115893796%00&shortstatus=success%00%00&destname=Alice%00&pagecount=2%00\0\0\r\n"
     assert post(server, "faxage", body).status == 200
@@ -157,6 +193,8 @@ NAMES = {
     "UTF-8": "latin-1",
     "iso-8859-1": "utf-8",
     "iso-8859-15": "iso-8859-15",
+    "windows-1250": "utf-8",
+    "Windows-1254": "cp1254",
 }
 
 
@@ -165,6 +203,15 @@ def test_xml_is_read_whatever_it_says_of_its_charset(server, declared):
     body = RETARUS.format(declared, "besetzt (Büro Süd)", "x").encode(NAMES[declared])
     assert post(server, "retarus", body, "text/xml; charset=us-ascii").status == 200
     assert server.events()[0]["data"]["provider_status"]["text"] == "besetzt (Büro Süd)"
+
+
+@pytest.mark.parametrize("declared", ["windows-1250", "CP1250", "iso-8859-2", "ISO_8859-2", "latin2"])
+def test_another_alphabet_that_is_declared_is_read(server, declared):
+    encoding = "iso-8859-2" if "2" in declared[-2:] else "cp1250"
+    body = RETARUS.format(declared, "zajęty (Łódź)", "x").encode(encoding)
+    assert post(server, "retarus", body, "text/xml").status == 200
+    assert server.events()[0]["data"]["provider_status"]["text"] == "zajęty (Łódź)"
+    assert "repaired" not in detail(server).detail
 
 
 @pytest.mark.parametrize("charset", ["utf-16", "iso-8859-1", "utf-8", "utf-7", "x-nonsense", ""])
@@ -284,12 +331,12 @@ SPOILED = {
         {"charset", "control_characters", "trailing_nul"},
     ),
     "efax": (
-        lambda body: body.replace(b"<Recipient>", b"<Recipient><Name>&#1;\x0bM\xfcnchen</Name>") + b"\0",
-        {"charset", "control_characters", "trailing_nul"},
+        lambda body: body.replace(b"<Name>", b"<Name>&#1;\x0bM\xfcnchen & ") + b"\0",
+        {"ampersand", "charset", "control_characters", "trailing_nul"},
     ),
     "openfax-broadcast": (
-        lambda body: body.replace(b"</Reference>", b"\x01 M\xfcnchen&#2;</Reference>") + b"\0",
-        {"charset", "control_characters", "trailing_nul"},
+        lambda body: b"\r\n" + body.replace(b"</Reference>", b"\x01 M\xfcnchen &&#2;</Reference>") + b"\0",
+        {"ampersand", "charset", "control_characters", "trailing_nul"},
     ),
 }
 

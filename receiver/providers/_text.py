@@ -19,12 +19,19 @@ _CHARSETS: Mapping[str, str] = {
     "utf16le": "utf-16-le",
     "utf16be": "utf-16-be",
     **dict.fromkeys(("iso88591", "88591", "latin1", "l1", "cp819", "ibm819"), _WESTERN),
-    **dict.fromkeys(("windows1252", "cp1252", "win1252", "xcp1252", "ansi"), _WESTERN),
+    "ansi": _WESTERN,
     **dict.fromkeys(("usascii", "ascii", "ansix341968", "iso646us"), _WESTERN),
-    **dict.fromkeys(("iso885915", "885915", "latin9", "latin0", "l9"), "iso-8859-15"),
+    **dict.fromkeys(("latin2", "l2"), "iso-8859-2"),
+    **dict.fromkeys(("latin9", "latin0", "l9"), "iso-8859-15"),
+    # Those of other languages that have ASCII in its place: a template may declare them, whatever it then holds.
+    **{
+        f"{prefix}{number}": f"cp{number}" for number in range(1250, 1259) for prefix in ("windows", "cp", "win", "xcp")
+    },
+    **{f"{iso}8859{part}": f"iso-8859-{part}" for part in range(2, 17) for iso in ("iso", "") if part != 12},
+    **dict.fromkeys(("windows1252", "cp1252", "win1252", "xcp1252"), _WESTERN),
 }
-CHARSET_NAMES = ("utf-8", "utf-16", "iso-8859-1", "iso-8859-15", "windows-1252", "us-ascii")  # for messages
-SINGLE_BYTE = frozenset({_WESTERN, "iso-8859-15"})
+CHARSET_NAMES = ("utf-8", "utf-16", "us-ascii", "iso-8859-1 to -16", "windows-1250 to -1258")  # for messages
+SINGLE_BYTE = frozenset(_CHARSETS.values()) - {"utf-8", "utf-16", "utf-16-le", "utf-16-be"}
 
 _MARKS = (
     (b"\xff\xfe\x00\x00", "utf-32"),
@@ -69,10 +76,10 @@ def text(value: bytes, declared: str = "") -> str:
         return value.decode()
     except UnicodeDecodeError:
         name = charset(declared)
-        if name == "iso-8859-15":
-            return value.decode(name)
-        if name == _WESTERN or len(value) > _LONGEST_MIXED:
-            return _western(value)
+        if name is not None and name in SINGLE_BYTE:
+            return _single_byte(value, name)
+        if len(value) > _LONGEST_MIXED:
+            return _single_byte(value, _WESTERN)
         return value.decode("utf-8", "surrogateescape").translate(_ESCAPED)
 
 
@@ -126,8 +133,9 @@ def unpadded(read: str) -> str:
     return bare
 
 
-def _western(value: bytes) -> str:
+def _single_byte(value: bytes, name: str) -> str:
+    """In the charset, or in the one of the same width that has every byte."""
     try:
-        return value.decode(_WESTERN)
+        return value.decode(name)
     except UnicodeDecodeError:
         return value.decode("iso-8859-1")

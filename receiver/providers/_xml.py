@@ -2,9 +2,9 @@
 XML to plain data: one cheap scan that refuses bombs, then the parse; and a second try where that fails.
 
 XML 1.0 has no way to write most control characters. But station ids, which the remote machine sends, hold them, and
-what is written in C ends in NUL. The second try has characters of a private area in their place, and these are changed
-back in the values once the document has been parsed. Were they taken out before, what stands in a text could become an
-element or the end of one.
+what is written in C ends in NUL. And names with an ampersand are put into templates as they are. The second try has
+characters of a private area in their place, and these are changed back in the values once the document has been parsed.
+Were they taken out before, what stands in a text could become an element or the end of one.
 """
 
 import re
@@ -17,7 +17,7 @@ import xmltodict
 from receiver.errors import TooComplex, Undecodable
 from receiver.providers import _text
 from receiver.providers._text import SINGLE_BYTE, document
-from schemas.repairing import Repair, repaired
+from schemas.repairing import Mended, Repair, repaired
 
 MAX_DEPTH = 40
 MAX_ELEMENTS = 200_000
@@ -30,11 +30,15 @@ _BLANK = b" \t\r\n"
 _CONTROLS = {code for code in range(0x20) if chr(code) not in "\t\n\r"}
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_REFERENCE = re.compile(r"&#(?:x([0-9A-Fa-f]{1,12})|([0-9]{1,12}));")
+# A reference to a character, or an ampersand that begins none and no name; in CDATA neither is one.
+_REFERENCE = re.compile(
+    r"<!\[CDATA\[.*?(?:\]\]>|\Z)|&(?:#(?:x([0-9A-Fa-f]{1,12})|([0-9]{1,12}));|(?![A-Za-z_:][\w:.-]*;))", re.DOTALL
+)
 _MOST_REPLACED = 100_000  # of a document
 _PRIVATE = 0xF0000
 _SUBSTITUTE = 0x1A  # stands for what is no character
-_RESTORED = {_PRIVATE + code: code for code in _CONTROLS}
+_AMPERSAND = chr(_PRIVATE + ord("&"))
+_RESTORED = {_PRIVATE + code: code for code in (*_CONTROLS, ord("&"))}
 
 
 def xml(given: bytes | str, *, charset: str = "") -> dict[str, Any]:
@@ -73,7 +77,7 @@ def readable(body: bytes) -> bytes:
     try:
         if _text.charset(declared) not in SINGLE_BYTE:
             parser.Parse(body.lstrip(_BLANK), True)
-            return body
+            return body.lstrip(_BLANK)
     except (Undecodable, ValueError, LookupError):  # which the other parser refuses, too
         return body
     except expat.ExpatError:
@@ -92,6 +96,9 @@ def restored(value: Any) -> Any:
     text = _text.unpadded(text)
     if _FORBIDDEN.search(text):
         repaired(Repair.CONTROL_CHARACTERS)
+    if _AMPERSAND in value:
+        repaired(Repair.AMPERSAND)
+        return Mended(text)
     return text
 
 
@@ -146,6 +153,8 @@ def _mended(text: str) -> bytes | None:
 
 
 def _dereferenced(match: re.Match[str]) -> str:
+    if not (match[1] or match[2]):
+        return _AMPERSAND if match[0] == "&" else match[0]
     code = int(match[1], 16) if match[1] else int(match[2])
     if code in _CONTROLS or code in (0xFFFE, 0xFFFF) or code > 0x10FFFF:
         return _private(code)
