@@ -31,7 +31,7 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?([0-9]{1,18}(\.[0-9]{0,18})?|\.[0-9]{1,18})(E[+-]?[0-9]{1,3})?", re.ASCII | re.IGNORECASE)
 _LARGEST = Decimal(10) ** 18
 _SMALLEST_EXPONENT = -36
-_CLOCK = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9])", re.ASCII)
+_CLOCK = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9](?:[.,][0-9]{1,9})?)", re.ASCII)
 
 # Ways of writing a time beside ISO 8601, each of one meaning only: other orders of year, month and day are left unread.
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -41,6 +41,9 @@ _HOUR = (
     r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{2})(?::(?P<second>[0-9]{2})(?:[.,:](?P<fraction>[0-9]{1,30}))?)?"
     r"(?:[ \u202f]?(?P<half>[ap])\.?m\.?)?"
 )
+_SHORT_HOUR = (
+    "(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?:[.,](?P<fraction>[0-9]{1,30}))?(?P<half>(?!))?"
+)
 # A form makes a blank of the + of an offset.
 _OFFSET = "(?P<offset>[+-][0-9]{2}(?::?[0-9]{2})?| [0-9]{2}:[0-9]{2})"
 _ZONE = rf"(?: ?(?P<zone>z|utc|gmt|[ecmp][sd]t)| ?(?:utc|gmt)?{_OFFSET})?(?:\[[a-z_/+-]{{1,40}}\])?"
@@ -49,17 +52,22 @@ _FORMS = [
     re.compile(form, re.ASCII | re.IGNORECASE)
     for form in (
         rf"{_YEAR}(?P<mark>[-/.])(?P<month>[0-9]{{1,2}})(?P=mark){_DAY}(?:T| +){_HOUR}{_ZONE}",
-        rf"{_WEEKDAY}{_DAY}[ -]{_MONTH}[ -]{_YEAR} +{_HOUR}{_ZONE}",  # RFC 2822, SQL
-        rf"{_WEEKDAY}{_MONTH} +{_DAY},? +{_YEAR} +{_HOUR}{_ZONE}",  # SQL Server
+        rf"{_YEAR}(?P<month>[0-9]{{2}})(?P<day>[0-9]{{2}})T{_SHORT_HOUR}{_ZONE}",  # ISO 8601 without its marks
+        rf"{_WEEKDAY}{_DAY}[ -]{_MONTH}[ -]{_YEAR},? +{_HOUR}{_ZONE}",  # RFC 2822, SQL
+        rf"{_WEEKDAY}{_MONTH} +{_DAY},? +{_YEAR},? +{_HOUR}{_ZONE}",  # SQL Server; Java and browsers with the comma
         rf"{_WEEKDAY}{_MONTH} +{_DAY} +{_HOUR}{_ZONE} +{_YEAR}",  # Java, C
     )
 ]
+_END_OF_DAY = re.compile(r"[T ]24:", re.IGNORECASE)
 _MONTH_FIRST = re.compile(rf"(?P<month>[0-9]{{1,2}})/{_DAY}/{_YEAR} +{_HOUR}{_ZONE}", re.ASCII | re.IGNORECASE)
 _SINCE_1970 = re.compile(r"\\?/Date\((?P<milliseconds>-?[0-9]{1,15})(?:[+-][0-9]{4})?\)\\?/")  # .NET; always in UTC
 # RFC 2822 says which of the abbreviations mean what; the others mean several things.
 _HOURS_OF_ZONE = {"z": 0, "utc": 0, "gmt": 0, "est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6}
 _HOURS_OF_ZONE |= {"pst": -8, "pdt": -7}
-_NEVER = ("0000-00-00", "0001-01-01")  # of MySQL, of .NET
+# Of MySQL; what PHP makes of that; of .NET; and zero seconds since 1970 in any zone.
+_NEVER = ("0000-00-00", "-0001-11-30", "0001-01-01", "1969-12-31", "1970-01-01")
+_FIRST_MOMENT = -62135596800  # of .NET: 0001-01-01, in seconds since 1970
+_DAY_SECONDS = 24 * 3600
 
 _YEARS = range(1970, 3000)
 
@@ -222,14 +230,15 @@ class Seconds(_Generous):
 
 
 class ClockSeconds(_Generous):
-    """A duration written HH:MM:SS, as whole seconds."""
+    """A duration written HH:MM:SS, perhaps with a fraction, as whole seconds, halves rounded up."""
 
     def read(self, value: Any) -> int | None:
         match = _CLOCK.fullmatch(_stripped(value))
         if match is None:
             raise ValueError
-        hours, minutes, seconds = map(int, match.groups())
-        return hours * 3600 + minutes * 60 + seconds
+        hours, minutes = int(match[1]), int(match[2])
+        seconds = Decimal(match[3].replace(",", ".")).quantize(Decimal(1), rounding=ROUND_HALF_UP)
+        return hours * 3600 + minutes * 60 + int(seconds)
 
 
 class Amount(_Generous):
@@ -255,6 +264,8 @@ class Timestamp(_Generous):
         text = _stripped(value)
         if text.startswith(_NEVER):
             return None
+        if match := _SINCE_1970.fullmatch(text):
+            return _since_1970(int(match["milliseconds"]))
         try:
             time = iso_time(text)
         except ValueError:
@@ -262,30 +273,33 @@ class Timestamp(_Generous):
         return time.astimezone(UTC) if _plausible(time).tzinfo else time
 
     def _other(self, text: str) -> datetime:
-        if match := _SINCE_1970.fullmatch(text):
-            return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(match["milliseconds"]))
         match = next((match for form in self._forms if (match := form.fullmatch(text))), None)
         if match is None:
             raise ValueError
         found = match.groupdict()
         month = int(found.get("month") or 0) or 1 + _MONTHS.index(found["name"].lower())
-        return datetime(
-            int(found["year"]),
-            month,
-            int(found["day"]),
-            _hour(int(found["hour"]), found["half"]),
-            int(found["minute"]),
-            int(found["second"] or 0),
-            int((found["fraction"] or "0")[:6].ljust(6, "0")),
-            _zone(found["zone"], found["offset"]),
-        )
+        midnight = datetime(int(found["year"]), month, int(found["day"]), tzinfo=_zone(found["zone"], found["offset"]))
+        hour = _hour(int(found["hour"]), found["half"])
+        minute, second = int(found["minute"]), int(found["second"] or 0)
+        fraction = int((found["fraction"] or "0")[:6].ljust(6, "0"))
+        if hour == 24 and (minute, second, fraction) == (0, 0, 0):  # the end of the day
+            return midnight + timedelta(days=1)
+        return midnight.replace(hour=hour, minute=minute, second=second, microsecond=fraction)
 
 
 def iso_time(text: str) -> datetime:
-    """A time in ISO 8601; ValueError for anything else, a day alone too."""
-    if ":" not in text:
+    """A time in ISO 8601; ValueError for anything else, a day alone too, and 24:00, which not every Python reads."""
+    if ":" not in text or _END_OF_DAY.search(text):
         raise ValueError
     return datetime.fromisoformat(text)
+
+
+def _since_1970(milliseconds: int) -> datetime | None:
+    """None for the first moments of two calendars, in whatever zone: how "never" is written in seconds."""
+    seconds = milliseconds // 1000
+    if abs(seconds) < _DAY_SECONDS or abs(seconds - _FIRST_MOMENT) < _DAY_SECONDS:
+        return None
+    return _plausible(datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds))
 
 
 def _hour(hour: int, half: str | None) -> int:
@@ -386,4 +400,4 @@ def _decimal(value: Any) -> Decimal | None:
     exponent = number.as_tuple().exponent
     if abs(number) >= _LARGEST or not isinstance(exponent, int) or not _SMALLEST_EXPONENT <= exponent <= 18:
         raise ValueError
-    return number
+    return number or number.copy_abs()  # there is one zero

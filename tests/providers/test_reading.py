@@ -12,7 +12,7 @@ from test_efax import disposition
 from receiver.errors import Undecodable
 from receiver.providers._normalising import e164
 from schemas.event import TimeQuality
-from schemas.fields import Amount, Count, Timestamp, noting_unreadable
+from schemas.fields import Amount, ClockSeconds, Count, Timestamp, noting_unreadable
 from schemas.identity import fax_id
 
 NAIVE = datetime(2026, 7, 7, 15, 19, 13)
@@ -40,6 +40,12 @@ def read(field, value):
         ("Jul  7 2026  3:19PM", NAIVE.replace(second=0)),
         ("07-JUL-2026 15:19:13", NAIVE),
         ("Tue Jul  7 15:19:13 2026", NAIVE),
+        ("Jul 7, 2026, 3:19:13\u202fPM", NAIVE),  # Java, browsers
+        ("20260707T151913", NAIVE),
+        ("20260707T211913.5Z", AWARE.replace(microsecond=500000)),
+        ("2026-07-06 24:00:00", NAIVE.replace(hour=0, minute=0, second=0)),
+        ("2026-07-06T24:00:00.000-06:00", AWARE.replace(hour=6, minute=0, second=0)),
+        ("2026-07-07 15:24:13", NAIVE.replace(minute=24)),
         ("2026-07-07T15:19:13-06:00", AWARE),
         ("2026-07-07 15:19:13 -0600", AWARE),
         ("2026-07-07T23:19:13+0200", AWARE),
@@ -58,7 +64,14 @@ def test_a_time_of_one_meaning_is_read(text, time):
     assert read(Timestamp(), text) == (time, False)
 
 
-@pytest.mark.parametrize("text", ["0000-00-00 00:00:00", "0000-00-00T00:00:00.000", "0001-01-01T00:00:00", "", None])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("0000-00-00 00:00:00", "0000-00-00T00:00:00.000", "0001-01-01T00:00:00", "", None),
+        *("-0001-11-30 00:00:00", "1970-01-01 00:00:00", "1969-12-31 17:00:00", "1970-01-01T01:00:00+01:00"),
+        *("/Date(0)/", "/Date(-62135596800000)/", "/Date(-62135575200000-0600)/"),
+    ],
+)
 def test_never_is_no_time_and_nothing_that_could_not_be_read(text):
     assert read(Timestamp(), text) == (None, False)
 
@@ -69,6 +82,7 @@ def test_never_is_no_time_and_nothing_that_could_not_be_read(text):
         *("7/7/2026 3:19:13 PM", "07/31/2026 15:19:13", "31.07.2026 15:19", "2026-07-07", "15:19:13", "yesterday"),
         *("2026-02-30 15:19:13", "2026-07-07 25:00:00", "2026-07-07 13:19 PM", "2026-07-07 15:19:13 CEST"),
         *("07-JUL-26 03.19.13 PM", "2026-07-07 15:19:13 X", "9" * 5000 + ":"),
+        *("2026-07-07 24:00:01", "2026-07-07 24:19", "20260707151913", "2026-12-31 23:59:60", "/Date(-1)/x"),
     ],
 )
 def test_a_time_that_may_mean_two_things_or_nothing_is_none_and_named(text):
@@ -99,6 +113,9 @@ def test_an_offset_in_a_faxage_or_efax_time_is_the_providers_own():
         (Decimal("1.0E-5"), "0.000010"),
         ("0.0294", "0.0294"),
         ("0", "0"),
+        ("-0", "0"),
+        ("-0.00", "0.00"),
+        ("-0.5", "-0.5"),
     ],
 )
 def test_an_amount_with_an_exponent_is_its_exact_decimal_text(value, amount):
@@ -112,6 +129,19 @@ def test_an_amount_with_an_exponent_is_its_exact_decimal_text(value, amount):
 def test_what_is_no_amount_is_none_and_named(value):
     assert read(Amount(), value) == (None, True)
     assert read(Count(), value) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("00:00:31", 31), ("1:02:03", 3723), ("00:00:31.5", 32), ("00:00:31,499", 31), ("00:00:31.0000000", 31)],
+)
+def test_a_duration_may_have_a_fraction(text, seconds):
+    assert read(ClockSeconds(), text) == (seconds, False)
+
+
+@pytest.mark.parametrize("text", ["31", "0:31", "00:00:60", "-00:00:01", "00:00:31.", "1.00:00:31"])
+def test_a_duration_of_several_meanings_is_none_and_named(text):
+    assert read(ClockSeconds(), text) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -188,3 +218,10 @@ def test_a_time_that_is_newly_read_changes_no_id_that_was_given_before():
     assert [one.key[-1] for one in found] == ["1", "0"]
     assert all(one.completed_at for one in found)
     assert len({fax_id("retarus", one.account, one.key) for one in found}) == 2
+
+
+def test_the_end_of_a_day_ranks_as_it_did_on_every_python():
+    """Python 3.14 reads 24:00:00 as ISO 8601, others do not: an id must not depend on it."""
+    late, none = {**RECIPIENT, "sentTS": "2026-07-07T24:00:00Z", "status": "BUSY"}, {**RECIPIENT, "status": "BLACKLIST"}
+    found = events("retarus", push(late, none))
+    assert [(one.key[-1], bool(one.completed_at)) for one in found] == [("1", True), ("0", False)]
