@@ -4,7 +4,7 @@ What eFax Developer sends. Source: field names and formats as public code for th
 User name and password are no fields here: they are for authentication, and nothing behind it shall see them.
 """
 
-from schemas.fields import Count, Identity, ProviderSchema, Seconds, StatusNumber, Text, Timestamp
+from schemas.fields import Count, Identity, ProviderSchema, Seconds, StatusNumber, StatusWord, Text, Timestamp
 
 
 class Disposition(ProviderSchema):
@@ -35,8 +35,8 @@ class Status(ProviderSchema):
     job_id = Identity(data_key="DOCID")
     number = Text(data_key="Fax")
     message = Text(data_key="Message")
-    classification = Text(data_key="Classification")  # both empty while the fax waits
-    outcome = Text(data_key="Outcome")
+    classification = StatusWord(data_key="Classification", required=False)  # both empty while the fax waits
+    outcome = StatusWord(data_key="Outcome", required=False)
     next_attempt = Text(data_key="NextDate")
     recipient_name = Text(data_key="Name")
     reference_id = Text(data_key="TransmissionID")  # of the whole request

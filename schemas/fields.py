@@ -158,7 +158,7 @@ class StatusWord(Identity):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | None:
         text = super()._deserialize(value, attr, data, **kwargs)
-        if text is None or (self.words and text.lower() not in self.words):
+        if text is not None and self.words and text.lower() not in self.words:
             raise self.refuse()
         return text
 

@@ -53,7 +53,7 @@ _LARGEST_PAGE = 500
 _JOBS_RUNNING, _JOBS_COMPLETED, _TRANSMISSIONS = "getRealtime", "getRecentHistory", "getCDRByJobID"
 _ROWS = {_JOBS_RUNNING: "RealtimeJob", _JOBS_COMPLETED: "HistoryJob", _TRANSMISSIONS: "FaxTransmission"}
 
-_Row = Mapping[str, str | None]
+_Row = Mapping[str, Any]
 
 
 # --- which jobs are read ---------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ def fetch(ask: Ask, client: Client) -> Iterator[Page]:
     suffice. Where one job cannot be read the others are, and then the trouble is raised.
     """
     service = _Service(ask, client)
-    running = {(row.get("JobID") or "").strip() for row in service.rows(_JOBS_RUNNING)}
+    running = {str(row.get("JobID") or "").strip() for row in service.rows(_JOBS_RUNNING)}
     jobs, trouble = _history(service.rows(_JOBS_COMPLETED))
     cursor = _Cursor.of(ask).listed(jobs)
     for job_id in cursor.in_turn(jobs.keys() - running):
@@ -234,7 +234,7 @@ class _Service:
 
     def read(self, answer: bytes, operation: str) -> Iterator[_Row]:
         """
-        The rows of an answer: local name -> text, None where it is empty.
+        The rows of an answer: local name -> text, None where it is empty; a list where it cannot be told.
 
         zeep itself would give up an answer for one element too many, and log a value that has another type.
         """
@@ -259,7 +259,13 @@ class _Service:
                 elif name == "Fault":
                     raise ReportTrouble("refused", _FAULT)
                 elif name == _ROWS[operation]:
-                    yield {etree.QName(child).localname: restored(child.text) for child in node}
+                    row: dict[str, Any] = {}
+                    for child in node:
+                        name = etree.QName(child).localname
+                        # Neither a value: what is repeated, and what has elements of its own.
+                        is_value = name not in row and len(child) == 0
+                        row[name] = restored(child.text) if is_value else [row.get(name), child.text]
+                    yield row
                     node.clear()
         except (etree.XMLSyntaxError, ValueError):  # QName of a prefix that is not declared
             is_answer = False

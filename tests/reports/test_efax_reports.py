@@ -19,7 +19,7 @@ from standins.world import SentFax, World, some_faxes, standing
 from stock import stock
 
 from receiver import facts, providers, reconcile, stations
-from receiver.errors import Refusal, ReportTrouble
+from receiver.errors import Refusal, ReportTrouble, Unprocessable
 from receiver.providers import Ask, Client, Tally
 from receiver.providers._normalising import UNLISTED
 from receiver.providers.efax.codes import OUTCOMES
@@ -30,6 +30,7 @@ from receiver.system.stopping import Stop
 from schemas.event import Confidence, Failure, Outcome, Pages, Recipient, Reference, TimeQuality, Verdict
 from schemas.fields import InvalidRow
 from schemas.identity import fax_id
+from schemas.repairing import Mended
 
 EFAX = providers.load()["efax"]
 (STATUS,) = EFAX.reports.records
@@ -105,6 +106,21 @@ def recipient(**fields):
 
 def failing(**fields):
     return recipient(**{"Message": "Your transmission has failed.", "Classification": "x", "Outcome": "y"} | fields)
+
+
+@pytest.mark.parametrize("quoted", ['"{}"', "“{}”", "„{}“", "« {} »", ' "{}" '])
+def test_quotation_marks_of_any_kind_are_no_part_of_a_result(quoted):
+    success = quoted.format("Success")
+    (found,) = read(recipient(Classification=success, Outcome=success, RemoteCSID=quoted.format("-")))
+    assert (found.outcome, found.status_code, found.recipient.station_id) == ("delivered", "Success", None)
+
+
+@pytest.mark.parametrize("field", ["Outcome", "Classification"])
+@pytest.mark.parametrize("value", ["Success\x01", "Suc\x00cess", Mended("Success"), {"Success": None, "x": "y"}])
+def test_a_result_that_has_to_be_mended_is_none(field, value):
+    with pytest.raises(Unprocessable) as refused:
+        read(recipient(**{field: value}))
+    assert list(refused.value.fields) == [field]
 
 
 # --- what a status says --------------------------------------------------------------------------------------------

@@ -449,3 +449,24 @@ def test_the_library_is_loaded_by_a_fetch_alone():
     script = "from receiver import providers; import sys; providers.load(); print({'zeep', 'lxml'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", ["TransactionID", "ErrorCode", "Phone", "Reference"])
+@pytest.mark.parametrize("odd", ["<{0}>1</{0}><{0}>0</{0}>", "<{0}>1<b/></{0}>"])
+def test_what_is_repeated_or_has_parts_is_no_value(name, odd):
+    """Which of them is meant cannot be told: no id, no result, and no text is made of it."""
+    values = {"TransactionID": "1", "ErrorCode": "0", "Phone": "12085550139", "Reference": "A"}
+    elements = {field: f"<{field}>{value}</{field}>" for field, value in values.items()} | {name: odd.format(name)}
+    row = f"<FaxTransmission>{''.join(elements.values())}</FaxTransmission>"
+    calls = f"<e:E xmlns:e='e'><getCDRByJobIDResponse>{row}</getCDRByJobIDResponse></e:E>"
+    answers = {"getRealtime": SAMPLES["getRealtime"], "getRecentHistory": history((1, 1, 1)), "getCDRByJobID": calls}
+    pages = answering(answers)
+    if name in ("TransactionID", "ErrorCode"):
+        with pytest.raises(Unprocessable) as refused:
+            events(pages)
+        assert list(refused.value.fields) == [name]
+        assert done(pages) == []  # it is asked for again
+    else:
+        (found,) = events(pages)
+        assert found.outcome == "delivered"
+        assert None in (found.recipient.name, found.recipient.number)

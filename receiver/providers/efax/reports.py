@@ -36,6 +36,7 @@ from receiver.providers.efax.codes import OUTCOMES
 from schemas.efax import STATUS
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
 from schemas.fields import Count, InvalidRow
+from schemas.repairing import Mended
 
 _ROWS_OF_A_PAGE = 500
 
@@ -171,14 +172,19 @@ def shape(recipient: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**flat, "LastAttempt": f"{day} {clock}" if isinstance(day, str) else day}
 
 
+_QUOTED = re.compile(r"[\"“”„«»](.*)[\"“”„«»]", re.DOTALL)  # a word processor makes others of the plain ones
+
+
 def _plain(value: Any) -> Any:
     """Text without the literal quotation marks around it; "-" says "nothing"."""
     if not isinstance(value, str):
         return value
     bare = value.strip()
-    if len(bare) > 1 and bare[0] == bare[-1] == '"':
-        bare = bare[1:-1].strip()
-    return "" if bare == "-" else bare
+    if match := _QUOTED.fullmatch(bare):
+        bare = match[1].strip()
+    if bare == "-":
+        return ""
+    return Mended(bare) if isinstance(value, Mended) else bare
 
 
 def normalise(status: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted | InvalidRow]:
