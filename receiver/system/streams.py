@@ -43,12 +43,17 @@ def _lossy(descriptor: int) -> io.TextIOWrapper:
 
 
 class _Stdout(io.FileIO):
-    """Its errors say where they come from: a full disk behind it is not the store's."""
+    """Its error says where it comes from, a full disk behind it is not the store's; and it comes once."""
+
+    _has_failed = False
 
     def write(self, data: Any) -> int:
+        if self._has_failed:  # what is left is flushed again when the process ends, and would change the exit code
+            return len(data)
         try:
             return super().write(data)
         except OSError as error:
+            self._has_failed = True
             raise OSError(error.errno, error.strerror, "standard output") from None
 
 
