@@ -13,6 +13,7 @@ class Repair(StrEnum):
     CHARSET = "charset"  # another one than is declared, or prescribed for XML and JSON
     CONTROL_CHARACTERS = "control_characters"  # left out of texts: XML cannot hold them, nor can they be shown
     PERCENT = "percent"  # a percent sign of a form that begins no escape, taken as text
+    TAB = "tab"  # within a text of a record whose columns are divided by tabs
     TRAILING_NUL = "trailing_nul"  # the end of a C string, or padding, left out
 
 

@@ -106,19 +106,25 @@ class Client:
         """
         The lines of the answer to a POST as they come, without their ends: for answers of any length.
 
-        A NUL is no part of a line: it is where a C string was sent with its end.
+        They end in LF or CR LF; in CR where nothing ends in LF, since one may stand within a line. A NUL is no part of
+        a line: it is where a C string was sent with its end.
         """
         with self._answered("POST", url, sent) as (answer, deadline):
             if answer.status_code != httpx.codes.OK:
                 raise self.trouble(answer.status_code)
-            rest = b""
+            end, rest = b"", b""
             for part in self._parts(answer, deadline):
-                *whole, rest = (rest + part).split(b"\n")
-                yield from map(_line, whole)
+                rest += part
+                if not end and b"\n" in rest:
+                    end = b"\n"
+                elif not end and len(rest) > _LONGEST_LINE:
+                    end = b"\r"
+                if end:
+                    *whole, rest = rest.split(end)
+                    yield from map(_line, whole)
                 if len(rest) > _LONGEST_LINE:
                     raise ReportTrouble("unreadable", f"{self.provider} answered a line of more than 64 KiB")
-            if rest:
-                yield _line(rest)
+            yield from map(_line, filter(None, rest.split(b"\r" if end != b"\n" else b"\n")))
 
     def trouble(self, status: int) -> ReportTrouble:
         """What a status that nobody expected means."""

@@ -38,6 +38,7 @@ from receiver.providers._decoding import says_inbound, text
 from receiver.providers._normalising import DELIVERED, e164, failed, table, utc
 from schemas.event import Confidence, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable
 from schemas.faxage import NOTIFICATION
+from schemas.repairing import Repair, repaired
 
 # Why a fax failed is in longstatus only, a text that may change at any time: it is passed on, never read.
 CODES = table(
@@ -208,9 +209,34 @@ def shape_record(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return columns
 
 
+# The columns that can be told by their looks, with all that may stand in the texts between them, tabs too.
+_RECORD = re.compile(
+    r"(?P<jobid>[^\t]*)\t(?P<commid>[^\t]*)\t(?P<destname>.*)\t(?P<destnum>[^\ta-z]*)\t"
+    rf"(?P<shortstatus> *(?:{'|'.join(CODES.verdicts)}) *)\t(?P<longstatus>.*)\t"
+    r"(?P<sendtime>[0-9]{4}-[0-9-]{5}[ T][^\t]*)\t(?P<completetime>[0-9]{4}-[0-9-]{5}[ T][^\t]*)\t"
+    r"(?P<xmittime>[0-9]+:[0-9]{2}:[^\t]*)"
+    r"(?:\t(?P<pagecount>[^\t]*)\t(?P<csid>.*?)\t(?P<login>[^\t]*)\t(?P<xmitpages>[0-9]*)"
+    r"(?:\t(?P<showtries>[0-9]*))?)?",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+_MOST_TABS = 30  # of a record that is looked at so
+
+
 def _columns(record: str) -> Mapping[str, str]:
-    """A status record's columns by name; none where it has too few or too many."""
+    """
+    A status record's columns by name; none where it has too few or too many.
+
+    A tab within a text would make the columns behind it others: it is told by what does look like a status and times.
+    """
     columns = record.split("\t")
+    if len(columns) <= _MOST_TABS and (match := _RECORD.fullmatch(record)):
+        found = {name: column for name, column in match.groupdict().items() if column is not None}
+        pieces = [piece for column in found.values() if "\t" in column for piece in column.split("\t")]
+        if any(piece.strip().lower() in CODES.verdicts for piece in pieces):
+            return {}  # which of them is the status cannot be told
+        if pieces:
+            repaired(Repair.TAB)
+        return found
     if not len(_NEED_NO_OPTION) <= len(columns) <= len(_COLUMNS):
         return {}
     # Of 10 to 12 columns nothing says which of the options they are: only the first nine are sure.
