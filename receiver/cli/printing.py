@@ -33,7 +33,8 @@ def is_terminal() -> bool:
 
 
 def as_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    """A value that is none of JSON's comes from a damaged row: it is only named so."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=lambda _: "damaged"))
 
 
 def readable(content: bytes) -> str:

@@ -1,7 +1,7 @@
 """serve, relay, migrate, init, check."""
 
 import os
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import click
@@ -10,10 +10,10 @@ from receiver import bootstrap, doctor, hosting, logs, metrics, transports
 from receiver import init as initialising
 from receiver import settings as configuration
 from receiver.cli import opening, printing
-from receiver.errors import ConfigurationError
+from receiver.errors import ConfigurationError, Unavailable
 from receiver.outgoing import relay as relaying
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
-from receiver.store.damage import check_newest
+from receiver.store.damage import check_newest, look_at_start
 from receiver.store.migrating import migrate as bring_up_to_date
 from receiver.system import streams
 from receiver.web import serving
@@ -87,6 +87,8 @@ def relay(config: Path | None) -> None:
     logs.stderr.on_dropped = metrics.dropped_log_lines.inc
     logs.stderr.never_wait()
     with closing(bootstrap.open_store(settings)) as store:
+        with suppress(Unavailable):  # it is waited for
+            look_at_start(store)
         relaying.run(store, settings)
 
 

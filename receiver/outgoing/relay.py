@@ -7,7 +7,6 @@ One is active for a store; others stand by. Each minute it gives back the leases
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 from receiver import transports
 from receiver.errors import Unavailable
@@ -16,7 +15,7 @@ from receiver.outgoing.delivery import BATCH, Delivery
 from receiver.settings import Queue, Settings
 from receiver.store import Store, now_ms, outbox, retention
 from receiver.store.clock import RetentionClock
-from receiver.store.damage import WholeCheck, is_damage, note
+from receiver.store.damage import WholeCheck, is_damage
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
 from receiver.store.watching import Changes
@@ -43,7 +42,7 @@ def run(store: Store, settings: Settings) -> None:
             try:
                 relay.step()
             except Unavailable as error:
-                relay.begin_anew(error)
+                relay.begin_anew()
                 delay = backoff.next()
                 log.error("store_unavailable", error=error.error, cause=error.trouble, delay_seconds=delay)
                 stop.wait(delay)
@@ -95,13 +94,10 @@ class _Relay:
         elif sent == 0 and not self._stop.asked:
             self._rest()
 
-    def begin_anew(self, error: Unavailable) -> None:
+    def begin_anew(self) -> None:
         """The store was away or is damaged: what was open on it is of no more use."""
         self._changes.close()
         self._round = None
-        if is_damage(error):
-            with suppress(Unavailable):  # then /readyz, which writes as well, is red without the note
-                note(self._store)
 
     def end(self) -> None:
         if self._delivery is not None:
@@ -141,13 +137,19 @@ class _Relay:
             self._changes.wait(self._stop, until - now)
 
     def _tidy(self) -> None:
-        """The next piece, when it is due."""
+        """The next piece, when it is due. A bad page ends the round, and holds up no event."""
         now = time.monotonic()
         if now < self._tidy_due:
             return
         if self._round is None:
             self._round = tidy(self._store, self._limits, self._clock)
-        is_over = next(self._round, _OVER) is _OVER
+        try:
+            is_over = next(self._round, _OVER) is _OVER
+        except Unavailable as error:
+            if not is_damage(error):
+                raise
+            log.error("housekeeping_failed", error=error.error, cause=error.trouble)
+            is_over = True
         self._tidy_due = now + (_ROUND_SECONDS if is_over else _PAUSE_SECONDS)
         if is_over:
             self._round = None

@@ -6,10 +6,11 @@ what they say when they cannot. The other modules are the statements, each a pla
 store after a fork, never before.
 """
 
+import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -19,8 +20,10 @@ from sqlalchemy.exc import DBAPIError
 
 from receiver.store.postgresql import Postgresql
 from receiver.store.sqlite import File, Sqlite
-from receiver.store.tables import define
-from receiver.store.trouble import BUSY_SECONDS, ConflictError
+from receiver.store.tables import define, insert_or_keep
+from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable
+
+DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
 
 
 class Store:
@@ -39,6 +42,7 @@ class Store:
         self.engine: Engine = self._database.engine
         self.file: File | None = self._database.file
         self.where = self._database.where  # in words, for operators; without secrets
+        self._has_noted_damage = False
 
     @contextmanager
     def writing(self, deadline: float | None = None) -> Iterator[Connection]:
@@ -77,8 +81,23 @@ class Store:
         except (sa.exc.DataError, driver.DataError):
             raise  # a value of ours is wrong: not the database's trouble
         except (DBAPIError, driver.Error, sa.exc.TimeoutError, OSError) as error:
-            # from None: the error holds the statement's parameters
-            raise self._database.trouble(getattr(error, "orig", None) or error) from None
+            trouble = self._database.trouble(getattr(error, "orig", None) or error)
+            self._note_damage(trouble)
+            raise trouble from None  # the error holds the statement's parameters
+
+    def _note_damage(self, trouble: StoreUnavailable) -> None:
+        """
+        Write down, once a process, that a bad page was met, whoever met it: /readyz turns red, and the relay has the
+        whole file checked.
+        """
+        if not trouble.is_damage or self._has_noted_damage or self.file is None:
+            return
+        self._has_noted_damage = True
+        if self.file.owner() != os.geteuid():
+            return  # a lock file made by this user would keep the service out
+        values = {"name": DAMAGED, "value": json.dumps({"since_ms": now_ms()})}
+        with suppress(StoreUnavailable), self.writing() as connection:
+            connection.execute(insert_or_keep(self.tables.meta, self.dialect).values(values))
 
     def verify(self) -> None:
         """Raise StoreError where the database itself is not fit to be a store; its tables are not looked at."""

@@ -12,14 +12,12 @@ from sqlalchemy.engine import Connection
 
 from receiver.errors import StoreError, Unavailable
 from receiver.logs import log
-from receiver.store import Store, now_ms
+from receiver.store import DAMAGED, Store, now_ms
 from receiver.store.file_causes import unavailable
 from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.tables import PREFIX, Tables, insert_or_replace
 from receiver.store.trouble import StoreUnavailable
 from receiver.system.stopping import Interrupted, Stop
-
-DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
 
 _CHUNK = 200
 _NEWEST = 20  # rows of each table, which are on its last pages
@@ -30,7 +28,7 @@ _STEPS = 10_000  # of SQLite, some of them whole pages, between two looks at the
 
 
 def is_damage(error: Unavailable) -> bool:
-    return isinstance(error, StoreUnavailable) and error.error.startswith("SQLITE_CORRUPT")
+    return isinstance(error, StoreUnavailable) and error.is_damage
 
 
 # --- finding it -----------------------------------------------------------------------------------------------------
@@ -54,6 +52,23 @@ def check_newest(store: Store) -> None:
             f"store.url: {store.file.path} is damaged ({error.error}); `faxhook doctor --deep` says where;"
             " stop faxhook, and restore a backup or read what can be read with `faxhook store salvage NEW_FILE`"
         ) from None
+
+
+def look_at_start(store: Store) -> None:
+    """
+    ``check_newest`` for who can go on with a damaged file: what is found is logged, and noted by ``Store``.
+
+    Raises StoreError where header or schema are damaged, so that nothing at all can be read.
+    """
+    try:
+        check_newest(store)
+    except StoreError as error:
+        try:
+            with store.reading() as connection:
+                noted(connection, store.tables)
+        except StoreUnavailable:
+            raise error from None
+        log.error("store_damaged", cause=str(error))
 
 
 def _read_newest(connection: Connection) -> None:
@@ -93,7 +108,11 @@ def check_all(path: Path, go_on: Callable[[], bool] = lambda: True) -> list[str]
 
 
 def note(store: Store, **known: Any) -> None:
-    """Write down that the store is damaged, since when, and what is known of it. /readyz is red from now on."""
+    """
+    Write down that the store is damaged, since when, and what is known of it. /readyz is red from now on.
+
+    ``Store`` itself does so when it meets a bad page.
+    """
     meta = store.tables.meta
     with store.writing() as connection:
         document = {"since_ms": now_ms(), **(noted(connection, store.tables) or {}), **known}
@@ -149,7 +168,7 @@ class WholeCheck:
 
 def set_aside(store: Store) -> int:
     """
-    Make dead letters of the pending events whose payload SQLite cannot read, and note the damage; how many.
+    Make dead letters of the pending events whose payload SQLite cannot read; how many.
 
     The statements that read many rows at once fail for all of them when one page is bad; afterwards they work again.
     """
@@ -163,7 +182,6 @@ def set_aside(store: Store) -> int:
         for seq in pending[start : start + _CHUNK]
         if not _can_be_read(store, [seq])
     ]
-    note(store)
     with store.writing() as connection:
         parked = events.update().where(events.c.seq.in_(bad), events.c.state == "pending").values(state="dead")
         connection.execute(parked)

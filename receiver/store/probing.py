@@ -5,8 +5,7 @@ from functools import cache
 
 import sqlalchemy as sa
 
-from receiver.store import Store, now_ms
-from receiver.store.damage import DAMAGED
+from receiver.store import DAMAGED, Store, now_ms
 from receiver.store.tables import define
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 

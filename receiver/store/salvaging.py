@@ -8,7 +8,7 @@ costs the rows on it and no others. The damaged files are copied first and never
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver.errors import StoreError
-from receiver.store import Store
-from receiver.store.damage import DAMAGED
+from receiver.store import DAMAGED, Store
 from receiver.store.migrating import migrate
+from receiver.store.recording import checksum
 from receiver.store.sqlite import SQLITE
 from receiver.store.tables import PREFIX
 
@@ -27,6 +27,9 @@ _STEP = 500  # rows asked for at once
 _DEAD = 5000  # row numbers, of which none could be read
 _MOST_ROWS = 1_000_000  # where nothing tells how many there were
 _LONGEST = 1 << 40  # bytes: a header that says more is damaged itself
+
+
+_KINDS = {sa.Integer: int, sa.BigInteger: int, sa.Boolean: int, sa.Text: str, sa.LargeBinary: bytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,22 +82,33 @@ def _salvage(source: Any, fresh: Store, table: sa.Table) -> Salvaged:
         return Salvaged(table.name.removeprefix(PREFIX), 0, 0)
     names = ", ".join(f'"{name}"' for name in columns)
     read = _by_number if _has_numbers(table) else _by_key
-    count = 0
+    count = foreign = 0
     lost: int | None = 0
     batches = read(source, table, names)
+    is_ours = _checked_by([table.c[name] for name in columns])
     while True:
         try:
-            rows = next(batches)
+            found = next(batches)
         except StopIteration as end:
             lost = end.value
             break
+        rows = [row for row in found if is_ours(row)]
+        foreign += len(found) - len(rows)
         with fresh.writing() as connection:
             marks = ", ".join("?" for _ in columns)
             insert = f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - names of ours
             for row in rows:
                 connection.exec_driver_sql(insert, tuple(row))
         count += len(rows)
-    return Salvaged(table.name.removeprefix(PREFIX), count, lost)
+    return Salvaged(table.name.removeprefix(PREFIX), count, None if lost is None else lost + foreign)
+
+
+def _checked_by(columns: Sequence[sa.Column[Any]]) -> Callable[[Sequence[Any]], bool]:
+    """Whether a row can be one of the table: a page of another one may have been written in its place."""
+    kinds = [
+        (*((type(None),) if column.nullable else ()), _KINDS[type(column.type.as_generic())]) for column in columns
+    ]
+    return lambda row: all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True))
 
 
 def _by_number(source: Any, table: sa.Table, names: str) -> Any:
@@ -173,7 +187,9 @@ def _complete(connection: sa.Connection, fresh: Store) -> None:
     )
     orphans = sa.select(payloads).where(~sa.exists().where(events.c.seq == payloads.c.seq))
     for row in connection.execute(orphans).all():
-        event = json.loads(row.body)
+        event = _envelope(row)
+        if event is None:
+            continue
         connection.execute(
             events.insert().prefix_with("OR IGNORE"),
             {
@@ -188,14 +204,14 @@ def _complete(connection: sa.Connection, fresh: Store) -> None:
             },
         )
     unknown = (
-        sa.select(events, payloads.c.body)
+        sa.select(events, payloads.c.body, payloads.c.checksum)
         .outerjoin_from(events, payloads, payloads.c.seq == events.c.seq)
         .where(~sa.exists().where(faxes.c.fax_id == events.c.fax_id))
         .order_by(events.c.seq)
     )
     known: dict[str, dict[str, Any]] = {}
     for row in connection.execute(unknown):
-        data = json.loads(row.body)["data"] if row.body else {}
+        data = (_envelope(row) or {}).get("data", {})
         known[row.fax_id] = {
             "fax_id": row.fax_id,
             "provider": data.get("provider", ""),
@@ -210,3 +226,13 @@ def _complete(connection: sa.Connection, fresh: Store) -> None:
         }
     if known:
         connection.execute(faxes.insert(), list(known.values()))
+
+
+def _envelope(payload: Any) -> dict[str, Any] | None:
+    """What was published, from a row with ``body`` and ``checksum``; None unless it is there as it was written."""
+    try:
+        event = json.loads(payload.body or b"")
+        is_whole = checksum(event["id"], payload.body) == payload.checksum
+    except (ValueError, LookupError, TypeError):
+        return None
+    return event if is_whole else None

@@ -114,6 +114,8 @@ class Sqlite:
     def trouble(self, cause: BaseException) -> StoreUnavailable:
         """What the driver or the system has raised, with a sentence for operators."""
         error = getattr(cause, "sqlite_errorname", None) or type(cause).__name__
+        if str(cause).startswith("Could not decode to UTF-8"):
+            error = "SQLITE_CORRUPT"  # only UTF-8 was written; the driver has no name for it
         return unavailable(error, self.file.path, cause)
 
     def close(self) -> None:

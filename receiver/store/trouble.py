@@ -25,6 +25,11 @@ class StoreUnavailable(Unavailable):
         super().__init__("the store is unavailable", error=error, trouble=trouble or _WORDS.get(error, ""))
         self.retryable = retryable
 
+    @property
+    def is_damage(self) -> bool:
+        """Whether a page of the SQLite file could not be read as what it should be."""
+        return self.error.startswith("SQLITE_CORRUPT")
+
 
 class ConflictError(Exception):
     """Two writers met on a unique key: the same transaction, run again, finds what the other one wrote."""

@@ -8,12 +8,10 @@ sync of the disk, so a busy process shares it, at no cost to an idle one.
 
 import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from receiver.errors import Unavailable
 from receiver.store import Store
-from receiver.store.damage import is_damage, note
 from receiver.store.recording import Recorded, Submission, record
 from receiver.store.trouble import BUSY_SECONDS, CONFLICT, ConflictError, StoreUnavailable
 
@@ -44,7 +42,6 @@ class Writer:
         self._mutex = threading.Lock()
         self._waiting: list[_Ticket] = []  # without the one that leads
         self._is_led = False
-        self._has_noted_damage = False
 
     def submit(self, submission: Submission) -> Recorded:
         """
@@ -95,7 +92,6 @@ class Writer:
         try:
             results = self._record(group, deadline, others_may_join)
         except Unavailable as error:
-            self._note_damage(error)
             for ticket in group:
                 # each its own: they are raised in several threads
                 ticket.error = StoreUnavailable(error.error, error.trouble)
@@ -110,13 +106,6 @@ class Writer:
         else:
             for ticket, result in zip(group, results, strict=True):
                 ticket.result = result
-
-    def _note_damage(self, error: Unavailable) -> None:
-        """Once: turns /readyz red also where the bad page is one that only this callback needs."""
-        if is_damage(error) and not self._has_noted_damage:
-            self._has_noted_damage = True
-            with suppress(Unavailable):  # then /readyz, which writes as well, is red without the note
-                note(self._store)
 
     def _record(self, group: list[_Ticket], deadline: float, others_may_join: bool) -> list[Recorded]:
         """One transaction, run again when it met another one: a deadlock, or the same new fax at two machines."""

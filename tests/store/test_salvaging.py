@@ -95,6 +95,49 @@ def test_one_bad_page_costs_what_was_on_it_and_no_more(large, tmp_path, wanted):
     fresh.close()
 
 
+def page_of(path, wanted):
+    data = path.read_bytes()
+    return next(data[at : at + PAGE] for at in range(PAGE, len(data), PAGE) if wanted(data[at : at + PAGE]))
+
+
+@pytest.mark.parametrize("wanted", [is_payloads, is_events, is_faxes])
+def test_a_page_of_another_table_in_its_place_costs_what_was_on_it(large, tmp_path, wanted):
+    overwrite(large, wanted, content=page_of(large, is_events if wanted is is_payloads else is_payloads))
+    assert check_all(large)
+    _, fresh = salvaged(large, tmp_path)
+    assert {row.id for row in rows(fresh, "events")} >= {row.event_id for row in rows(fresh, "faxes")}
+    assert len(rows(fresh, "events")) == len(rows(fresh, "faxes")) == COUNT
+    assert tell(fresh, *numbered(COUNT)).state == "duplicate"
+    fresh.close()
+
+
+def test_a_damaged_list_of_free_pages_costs_nothing(large, tmp_path):
+    with closing(SQLITE.connect(large)) as connection:
+        connection.execute("DELETE FROM faxhook_payloads WHERE seq < 500")
+        connection.commit()
+    data = large.read_bytes()
+    first = (int.from_bytes(data[32:36]) - 1) * PAGE
+    assert first > 0
+    large.write_bytes(data[:first] + NOISE + data[first + PAGE :])
+    assert check_all(large)
+    done, fresh = salvaged(large, tmp_path)
+    assert all(one.lost == 0 for one in done.values())
+    assert (len(rows(fresh, "events")), len(rows(fresh, "payloads"))) == (COUNT, COUNT - 499)
+    tell(fresh, fax("another"))
+    fresh.close()
+
+
+def test_a_payload_that_cannot_be_read_any_more_makes_no_event(large, tmp_path):
+    """Its event is lost, and what it says of it is not what was written."""
+    overwrite(large, is_events)
+    with closing(SQLITE.connect(large)) as connection:
+        connection.execute("UPDATE faxhook_payloads SET body = replace(body, '\"id\"', '\"di\"') WHERE seq % 2")
+        connection.commit()
+    _, fresh = salvaged(large, tmp_path)
+    assert 0 < COUNT - len(rows(fresh, "events")) < 100
+    fresh.close()
+
+
 def test_what_was_lost_of_the_events_is_delivered_rather_twice_than_never(large, tmp_path):
     overwrite(large, is_events)
     _, fresh = salvaged(large, tmp_path)
@@ -273,6 +316,76 @@ def test_one_bad_page_of_payloads_keeps_no_healthy_row_from_a_consumer(filled):
     states = filled.states()
     assert len(result.stdout.splitlines()) == states["published"] >= 280
     assert states["dead"] == 300 - states["published"] > 0
+
+
+def test_a_byte_that_makes_a_text_unreadable_keeps_no_healthy_row_from_a_consumer(filled):
+    tell(filled.runtime.store, *numbered(30))
+    (checksum,) = rows(filled.runtime.store, "payloads", "checksum")[10:11]
+    filled.runtime.store.close()
+    path = filled.runtime.store.file.path
+    path.write_bytes(path.read_bytes().replace(checksum.encode(), b"\xff" + checksum.encode()[1:]))
+    result = CliRunner().invoke(main, ["consume", "--config", str(filled.config)], catch_exceptions=False)
+    assert (len(result.stdout.splitlines()), result.exit_code) == (29, 0)
+    assert filled.states() == {"published": 29, "dead": 1}
+    assert mark(filled.runtime.store) is not None
+
+
+def test_a_list_with_rows_of_another_table_is_shown(filled):
+    tell(filled.runtime.store, *numbered(100))
+    filled.runtime.store.close()
+    path = filled.runtime.store.file.path
+    overwrite(path, is_events, content=page_of(path, is_payloads))
+    result = CliRunner().invoke(main, ["events", "list", "--json", "--config", str(filled.config)])
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)
+
+
+def test_whoever_meets_a_bad_page_makes_the_store_unready(large):
+    overwrite(large, is_faxes)
+    store = Store(f"sqlite:///{large}")
+    probe(store)
+    with pytest.raises(Unavailable):
+        rows(store, "faxes")
+    assert mark(store) is not None
+    with pytest.raises(Unavailable):
+        probe(store)
+    store.close()
+
+
+# --- a relay of its own ---------------------------------------------------------------------------------------------
+
+
+def relay(filled, tmp_path, word):
+    """Its log, once it has said the word."""
+    log = tmp_path / "relay"
+    with log.open("wb") as err, filled.start("relay", stderr=err) as process:
+        until(lambda: word in log.read_text() or process.poll() is not None)
+        process.terminate()
+    return process.returncode, log.read_text()
+
+
+def test_a_relay_looks_at_the_file_when_it_starts_and_goes_on_with_what_can_be_read(filled, tmp_path):
+    tell(filled.runtime.store, *numbered(100))
+    filled.runtime.store.close()
+    newest_page_of("payloads")(filled.runtime.store.file.path)
+    code, said = relay(filled, tmp_path, "relay_active")
+    assert (code, "store_damaged" in said, "store salvage" in said) == (0, True, True)
+    assert mark(filled.runtime.store) is not None
+
+
+def test_a_relay_ends_where_nothing_can_be_read(filled, tmp_path):
+    filled.runtime.store.close()
+    schema(filled.runtime.store.file.path)
+    code, said = relay(filled, tmp_path, "relay_active")
+    assert (code, "store salvage" in said, "relay_active" in said) == (1, True, False)
+
+
+def test_a_bad_page_that_housekeeping_meets_holds_up_no_event(filled, tmp_path):
+    tell(filled.runtime.store, *numbered(100))
+    filled.runtime.store.close()
+    newest_page_of("bodies")(filled.runtime.store.file.path)
+    code, said = relay(filled, tmp_path, "housekeeping_failed")
+    assert (code, said.count('"housekeeping_failed"'), "store_unavailable" in said) == (0, 1, False)
 
 
 def test_without_a_header_nothing_can_be_salvaged_and_that_is_said(large, tmp_path):
