@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -92,12 +92,15 @@ class Store:
         """
         if not trouble.is_damage or self._has_noted_damage or self.file is None:
             return
-        self._has_noted_damage = True
         if self.file.owner() != os.geteuid():
             return  # a lock file made by this user would keep the service out
         values = {"name": DAMAGED, "value": json.dumps({"since_ms": now_ms()})}
-        with suppress(StoreUnavailable), self.writing() as connection:
-            connection.execute(insert_or_keep(self.tables.meta, self.dialect).values(values))
+        self._has_noted_damage = True
+        try:
+            with self.writing() as connection:
+                connection.execute(insert_or_keep(self.tables.meta, self.dialect).values(values))
+        except StoreUnavailable:
+            self._has_noted_damage = False  # /readyz, which writes as well, is red without the note
 
     def verify(self) -> None:
         """Raise StoreError where the database itself is not fit to be a store; its tables are not looked at."""

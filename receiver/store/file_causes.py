@@ -39,6 +39,8 @@ _BY_NAME = {
     "Locked": "another faxhook process has kept it locked; `fuser` with the name of its .lock file shows which",
     "FileReplaced": "the file, its -wal or its -shm was removed or replaced while it was in use, which loses what was"
     " in it; stop faxhook before such work",
+    "LogDamaged": "the -wal was overwritten or cut off while it was in use: what was only in it is lost, and the rest is"
+    " used again; fetch what is missing with faxhook reconcile --since",
 }
 _UNKNOWN = "SQLite refused what was asked; see faxhook doctor"
 
@@ -50,7 +52,7 @@ def unavailable(error: str, path: Path, cause: BaseException | None = None) -> S
 
 def explain(error: str, path: Path, cause: BaseException | None = None) -> str:
     """What is wrong, and what to do."""
-    if not error.startswith(_DAMAGED) and error != "FileReplaced":
+    if not error.startswith(_DAMAGED) and error not in ("FileReplaced", "LogDamaged"):
         looks: tuple[Callable[[Path], str | None], ...] = (_wrong_kind, _missing)
         if not error.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "Locked")):
             looks += (_no_room, _read_only, _no_right)

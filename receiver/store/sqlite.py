@@ -19,6 +19,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from receiver.errors import StoreError
 from receiver.store.file_causes import unavailable
+from receiver.store.log_file import LogFile
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 try:
@@ -119,11 +120,20 @@ class Sqlite:
         return unavailable(error, self.file.path, cause)
 
     def close(self) -> None:
+        self._keep_from_copying_a_hole()
         kept, self._kept = self._kept, None
         if kept is not None:
             kept.close()
         self.engine.dispose()
         self.file.forget()
+
+    def _keep_from_copying_a_hole(self) -> None:
+        """The last connection to be closed copies the log into the database, whatever the log holds."""
+        if not self.file.was_locked:  # else a command that only reads would make the lock file, for its own user
+            return
+        with suppress(StoreUnavailable, OSError), self.file.locked(time.monotonic() + BUSY_SECONDS):
+            if not self.file.log.is_whole():
+                self.file.log.distrust_index()
 
     @contextmanager
     def _kept_connection(self) -> Iterator[PoolProxiedConnection]:
@@ -153,11 +163,18 @@ class Sqlite:
         Looked at before as well, since a connection that writes on with an index whose log is another process' new one
         would damage both. The file lock must be held.
         """
-        if self._is_replaced(connection):
-            self._refuse(connection)
+        self._refuse_lost(connection)
         yield
+        self._refuse_lost(connection)
+
+    def _refuse_lost(self, connection: PoolProxiedConnection) -> None:
         if self._is_replaced(connection):
             self._refuse(connection)
+        if self.file.is_empty():
+            raise _Replaced
+        if not self.file.log.is_whole():
+            self.file.log.distrust_index()
+            raise unavailable("LogDamaged", self.file.path)
 
     def _is_replaced(self, connection: PoolProxiedConnection) -> bool:
         return bool(connection.info["files"] != self.file.identities())
@@ -273,6 +290,7 @@ class File:
         self.path = path
         self._log = f"{path}-wal"
         self._index = f"{path}-shm"
+        self.log = LogFile(self._log, self._index)
         self._lock: int | None = None
         self._held: set[Identity] = set()  # files that we have a shared lock on
         self._mutex = threading.Lock()
@@ -294,6 +312,11 @@ class File:
                 fcntl.flock(lock, fcntl.LOCK_UN)
         finally:
             self._mutex.release()
+
+    @property
+    def was_locked(self) -> bool:
+        """Whether this process has opened the lock file."""
+        return self._lock is not None
 
     def keep_from_being_last(self) -> None:
         """
@@ -342,6 +365,12 @@ class File:
     def identities(self) -> tuple[Identity | None, Identity | None, Identity | None]:
         """The same of the file, its log and its index."""
         return identity(self.path), identity(self._log), identity(self._index)
+
+    def is_empty(self) -> bool:
+        """Somebody has cut it off: what is written now goes into a log that SQLite deletes at the next start."""
+        with suppress(OSError):
+            return os.stat(self.path).st_size == 0
+        return False
 
     def log_is_empty(self) -> bool:
         with suppress(OSError):

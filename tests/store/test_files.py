@@ -185,6 +185,86 @@ def test_one_that_begins_before_the_others_have_noticed_keeps_what_it_commits(sq
     fresh.close()
 
 
+# --- overwritten or cut off in place ---------------------------------------------------------------------------------
+
+
+def cut(path, share):
+    os.truncate(path, int(path.stat().st_size * share))
+
+
+def fill(path, content):
+    with path.open("r+b") as file:
+        file.write(content * path.stat().st_size)
+
+
+SPOILED = {
+    "cut off": lambda path: cut(path, 0),
+    "cut in the middle": lambda path: cut(path, 0.5),
+    "one byte short": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "zeros": lambda path: fill(path, b"\0"),
+    "noise": lambda path: fill(path, b"\xa5"),
+}
+
+
+def log_of(store):
+    return Path(f"{store.file.path}-wal")
+
+
+@pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
+@pytest.mark.parametrize("commit", COMMITS.values(), ids=COMMITS)
+def test_a_log_that_is_spoiled_in_place_is_noticed_before_anything_is_promised(sqlite, commit, spoil):
+    sqlite.close()
+    in_file = set(tell(sqlite, fax("in the file")).events)
+    sqlite.empty_log()
+    for number in range(5):
+        tell(sqlite, fax(str(number)))
+    spoil(log_of(sqlite))
+    with pytest.raises(Unavailable) as raised:
+        commit(sqlite)
+    assert raised.value.error == "LogDamaged"
+    assert f"{sqlite.file.path}" in raised.value.trouble
+    commit(sqlite)
+    kept = in_file | set(tell(sqlite, fax("later")).events)
+    sqlite.close()  # which copies the log into the file
+    assert intact(sqlite)
+    assert kept <= set(rows(sqlite, "events", "id"))
+
+
+def test_a_spoiled_log_that_nobody_has_noticed_is_not_copied_into_the_file_at_the_end(sqlite):
+    told = tell(sqlite, fax("in the file"))
+    sqlite.empty_log()
+    tell(sqlite, *[fax(str(number)) for number in range(100)])
+    cut(log_of(sqlite), 0.5)
+    sqlite.close()
+    assert intact(sqlite)
+    assert set(told.events) <= set(rows(sqlite, "events", "id"))
+
+
+@pytest.mark.parametrize("spoil", [SPOILED["cut off"], SPOILED["zeros"]], ids=["cut off", "zeros"])
+def test_several_processes_go_on_after_a_spoiled_log(sqlite, peers, spoil):
+    tell_each(peers, "before", 0)
+    spoil(log_of(sqlite))
+    kept = set()
+    for turn in range(3):
+        kept |= tell_each(peers, f"after-{turn}", 1 if turn == 0 else 0)
+    for peer in peers:
+        peer.end()
+    fresh = Store(str(sqlite.url))
+    assert intact(fresh)
+    assert kept <= set(rows(fresh, "events", "id"))
+    fresh.close()
+
+
+def test_a_file_that_is_emptied_in_place_takes_no_callback_any_more(sqlite):
+    write(sqlite)
+    sqlite.empty_log()
+    write(sqlite)
+    os.truncate(sqlite.file.path, 0)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            write(sqlite)
+
+
 def test_a_folder_that_is_replaced_is_noticed(sqlite):
     folder = sqlite.file.path.parent
     told = tell(sqlite, fax("1"))

@@ -1,0 +1,75 @@
+"""
+SQLite's write-ahead log, looked at from outside: whether it still holds what its index says.
+
+SQLite believes the index, which all processes share in memory. A log that somebody has cut off or overwritten is
+noticed by nobody then: commits are written behind the hole and are lost at the next start, and a checkpoint copies the
+hole into the database. Some bytes of both files tell: https://www.sqlite.org/walformat.html
+"""
+
+import os
+import struct
+from contextlib import suppress
+
+_INDEX_HEADER = struct.Struct("=12xBxHI4x8s8s8x")  # is initialised, page size, last frame, its checksum, salt
+_HEADERS = 2 * 48  # bytes: the index begins with the same header twice
+_LOG_HEADER = 32  # bytes
+_FRAME_HEADER = 24
+
+
+class LogFile:
+    """The log and the index beside one database file. Not for several threads at once."""
+
+    def __init__(self, log: str, index: str) -> None:
+        self._log = log
+        self._index = index
+        self._opened: tuple[tuple[int, int], int] | None = None  # the index: device and inode, and descriptor
+
+    def is_whole(self) -> bool:
+        """
+        Whether size, beginning and last frame of the log are what the index says; true as well where there is none.
+
+        The lock on writing must be held.
+        """
+        try:
+            header = os.pread(self._open_index(), _INDEX_HEADER.size, 0)
+            if len(header) < _INDEX_HEADER.size:
+                return True
+            is_initialised, page_size, frames, checksum, salt = _INDEX_HEADER.unpack(header)
+            if not is_initialised or not frames:
+                return True
+            return self._holds(frames, 65536 if page_size == 1 else page_size, _in_file(checksum), salt)
+        except FileNotFoundError:
+            return True  # that they are gone is noticed by others
+
+    def distrust_index(self) -> None:
+        """
+        Have every process read the log itself before it goes on, and take what is whole of it, as after a crash.
+
+        The lock on writing must be held.
+        """
+        with suppress(OSError):
+            os.pwrite(self._open_index(), bytes(_HEADERS), 0)
+
+    def _holds(self, frames: int, page_size: int, checksum: bytes, salt: bytes) -> bool:
+        descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            last = _LOG_HEADER + (frames - 1) * (_FRAME_HEADER + page_size)
+            header = os.pread(descriptor, _LOG_HEADER, 0)
+            frame = os.pread(descriptor, _FRAME_HEADER, last)
+            is_long_enough = os.fstat(descriptor).st_size >= last + _FRAME_HEADER + page_size
+        finally:
+            os.close(descriptor)
+        return is_long_enough and header[16:24] == salt and frame[8:] == salt + checksum
+
+    def _open_index(self) -> int:
+        """Never closed again: that would end the locks which SQLite holds on it in this process."""
+        found = os.stat(self._index)
+        known = found.st_dev, found.st_ino
+        if self._opened is None or self._opened[0] != known:
+            self._opened = known, os.open(self._index, os.O_RDWR | os.O_CLOEXEC)
+        return self._opened[1]
+
+
+def _in_file(checksum: bytes) -> bytes:
+    """As the log has it: always big-endian."""
+    return struct.pack(">2I", *struct.unpack("=2I", checksum))
