@@ -39,8 +39,8 @@ _BY_NAME = {
     "Locked": "another faxhook process has kept it locked; `fuser` with the name of its .lock file shows which",
     "FileReplaced": "the file, its -wal or its -shm was removed or replaced while it was in use, which loses what was"
     " in it; stop faxhook before such work",
-    "LogDamaged": "the -wal was overwritten or cut off while it was in use: what was only in it is lost, and the rest is"
-    " used again; fetch what is missing with faxhook reconcile --since",
+    "LogDamaged": "the -wal was overwritten or cut off while it was in use: what was only in it is lost, and the"
+    " rest is used again; fetch what is missing with faxhook reconcile --since",
 }
 _UNKNOWN = "SQLite refused what was asked; see faxhook doctor"
 
