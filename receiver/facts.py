@@ -7,18 +7,16 @@ revision …), as plain JSON values, so that they are stored, compared and publi
 
 import copy
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from schemas.encoding import compact
 from schemas.event import FaxCompleted
 
 Facts = dict[str, Any]
-
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def digest(facts: Facts) -> str:
     """SHA-256 of the facts that are compared: two announcements with the same digest say the same."""
     compared = [facts["outcome"], _reason(facts)]
     compared += [_comparable(_get(facts, fact.path)) for fact in TABLE]
-    return hashlib.sha256(_compact(compared).encode()).hexdigest()
+    return hashlib.sha256(compact(compared).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ One callback, from the wire to the answer. Read this first.
 station that cannot let the request pass raises one of ``receiver.errors``, and its class is the answer.
 """
 
-import json
 import re
 import time
 from collections.abc import Mapping, Sequence, Set
@@ -21,6 +20,7 @@ from receiver.providers import RawCallback, Source, names_in, read
 from receiver.runtime import Endpoint, Runtime
 from receiver.store import new_id, now_ms, rfc3339
 from receiver.store.recording import Recorded, Submission
+from schemas.encoding import compact_ascii
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow
 from schemas.repairing import Repair, noting_repairs
@@ -31,7 +31,6 @@ _PATH = re.compile(
     r"(?:/r/(?P<reference>[A-Za-z0-9._~-]{1,128}))?"
 )
 _NO_STORE = ("Cache-Control", "no-store")
-_compact = json.JSONEncoder(separators=(",", ":")).encode  # json.dumps would make one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,4 +253,4 @@ def answer(endpoint: Endpoint, recorded: Recorded) -> Answer:
     if endpoint.answer == 204:
         return Answer(204, content_type="")
     body = {"status": recorded.state, "receipt": recorded.receipt, "events": recorded.events}
-    return Answer(endpoint.answer, _compact(body).encode())
+    return Answer(endpoint.answer, compact_ascii(body).encode())

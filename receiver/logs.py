@@ -28,38 +28,16 @@ ALLOWED = frozenset(
     {
         # what the line is about
         *("receipt", "event_id", "event_type", "endpoint", "provider", "outcome", "state", "reason", "status", "code"),
-        *("revision", "last_two", "type", "field", "via", "audience", "report"),
+        *("revision", "type", "field", "via", "audience", "report"),
         "client",  # its address, of a request that was refused
         # how much and how long
-        *(
-            "size",
-            "count",
-            "duration_ms",
-            "duration_seconds",
-            "delay_seconds",
-            "age_seconds",
-            "ahead_seconds",
-            "attempt",
-            "attempts",
-        ),
-        *("events", "receipts", "recipients", "pending", "published", "dead", "parked", "backlog", "lag_seconds"),
-        *("filled", "requests", "dry_run"),
+        *("size", "count", "attempts", "events", "receipts", "recipients", "dead", "backlog", "filled", "requests"),
+        *("duration_ms", "duration_seconds", "delay_seconds", "age_seconds", "ahead_seconds"),
         # what went wrong, and where in the code
         *("error", "where", "logger", "cause"),  # cause: a sentence made of our own words, hosts and names
         # this program and what it runs on
-        *(
-            "pid",
-            "process",
-            "exit_code",
-            "signal",
-            "version",
-            "workers",
-            "bind",
-            "store",
-            "journal_mode",
-            "synchronous",
-        ),
-        *("transport", "guarantee", "schema", "task"),
+        *("pid", "process", "exit_code", "signal", "version", "workers", "bind", "transport", "guarantee", "schema"),
+        *("store", "journal_mode", "synchronous"),
         *("appendonly", "appendfsync", "eviction"),  # of Redis
     }
 )

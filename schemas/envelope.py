@@ -1,18 +1,17 @@
 """The published form: a CloudEvents 1.0 envelope around the facts of one fax, as bytes that never change again."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
+
+from schemas.encoding import compact
 
 CONTENT_TYPE = "application/cloudevents+json"
 SCHEMA_URN = "urn:faxhook:schema:fax-completed:v1"
 COMPLETED = "fax.completed.v1"
 AMENDED = "fax.amended.v1"
 MAPPING_VERSION = "1"  # of the code tables: higher when a code's meaning changes
-
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
 
 
 def envelope(
@@ -74,7 +73,7 @@ def envelope(
             "mapping_version": MAPPING_VERSION,
         },
     }
-    return _compact(event).encode()
+    return compact(event).encode()
 
 
 @lru_cache(maxsize=256)

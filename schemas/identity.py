@@ -9,9 +9,9 @@ import json
 import uuid
 from collections.abc import Sequence
 
-NAMESPACE = uuid.UUID("b7f2c0de-5a1e-4f0a-9c3d-2e8f6a417d90")
+from schemas.encoding import compact
 
-_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # json.dumps would make one each time
+NAMESPACE = uuid.UUID("b7f2c0de-5a1e-4f0a-9c3d-2e8f6a417d90")
 
 
 def fax_id(provider: str, account: str, key: Sequence[str], salt: bytes | None = None) -> uuid.UUID:
@@ -21,7 +21,7 @@ def fax_id(provider: str, account: str, key: Sequence[str], salt: bytes | None =
     The name is a JSON array, so that no two different keys can run together. With a salt (``[store] identity_salt``)
     an HMAC stands in for the name, so that ids cannot be guessed from a fax number.
     """
-    name = _compact(["v1", provider, account, *key])
+    name = compact(["v1", provider, account, *key])
     if salt is not None:
         name = hmac.new(salt, name.encode(), hashlib.sha256).hexdigest()
     return uuid.uuid5(NAMESPACE, name)

@@ -1,6 +1,7 @@
 """Nothing personal or secret reaches a log, whoever writes it: we, a library or gunicorn."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -204,3 +205,9 @@ def test_gunicorn_logs_json_with_places_and_error_classes(server: live.Server) -
     }
     assert {line["logger"] for line in written if line["event"] == "library"} >= {"some.library", "py.warnings"}
     assert "uncaught" in events
+
+
+def test_every_key_that_is_allowed_is_one_that_somebody_writes() -> None:
+    sources = "".join(path.read_text() for path in Path(logs.__file__).parent.rglob("*.py"))
+    unused = {name for name in logs.ALLOWED if not re.search(rf'\b{name}=|"{name}": ', sources)}
+    assert unused == set()

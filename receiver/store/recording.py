@@ -23,13 +23,13 @@ from receiver.facts import Facts
 from receiver.store import meeting
 from receiver.store.postgresql import NOTIFIED
 from receiver.store.tables import define, insert_or_keep, insert_or_replace
+from schemas.encoding import compact_ascii
 from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.identity import amended_id, completed_id
 
 # Wakes the waiting relay or consumer on commit. SQLite needs no NOTIFY: waiters watch the file.
 WAKE = f"NOTIFY {NOTIFIED}"
 CALLBACK, REPORT = "callback", "report"  # how a fax was observed
-_compact = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps would make one each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +346,7 @@ class _Work:
         return self.cursor.fetchall()
 
     def _wanted(self, fax_ids: list[str]) -> dict[str, Any]:
-        return {"wanted": _compact(fax_ids) if self.is_sqlite else fax_ids}
+        return {"wanted": compact_ascii(fax_ids) if self.is_sqlite else fax_ids}
 
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
@@ -480,7 +480,7 @@ class _Work:
                     "endpoint": submission.endpoint,
                     "kind": "contradiction",
                     "subject": fax_id,
-                    "detail": _compact({"event": fax.event_id, "outcome": fax.outcome}),
+                    "detail": compact_ascii({"event": fax.event_id, "outcome": fax.outcome}),
                     "found_at_ms": at,
                     "seen_at_ms": at,
                 }
@@ -497,7 +497,7 @@ class _Work:
 
     def _keep(self, submission: Submission, state: str) -> None:
         body = submission.body
-        detail = _compact(submission.detail) if submission.detail else None
+        detail = compact_ascii(submission.detail) if submission.detail else None
         if submission.replay:
             self.replayed.append(
                 {
@@ -609,4 +609,4 @@ def _state(submission: Submission, recorded: Recorded) -> str:
 
 
 def _dump(facts: Facts | None) -> str | None:
-    return None if facts is None else _compact(facts)
+    return None if facts is None else compact_ascii(facts)
