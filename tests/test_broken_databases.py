@@ -1,6 +1,8 @@
 """PostgreSQL in the states that operators meet: every command says what is wrong, where, and what to do."""
 
 import secrets
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from databases import POSTGRESQL
 from house import CONFIGURATION
-from ports import free_port
+from ports import free_port, listener
 from served import running
 from servers import postgresql_server
 from sqlalchemy.engine import make_url
@@ -113,6 +115,39 @@ def test_a_server_that_is_down(tmp_path: Path) -> None:
 def test_a_server_that_refuses(tmp_path: Path, migrated_url: str, changed: dict[str, str], said: str) -> None:
     url = make_url(migrated_url).set(**changed).render_as_string()  # type: ignore[arg-type]
     refuses(configured(tmp_path, url), ["check", "doctor", "migrate", "consume", "serve", "events list"], said)
+
+
+def test_a_port_of_another_service(tmp_path: Path) -> None:
+    with listener() as taken:
+        taken.listen()
+        answering = threading.Thread(target=answer_as_http, args=(taken,), daemon=True)
+        answering.start()
+        config = configured(tmp_path, f"postgresql://faxhook@127.0.0.1:{taken.getsockname()[1]}/fax")
+        refuses(config, ["check", "migrate", "consume"], "what answers there does not speak PostgreSQL")
+
+
+def answer_as_http(taken: socket.socket) -> None:
+    while True:
+        try:
+            near, _ = taken.accept()
+        except OSError:
+            return  # closed: the test is over
+        with near:
+            near.recv(1024)
+            near.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_a_port_that_takes_connections_and_says_nothing(tmp_path: Path) -> None:
+    with listener() as silent:
+        silent.listen()
+        config = configured(tmp_path, f"postgresql://faxhook@127.0.0.1:{silent.getsockname()[1]}/fax")
+        refuses(config, ["check", "events list"], f"127.0.0.1:{silent.getsockname()[1]}", "no answer in time")
+
+
+@pytest.mark.parametrize("parameter", ["connect_timeout=soon", "keepalives=many"])
+def test_a_parameter_that_the_client_library_cannot_read(tmp_path: Path, parameter: str) -> None:
+    config = configured(tmp_path, f"postgresql://faxhook@127.0.0.1:{free_port()}/fax?{parameter}")
+    refuses(config, ["check", "doctor", "consume"], "a parameter of store.url, after the question mark, has a value")
 
 
 def test_a_user_without_rights(tmp_path: Path, migrated_url: str) -> None:

@@ -107,6 +107,7 @@ def test_a_port_that_speaks_another_language_is_trouble_and_no_traceback(tmp_pat
             except OSError:
                 return
 
+    said = {"amqp": "ended the connection; is it being restarted, and is this its port?", "redis": "is no Redis"}
     for scheme in ("amqp", "redis"):
         with listener() as taken:
             threading.Thread(target=answer, args=(taken,), daemon=True).start()
@@ -115,6 +116,19 @@ def test_a_port_that_speaks_another_language_is_trouble_and_no_traceback(tmp_pat
                     result = told(made, command)
                     assert result.exit_code == 1, result.output
                     assert f"{scheme}://127.0.0.1:" in result.output
+                    assert said[scheme] in result.output
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_a_port_that_takes_connections_and_says_nothing_is_no_answer(tmp_path: Path, scheme: str) -> None:
+    with listener() as silent:
+        silent.listen()
+        url = f"{scheme}://user:{PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/"
+        with queued(tmp_path, url) as made:
+            for command in ("check", "consume", "doctor"):
+                result = told(made, command)
+                assert result.exit_code == 1, result.output
+                assert f"{scheme}://127.0.0.1:{silent.getsockname()[1]}: no answer in time" in result.output
 
 
 # --- queues that lose ------------------------------------------------------------------------------------------------

@@ -327,7 +327,7 @@ def test_sqs_that_is_away_is_trouble_within_seconds(tmp_path: Path) -> None:
         process = made.start("consume")
         _, err = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert b"queue.url: sqs: the connection was lost" in err
+        assert b"queue.url: sqs: it cannot be reached, or ended the connection" in err
 
 
 @pytest.mark.parametrize(

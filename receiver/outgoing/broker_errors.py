@@ -16,11 +16,11 @@ from receiver.logs import error_class
 
 # Kind -> what to say where there is no error, or nothing better is known of it.
 _WORDS = {
-    "timeout": "no answer in time",
+    "timeout": "no answer in time; a firewall in between, a broker that hangs, or another program at this port?",
     "blocked": "it takes nothing at present: a memory or disk alarm; free some, or see `rabbitmqctl status`",
     "unroutable": "events came back: nothing is bound for their routing keys, or the queue rejects them",
     "interrupted": "told to stop",
-    "connection": "the connection was lost",
+    "connection": "it cannot be reached, or ended the connection; is it being restarted, and is this its port?",
     "tls": "the TLS handshake failed",
     "forbidden": "the user lacks a right that is needed",
     "missing": "an exchange or queue is not there",
@@ -39,6 +39,8 @@ _REDIS = {
     "ReadOnlyError": ("connection", "a replica that is read-only; expected the address of the primary"),
     "MasterDownError": ("connection", "a replica whose primary is away"),
     "BusyLoadingError": ("connection", "it is still loading its data"),
+    "InvalidResponse": ("connection", "what answers there is no Redis; is this its port?"),
+    "TimeoutError": ("timeout", _WORDS["timeout"]),
 }
 # What else Redis begins an error with.
 _REDIS_REPLIES = {

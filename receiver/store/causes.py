@@ -43,9 +43,12 @@ _BY_NAME = {
     "ConnectionRefused": "nothing listens there; does the server run, and are host and port right?",
     "HostNotFound": "there is no such host name; check store.url, and whether this machine can resolve it",
     "NoAnswer": "no answer in time; a firewall in between, or a server that hangs",
+    "NoPostgresql": "what answers there does not speak PostgreSQL; are host and port right?",
     "NoSocket": "no server has its socket there; does it run on this machine?",
     "NotAllowed": "its pg_hba.conf admits no such combination of user, database, address and TLS; add a line there, or"
     " ?sslmode=require to store.url if only TLS is missing",
+    "ParameterValue": "a parameter of store.url, after the question mark, has a value that it cannot have; compare them"
+    " with the list of PostgreSQL's client library (libpq)",
     "PasswordMissing": "it wants a password and store.url has none: postgresql://user:password@host/database",
     "PoolBusy": "all connections of this process are in use",
     "StartupParameter": "the pooler in between refuses a parameter of store.url, probably options=; leave it out",
@@ -69,6 +72,8 @@ _MESSAGES = tuple(
     for pattern, cause in (
         (r"not allowed in statement pooling", "StatementPooling"),
         (r"unsupported startup parameter", "StartupParameter"),
+        (r"bad value for|invalid .*value .*for connection option", "ParameterValue"),
+        (r"received invalid response|expected authentication request|unrecognized .*protocol", "NoPostgresql"),
         (r"no pg_hba\.conf entry|pg_hba\.conf rejects", "NotAllowed"),
         (r"no password supplied|empty password", "PasswordMissing"),
         (r'role ".*" does not exist|no such user|is not permitted to log in', "UserMissing"),
