@@ -18,6 +18,10 @@ UNCONFIRMED = Verdict(Outcome.UNCONFIRMED)
 _NOT_A_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
 _ESCAPED = re.compile(r"\A%2(?:B|0)", re.IGNORECASE)  # a form that was escaped twice
 _INTERNATIONAL = re.compile(r"\+|00", re.ASCII)
+_LETTER_BEHIND = re.compile(r"\d.*?[A-Za-z]", re.DOTALL)  # a digit
+_MARKS = " +.-/\t"
+_IS_POSSIBLE = phonenumbers.ValidationResult.IS_POSSIBLE
+_TOO_LONG = phonenumbers.ValidationResult.TOO_LONG
 
 
 def failed(reason: FailureReason, retryable: Retryable, confidence: Confidence) -> Verdict:
@@ -75,6 +79,7 @@ def e164(number: str | None, region: str | None) -> str | None:
 
     A leading + or 00 is international everywhere; 011 only where North America dials it (in Leeds it is an area code).
     A leading blank is the + that a form made a blank of, unless the region has a number without it: then it is None.
+    So it is where both are gone and the region has no such number. An extension is no part of it.
     """
     if number is None:
         return None
@@ -82,20 +87,44 @@ def e164(number: str | None, region: str | None) -> str | None:
     if written[:1].isspace() and written.strip()[:1].isdecimal():
         with_plus, without = (_e164(prefix + written.strip(), region) for prefix in ("+", ""))
         return (with_plus or without) if None in (with_plus, without) or with_plus == without else None
-    return _e164(written.strip(), region)
+    found = _e164(written.strip(), region)
+    # The blank may have been lost, too.
+    return None if found and written.strip().isdecimal() and _has_lost_its_plus(written.strip(), region) else found
+
+
+def is_too_long(number: str | None, region: str | None) -> bool:
+    """Whether nobody in the region can have it, since it has too many digits: one with its country code, perhaps."""
+    parsed = _parsed((number or "").strip(), region)
+    return parsed is not None and phonenumbers.is_possible_number_with_reason(parsed) == _TOO_LONG
 
 
 def _e164(written: str, region: str | None) -> str | None:
     if match := _INTERNATIONAL.match(written):
-        written, region = "+" + _NOT_A_DIGIT.sub("", written[match.end() :]), None
+        written, region = "+" + written[match.end() :].partition("@")[0].lstrip(_MARKS), None
+    parsed = _parsed(written, region)
+    # Not is_possible_number: a local number without its area code passes there, and is nobody's with +1 before it.
+    if parsed is None or phonenumbers.is_possible_number_with_reason(parsed) != _IS_POSSIBLE:
+        return None
+    # Letters that say no extension are a remark, and none of it is dialed; but North America writes digits so.
+    if _LETTER_BEHIND.search(written):
+        is_word = phonenumbers.is_alpha_number(written)
+        if parsed.country_code != 1 if is_word else parsed.extension is None:
+            return None
+    return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
+
+
+def _has_lost_its_plus(number: str, region: str | None) -> bool:
+    """Perhaps: the region has no such number, but it is one with its country code."""
+    readings = _parsed(number, region), _parsed(f"+{number}", None)
+    at_home, abroad = (parsed is not None and phonenumbers.is_valid_number(parsed) for parsed in readings)
+    return abroad and not at_home
+
+
+def _parsed(number: str, region: str | None) -> phonenumbers.PhoneNumber | None:
     try:
-        parsed = phonenumbers.parse(written, region)
+        return phonenumbers.parse(number, region)
     except phonenumbers.NumberParseException:
         return None
-    # Not is_possible_number: a local number without its area code passes there, and is nobody's with +1 before it.
-    if phonenumbers.is_possible_number_with_reason(parsed) != phonenumbers.ValidationResult.IS_POSSIBLE:
-        return None
-    return str(phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164))
 
 
 def utc(time: datetime | None, zone: ZoneInfo | None) -> tuple[datetime | None, TimeQuality]:

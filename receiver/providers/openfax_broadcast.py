@@ -28,7 +28,7 @@ from receiver.providers._contract import (
     Source,
 )
 from receiver.providers._decoding import readable, restored
-from receiver.providers._normalising import DELIVERED, e164, failed, table, utc, whole_number
+from receiver.providers._normalising import DELIVERED, e164, failed, is_too_long, table, utc, whole_number
 from schemas.event import Confidence, FailureReason, FaxCompleted, Pages, Recipient, Reference, Retryable
 from schemas.openfax_broadcast import HISTORY_JOB, TRANSMISSION
 
@@ -376,8 +376,7 @@ def normalise(row: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted]:
 
 def _number(written: str | None, region: str | None) -> str | None:
     """In E.164: how numbers are written is not documented, and one too long for the region has a country code."""
-    stated = written and written.strip()
-    return e164(stated, region) or e164(stated and f"+{stated}", None)
+    return e164(written, region) or (e164(f"+{written}", None) if is_too_long(written, region) else None)
 
 
 PROVIDER = Provider(

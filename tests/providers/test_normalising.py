@@ -56,6 +56,22 @@ def test_a_number_key_is_the_digits_without_international_prefix(number, key):
         ("", "US", None),
         (None, "US", None),
         ("+" + "9" * 300, None, None),
+        ("+1 (208) 555-0139 x123", None, "+12085550139"),
+        ("12085550139 ext. 5", "US", "+12085550139"),
+        ("+49 89 1234567 x12", None, "+49891234567"),
+        ("+49891234567;ext=12", None, "+49891234567"),
+        ("+49891234567#12", None, "+49891234567"),
+        ("+49 89/1234567-89", None, "+4989123456789"),  # these are dialed
+        ("1-800-FLOWERS", "US", "+18003569377"),
+        ("+1-800-FLOWERS", None, "+18003569377"),
+        ("089 1234567 Fax", "DE", None),  # no number that ends in 329
+        ("089 1234567 p 12", "DE", None),
+        ("Fax: 089 1234567", "DE", "+49891234567"),
+        ("+12085550139@efaxsend.com", None, "+12085550139"),
+        ("++49 89 1234567", None, "+49891234567"),
+        ("4930123456", "US", None),  # of Berlin: nobody has the area code 493
+        ("4930123456", "DE", "+4930123456"),
+        ("9999999999", "US", "+19999999999"),  # nobody's, but nobody's abroad either
         ("555-0139", "US", None),  # without its area code it is nobody's
     ],
 )

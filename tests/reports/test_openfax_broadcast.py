@@ -203,7 +203,10 @@ def test_types_and_elements_nobody_expects_do_no_harm():
 
 @pytest.mark.parametrize(
     ("written", "number"),
-    [("12085550139", "+12085550139"), ("(208) 555-0139", "+12085550139"), ("861069445000", "+861069445000")],
+    [
+        *(("12085550139", "+12085550139"), ("(208) 555-0139", "+12085550139"), ("861069445000", "+861069445000")),
+        *((" 4930123456", None), ("4930123456", None), (" 12085550139", "+12085550139")),  # that have lost a +
+    ],
 )
 def test_a_number_is_read_with_or_without_its_country_code(written, number):
     (found,) = events(answering(answers(transmission(Phone=written), (1, 1, 1))))
