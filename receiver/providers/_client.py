@@ -44,7 +44,7 @@ class Reply:
 
         None of an empty body. ReportTrouble where it is none.
         """
-        if not self.body.strip(b"\0 \t\r\n"):
+        if not self.body.removeprefix(b"\xef\xbb\xbf").strip(b"\0 \t\r\n"):
             return None
         try:
             return json_value(self.body)

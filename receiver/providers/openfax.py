@@ -394,8 +394,8 @@ def credit(ask: Ask, client: Client) -> Decimal:
     answer = _answer(ask, client, "getAvailableCredit.php", {})
     found = answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
     if isinstance(found, dict):
-        amount = Amount().deserialize(found.get("AvailableCredit", found.get("AccountBalance")))
-        if isinstance(amount, Decimal):
+        stated = [found[name] for name in ("AvailableCredit", "AccountBalance") if found.get(name) not in (None, "")]
+        if stated and isinstance(amount := Amount().deserialize(stated[0]), Decimal):
             return amount
     raise ReportTrouble("unreadable", "Openfax answered no AvailableCredit and no AccountBalance that is a number")
 

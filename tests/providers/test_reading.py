@@ -192,11 +192,26 @@ RECIPIENT = {"number": "+498912504001710", "status": "OK"}
         {"jobId": "J1", "faxRecipients": {"0": RECIPIENT}},
         {"jobId": None, "faxJobReport": None, "reports": {"3": {"jobId": "J1", "faxRecipients": [RECIPIENT]}}},
         [{"jobId": "J1", "faxRecipients": [RECIPIENT]}],
+        {"jobId": "J1", "faxRecipients": [None], "recipientStatus": [RECIPIENT]},
         [{"faxJobReport": {"jobId": "J1", "faxRecipients": [RECIPIENT]}}],
     ],
 )
 def test_null_is_absent_and_a_list_may_be_written_as_an_object_or_bare(document):
     assert event("retarus", json.dumps(document).encode()).key == ("J1", "498912504001710", "0")
+
+
+def test_a_list_of_one_is_its_value_wherever_it_stands():
+    one = {name: [value] for name, value in {**RECIPIENT, "durationInSecs": "26", "sentToNumber": ""}.items()}
+    parts = {"reference": [{"customerDefinedId": ["c"]}], "options": [{"jobReference": ["j"]}]}
+    job = {"jobId": ["J1"], "faxRecipient": [one], "pages": ["3"], **parts}
+    found = event("retarus", json.dumps({"faxJobReport": [job]}).encode())
+    assert (found.key, found.status_code, found.duration_seconds) == (("J1", "498912504001710", "0"), "OK", 26)
+    assert (found.pages.total, found.reference.id) == (3, "c")
+    for name in ("jobId", "status", "number"):
+        two = json.dumps(job).replace(f'"{name}": [', f'"{name}": ["x", ')
+        with pytest.raises(Undecodable) as refused:
+            events("retarus", two.encode())
+        assert list(refused.value.fields) == [name]
 
 
 def test_an_object_with_indexes_is_as_many_recipients():

@@ -65,7 +65,7 @@ def test_json_that_is_none_is_trouble(client, body):
     assert raised.value.kind == "unreadable"
 
 
-@pytest.mark.parametrize("body", [b"", b" \r\n", b"\0", b"null", b"null\0"])
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"\0", b"\xef\xbb\xbf", b"\xef\xbb\xbf\r\n", b"null", b"null\0"])
 def test_an_answer_that_is_empty_says_nothing(client, body):
     with answering(body=body) as (url, _):
         assert client.post(url).json("Example") is None

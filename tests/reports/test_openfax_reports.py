@@ -359,6 +359,8 @@ def test_an_answer_of_another_form_is_trouble_and_moves_nothing(body):
         (answer("poll_available_credit.json"), "8956.6637749994"),
         ('[{"AccountBalance": 12}]', "12"),
         ('{"AvailableCredit": "-0.50"}', "-0.50"),
+        ('{"AvailableCredit": null, "AccountBalance": "5"}', "5"),
+        ('{"AvailableCredit": "", "AccountBalance": "5"}', "5"),
     ],
 )
 def test_the_credit_is_exact_whatever_it_is_called(body, expected):

@@ -166,6 +166,8 @@ def _says_none(node: Any) -> bool:
 
 
 def _is_empty(element: Any) -> bool:
+    if isinstance(element, list):
+        return all(one is None for one in element)
     return not element or (isinstance(element, dict) and all(name.startswith("@") for name in element))
 
 
@@ -180,8 +182,8 @@ def _job(job: Any) -> dict[str, Any]:
     fields = _leaves(job)
     once(fields, ("jobId",))
     for part in _PARTS:
-        if isinstance(job.get(part), dict):
-            fields.update({f"{part}.{name}": value for name, value in _leaves(job[part]).items()})
+        if isinstance(inner := _only(job.get(part)), dict):
+            fields.update({f"{part}.{name}": value for name, value in _leaves(inner).items()})
     if lists:
         fields["faxRecipient"] = [_recipient(recipient) for recipient in _recipients(job[lists[0]])]
     return fields
@@ -209,7 +211,15 @@ def _recipient(recipient: Any) -> Any:
 
 def _leaves(element: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an element, each without the attributes that XML may hang on its text."""
-    return {name: leaf(value) for name, value in element.items()}
+    children = [value for name, value in element.items() if name not in _RECIPIENT_LISTS and value is not None]
+    # What makes JSON of XML may write every child as a list; a single list among other fields is no value.
+    are_lists = all(isinstance(child, list) for child in children)
+    return {name: leaf(_only(value) if are_lists else value) for name, value in element.items()}
+
+
+def _only(value: Any) -> Any:
+    """The one value of a list; else the value."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 # --- normalise -----------------------------------------------------------------------------------------------------
