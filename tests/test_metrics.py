@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
-from house import House, house
+from house import CONFIGURATION, House, house
 
 import receiver
 from receiver.store import now_ms, outbox
@@ -187,6 +187,29 @@ def test_readiness_tells_the_backlog_to_those_who_may_know(made: House) -> None:
     assert ready.json["dead_letters"] == 0
     stranger = made.ask("GET", "/readyz", X_Forwarded_For="198.51.100.7")
     assert (stranger.status, stranger.body) == (200, b"")
+
+
+SAID_BY_PROXIES = (
+    *("Forwarded", "Via", "X-Real-IP", "CF-Connecting-IP", "True-Client-IP", "X-Forwarded-For", "X-Forwarded-Proto"),
+    *("X-Forwarded-Host", "X-Forwarded", "X-Original-Forwarded-For", "Fastly-Client-IP", "X-Client-IP"),
+    *("X-Cluster-Client-IP", "X-Azure-ClientIP", "X-ProxyUser-Ip", "CF-Connecting-IPv6", "X-Amzn-Trace-Id", "CDN-Loop"),
+)
+
+
+def test_what_a_proxy_on_this_machine_passes_on_is_not_from_loopback(made: House) -> None:
+    assert made.ask("GET", "/metrics").status == 200
+    for header in SAID_BY_PROXIES:
+        for value in ("for=198.51.100.7", ""):
+            assert made.ask("GET", "/metrics", **{header: value}).status == 404, header
+
+
+def test_who_asks_by_the_public_name_has_come_through_a_proxy(tmp_path: Path, sqlite_url: str) -> None:
+    public = CONFIGURATION.replace("[server]", '[server]\npublic_url = "https://hooks.example.com"')
+    with house(tmp_path, sqlite_url, public) as made:
+        for host in ("hooks.example.com", "Hooks.Example.com:443"):
+            assert made.ask("GET", "/metrics", Host=host).status == 404
+        for host in ("localhost:8000", "[::1", "x"):
+            assert made.ask("GET", "/metrics", Host=host).status == 200
 
 
 def test_a_store_that_is_away_leaves_the_counters(tmp_path: Path, sqlite_url: str) -> None:

@@ -195,11 +195,17 @@ def test_a_reload_that_is_refused_names_the_key_and_the_service_goes_on(tmp_path
                 "server.bind: 203.0.113.1:1 is no address of this",
             ),
             (good.replace(f'"{TOKEN}"', '"${ABSENT}"'), "ABSENT is not set"),
+            (
+                good.replace(f"127.0.0.1:{made.port}", f"0.0.0.0:{made.port}"),
+                f"0.0.0.0:{made.port} has the port of 127.0.0.1:{made.port}, which is served",
+            ),
         ):
             made.config.write_text(edit)
             made.reload(event="faxhook: not reloaded: ")
             until(lambda word=word: word in made.log)  # type: ignore[misc]
             assert made.status() == 200
+        whole = ("{", "faxhook: ")  # no line of one process is inside another's
+        assert all(line.startswith(whole) for line in made.log.splitlines())
 
 
 def test_a_new_address_is_taken_at_a_reload(tmp_path: Path) -> None:

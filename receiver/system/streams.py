@@ -39,7 +39,8 @@ def let_stdout_be_lost() -> None:
 
 
 def _lossy(descriptor: int) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_Lossy(descriptor), encoding="utf-8", errors="backslashreplace", write_through=True)
+    # A line at a time, also of print(), which writes text and newline: other processes write to the same pipe.
+    return io.TextIOWrapper(_Lossy(descriptor), encoding="utf-8", errors="backslashreplace", line_buffering=True)
 
 
 class _Stdout(io.FileIO):

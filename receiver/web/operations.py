@@ -2,11 +2,13 @@
 
 import hmac
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 
@@ -25,8 +27,11 @@ T = TypeVar("T")
 _READY_SECONDS = 1.0  # how long one try to write is good for
 _FIGURES_SECONDS = 5.0  # how long figures from the store are
 _QUANTILES = (0.5, 0.99)
-# A proxy on this machine calls from loopback too, but says for whom, or that it is one.
-_SAID_BY_PROXIES = ("X-Forwarded-For", "Forwarded", "X-Real-IP", "Via", "CF-Connecting-IP", "True-Client-IP")
+# A proxy on this machine calls from loopback too, but says for whom or what, or that it is one. Whole names of headers.
+_SAID_BY_PROXIES = re.compile(
+    r"(x-)?(original-)?forwarded(-.+)?|via|x-real-ip|.+-?(client|connecting|user)-?ip(v6)?|x-envoy-.+|x-amzn-trace-id|cdn-loop",
+    re.IGNORECASE,
+)
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
@@ -157,7 +162,21 @@ def _may_see_details(runtime: Runtime) -> bool:
     if token and hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
         return True
     peer = parse_address(request.remote_addr or "")
-    return peer is not None and peer.is_loopback and not any(name in request.headers for name in _SAID_BY_PROXIES)
+    return peer is not None and peer.is_loopback and not _came_through_a_proxy(runtime)
+
+
+def _came_through_a_proxy(runtime: Runtime) -> bool:
+    """One that adds no header at least passes the public name on."""
+    public = urlsplit(runtime.settings.server.public_url or "").hostname
+    asked = re.sub(":[0-9]*$", "", request.host).strip("[]").lower()
+    if public is not None and public == asked and not _is_loopback(public):
+        return True
+    return any(_SAID_BY_PROXIES.fullmatch(name) for name, _ in request.headers)
+
+
+def _is_loopback(host: str) -> bool:
+    address = parse_address(host)
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _json(status: int, document: dict[str, Any]) -> Response:

@@ -78,8 +78,22 @@ def _renewed(current: Edition, config_path: Path | None) -> Edition:
     """The configuration as it is now. Raises ConfigurationError where the children could not work with it."""
     settings = _check(config_path)
     address = settings.server.bind
-    listener = current.listener if address == current.listener.address else listening.bind(address)
+    listener = current.listener if address == current.listener.address else _bind_beside(current.listener, address)
     return Edition(settings.document.seal(), listener)
+
+
+def _bind_beside(current: Listener, address: str) -> Listener:
+    """A second address, while the first is served."""
+    try:
+        return listening.bind(address)
+    except ConfigurationError:
+        is_tcp = not address.startswith(("unix:", "fd:")) and ":" in current.address
+        if is_tcp and address.rpartition(":")[2] == current.address.rpartition(":")[2]:
+            raise ConfigurationError(
+                f"server.bind: {address} has the port of {current.address}, which is served until the reload is over:"
+                " choose another port, or restart"
+            ) from None
+        raise
 
 
 def _check(config_path: Path | None) -> Settings:
