@@ -125,16 +125,17 @@ def _left_in(former: str, here: URL) -> str | None:
     return f"has {count} undelivered event{'s' if count > 1 else ''}" if count else None
 
 
-def check_store(settings: Settings) -> str | None:
+def check_store(settings: Settings, *, will_migrate: bool = True) -> str | None:
     """
     Hold the settings against the store, if there is one yet, and change nothing; a sentence where it cannot be used.
 
+    will_migrate: whether a SQLite store that is missing, or of an older version, is brought up to date, as at a start.
     Raises ConfigurationError where the two contradict each other.
     """
     with closing(open_store(settings)) as store:
         try:
             refuse_vanished(settings, store)
-            if store.file is not None and not store.file.exists():
+            if will_migrate and store.file is not None and not store.file.exists():
                 return None
             check_version(store)
             with store.reading() as connection:
@@ -142,7 +143,7 @@ def check_store(settings: Settings) -> str | None:
         except StoreUnavailable as error:
             return f"store.url: {error.trouble}"
         except MigrationDue as error:
-            return f"store.url: {error}" if store.file is None else None  # `serve` migrates SQLite
+            return None if will_migrate and store.file is not None else f"store.url: {error}"
         except StoreError as error:
             return f"store.url: {error}"
     return None

@@ -195,6 +195,7 @@ def test_a_reload_that_is_refused_names_the_key_and_the_service_goes_on(tmp_path
                 "server.bind: 203.0.113.1:1 is no address of this",
             ),
             (good.replace(f'"{TOKEN}"', '"${ABSENT}"'), "ABSENT is not set"),
+            (good.replace("faxhook.db", "another.db"), "store.url: the store does not exist yet; run: faxhook migrate"),
             (
                 good.replace(f"127.0.0.1:{made.port}", f"0.0.0.0:{made.port}"),
                 f"0.0.0.0:{made.port} has the port of 127.0.0.1:{made.port}, which is served",

@@ -102,7 +102,7 @@ def _check(config_path: Path | None) -> Settings:
 
     settings = configuration.load(config_path, os.environ)
     bootstrap.resolve(settings)
-    if trouble := bootstrap.check_store(settings):
+    if trouble := bootstrap.check_store(settings, will_migrate=False):
         raise ConfigurationError(trouble)  # new workers would wait for it, and old ones may still reach theirs
     return settings
 
