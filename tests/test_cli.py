@@ -17,7 +17,7 @@ from house import CONFIGURATION, EFAX_PASSWORD, TOKEN
 from stock import FAXHOOK, Stock, environment, stock
 from werkzeug.security import check_password_hash
 
-from receiver import intake, providers, settings
+from receiver import providers, settings, stations
 from receiver.cli import main, printing
 from receiver.store import now_ms, outbox
 
@@ -515,7 +515,7 @@ def stock_like(made: Stock, configuration: str) -> Any:
 
 def test_a_receipt_of_an_internal_error_is_replayed(anywhere: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as broken:
-        broken.setattr(intake, "check", lambda *_: 1 / 0)
+        broken.setattr(stations, "check", lambda *_: 1 / 0)
         receipt = anywhere.take("openfax", b"OutTransID=1&AccountID=43&LastStatus=0", age_ms=HOUR_MS)
         still = run(anywhere, "receipts", "replay", receipt)
     assert still.exit_code == 1
@@ -540,7 +540,7 @@ def test_a_replay_of_what_is_known_announces_nothing(filled: Stock) -> None:
 def test_what_was_kept_without_its_secrets_can_be_replayed(filled: Stock, endpoint: str, fixture: str) -> None:
     kind = {"form": "application/x-www-form-urlencoded", "xml": "text/xml", "json": "application/json"}
     with pytest.MonkeyPatch.context() as broken:
-        broken.setattr(intake, "check", lambda *_: 1 / 0)
+        broken.setattr(stations, "check", lambda *_: 1 / 0)
         receipt = filled.take(endpoint, (FIXTURES / fixture).read_bytes(), kind[fixture.rpartition(".")[2]])
     assert run(filled, "receipts", "replay", receipt).exit_code == 0
     assert len(filled.events()) == 1
