@@ -182,7 +182,7 @@ def test_rabbitmq_takes_our_certificate_and_refuses_that_of_a_stranger(
     broker.close()
     certificate, key = Authority(tmp_path, "other").issue("faxhook")
     trouble = trouble_with(f"{url}&ssl_certfile={certificate}&ssl_keyfile={key}", tmp_path)
-    # TLS 1.3 tells it after the handshake: its alert is read first, or the end of the connection, or a reset overtakes it.
+    # TLS 1.3 tells it after the handshake: the alert or the end is read first, or a reset overtakes both.
     assert trouble.kind in ("tls", "connection")
     assert re.search("it refuses our side of TLS|it ended the TLS handshake|ended the connection", trouble.detail)
 
