@@ -7,6 +7,7 @@ tests/test_pooler.py``.
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -155,3 +156,25 @@ def test_limits_and_isolation_are_each_transactions_own_and_gone_with_it(postgre
     assert cursor.fetchone() == ("0",)
     connection_of_ours.close()
     store.close()
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "idle_in_transaction_session_timeout = '1ms'",
+        "statement_timeout = '100ms'",
+        "lock_timeout = '1ms'",
+        "idle_session_timeout = '50ms'",
+        "client_encoding = 'LATIN1'",
+        "search_path = ''",
+    ],
+)
+def test_a_default_of_the_database_changes_nothing(tmp_path: Path, postgresql_url: str, setting: str) -> None:
+    alter(postgresql_url, setting)
+    for turn in range(3):  # each opens the store anew
+        with stock(tmp_path / str(turn), postgresql_url) as made:
+            made.fax(turn, To="Grüße, 漢字")
+            time.sleep(0.1)
+            made.fax(turn + 10)
+            assert sum(made.states().values()) == 2 * turn + 2
+            assert "Grüße, 漢字" in str([made.payload(event["id"]).decode() for event in made.events()])

@@ -12,6 +12,8 @@ import re
 _BY_STATE = {
     "08": "the connection was lost; is the server, or what stands in between, being restarted?",
     "22P05": "the database's encoding cannot hold a character; faxhook needs one in UTF-8",
+    "25P03": "a transaction was idle for longer than idle_in_transaction_session_timeout allows; a process that"
+    " hangs, or a very short limit",
     "25006": "it takes no writes: a standby, or a database that is set read-only, as some services do when its disk is"
     " full; store.url must lead to the primary (with several hosts: ?target_session_attrs=read-write)",
     "28": "user or password are not accepted; check both in store.url, with / @ : % in them percent-encoded",

@@ -157,7 +157,13 @@ def _engine(url: URL) -> Engine:
         "autocommit": True,  # the driver would begin transactions itself: without limits, and as the database likes
     }
     given = {name: value for name, value in defaults.items() if name not in url.query}
-    engine = sa.create_engine(url, pool_pre_ping=True, pool_timeout=BUSY_SECONDS, connect_args={**given, **ours})
+    engine = sa.create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_timeout=BUSY_SECONDS,
+        connect_args={**given, **ours},
+        use_native_hstore=False,  # looked for in a transaction without our limits
+    )
 
     @event.listens_for(engine, "connect")
     def look_in_between(connection: Any, record: Any) -> None:
