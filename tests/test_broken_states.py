@@ -1,9 +1,12 @@
 """Every command with state_dir, store, configuration or terminal in a broken state: a sentence, never a traceback."""
 
 import os
+import sqlite3
 import subprocess
 import sys
+import zoneinfo
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -174,6 +177,35 @@ def test_a_store_that_cannot_be_used_is_a_sentence(filled: Stock, break_it: Call
             assert code != 0, (command, output)
 
 
+WRITING = ["consume", "events republish --since 1h", "receipts replay x", "jobs add faxage 1", "serve", "doctor --deep"]
+
+
+def test_the_database_of_another_application_is_refused_and_stays_as_it_is(filled: Stock) -> None:
+    store_is_missing(filled)
+    (filled.config.parent / "state" / "stores.json").unlink()
+    with closing(sqlite3.connect(file_of(filled))) as theirs:
+        theirs.execute("CREATE TABLE cookies (name)")
+    before = file_of(filled).read_bytes()
+    for command in (*WRITING, "check", "migrate", "migrate --new", "events list"):
+        code, output = run(filled, command)
+        assert code == 1, command
+        assert f"SQLite at {file_of(filled)}: this database belongs to another application" in output
+        assert "cookies" in output
+    assert file_of(filled).read_bytes() == before
+
+
+@pytest.mark.parametrize("break_it", [store_is_empty, store_is_missing])
+def test_salvaging_a_file_without_tables_does_not_say_that_nothing_was_lost(
+    filled: Stock, break_it: Callable[[Stock], None]
+) -> None:
+    filled.fill(1)
+    break_it(filled)
+    code, output = run(filled, f"store salvage {filled.config.parent}/new.db")
+    assert code != 0
+    assert str(file_of(filled)) in output
+    assert "none lost" not in output
+
+
 def lock_is_a_folder(made: Stock) -> None:
     lock = file_of(made).with_name("faxhook.db.lock")
     lock.unlink()
@@ -184,9 +216,6 @@ def index_is_a_folder(made: Stock) -> None:
     index = file_of(made).with_name("faxhook.db-shm")
     index.unlink(missing_ok=True)
     index.mkdir()
-
-
-WRITING = ["consume", "events republish --since 1h", "receipts replay x", "jobs add faxage 1", "serve", "doctor --deep"]
 
 
 @pytest.mark.parametrize(
@@ -352,6 +381,20 @@ def test_what_an_editor_or_a_web_page_has_put_into_it_is_named(filled: Stock, ol
         assert code == 2
         assert said in output
         assert str(filled.config) in output
+
+
+def test_a_machine_without_time_zones_is_named_and_not_the_configuration(
+    filled: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tzdata", None)
+    zoneinfo.reset_tzpath(to=[])
+    zoneinfo.ZoneInfo.clear_cache()
+    try:
+        code, output = run(filled, "check")
+    finally:
+        zoneinfo.reset_tzpath()
+    assert code == 2
+    assert "this machine has no time zones; install its package tzdata" in output
 
 
 def test_a_secret_from_a_file_may_have_a_mark_at_its_beginning_and_a_line_end(filled: Stock) -> None:

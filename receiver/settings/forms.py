@@ -8,9 +8,10 @@ from collections.abc import Callable, Collection
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from receiver import transports
+from receiver.errors import BadValue
 from receiver.settings import postgresql
 from receiver.settings.model import Token
 
@@ -164,6 +165,10 @@ def zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
     except (KeyError, OSError):  # unknown; a folder of zones
+        if not available_timezones():
+            raise BadValue(
+                "this machine has no time zones; install its package tzdata, or: pip install tzdata"
+            ) from None
         raise ValueError from None
 
 

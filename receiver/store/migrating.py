@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from receiver.errors import StoreError
 from receiver.store import Store
+from receiver.store.sqlite import FOREIGN_TABLES
 from receiver.store.tables import SCHEMA
 
 # Raised only when older code could no longer work on the tables a migration leaves behind. The store keeps the
@@ -16,6 +17,7 @@ SERVES = 2
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _WAIT_SECONDS = 300.0  # for another runner to finish
+_TABLES_SHOWN = 3
 _ONE_RUNNER = 0x666178686F6F6B  # the advisory lock's key: "faxhook"
 
 
@@ -88,6 +90,7 @@ def _is_served(store: Store, connection: Connection) -> bool:
     """True: as this code needs it, or newer but still good for it. False: migrations are due."""
     revision = _revision(store, connection)
     if revision is None:
+        _refuse_foreign(store, connection)
         return False
     meta = store.tables.meta
     serves = connection.execute(sa.select(meta.c.value).where(meta.c.name == "serves")).scalar_one_or_none()
@@ -95,6 +98,19 @@ def _is_served(store: Store, connection: Connection) -> bool:
         raise StoreError("the store was written by a newer faxhook that this version cannot work with; upgrade faxhook")
     known = _revisions()
     return revision not in known or revision == known[-1]
+
+
+def _refuse_foreign(store: Store, connection: Connection) -> None:
+    """Raise StoreError where a SQLite file is another application's: a slip of the pen, and no place for faxes."""
+    if store.file is None:
+        return
+    names = connection.exec_driver_sql(FOREIGN_TABLES).scalars().all()
+    if names:
+        shown = ", ".join(names[:_TABLES_SHOWN])
+        raise StoreError(
+            f"{store.where}: this database belongs to another application (with the tables {shown}); store.url must"
+            " name a file of faxhook's own"
+        )
 
 
 def _revision(store: Store, connection: Connection) -> str | None:

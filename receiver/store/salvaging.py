@@ -52,10 +52,21 @@ def salvage(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
                 shutil.copyfile(source, copy.with_name(copy.name + suffix))
         _lengthen(copy)
         with closing(SQLITE.connect(copy, isolation_level=None)) as connection:
+            if _has_no_tables(connection):
+                raise StoreError(f"{damaged}: there are no tables of faxhook in it; restore a backup")
             for table in fresh.tables.metadata.sorted_tables:
                 yield _salvage(connection, fresh, table)
     with fresh.writing() as connection:
         _complete(connection, fresh)
+
+
+def _has_no_tables(connection: Any) -> bool:
+    """Whether the list of tables can be read, and none of ours stands in it."""
+    try:
+        ours = "SELECT 1 FROM sqlite_master WHERE substr(name, 1, ?) = ? LIMIT 1"
+        return connection.execute(ours, (len(PREFIX), PREFIX)).fetchone() is None
+    except SQLITE.DatabaseError:
+        return False
 
 
 def _has_numbers(table: sa.Table) -> bool:

@@ -30,6 +30,12 @@ except ImportError:  # not Linux
 SQLITE: Any = driver
 Identity: TypeAlias = tuple[int, int]  # device and inode
 
+# The tables of a file that another application has made, and in which there are none of ours.
+FOREIGN_TABLES = (
+    "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%' AND NOT EXISTS"
+    " (SELECT 1 FROM sqlite_master WHERE name LIKE 'faxhook%') ORDER BY name"
+)
+
 _GONE: Identity = (0, 0)  # no file's
 _SHARED_BYTES = (0x40000002, 510)  # of the file: where SQLite's shared lock is
 _RESCUE_SECONDS = 1.0  # for readers that are in the way
@@ -246,8 +252,11 @@ def _engine(url: URL, file: "File") -> Engine:
         if cursor.execute("PRAGMA page_count").fetchone()[0] == 0:
             cursor.execute("PRAGMA auto_vacuum=INCREMENTAL")  # later it has no effect, but writes all the same
         cursor.execute("PRAGMA secure_delete=ON")
+        journal = f"={'WAL' if wal else 'DELETE'}"
+        if cursor.execute(FOREIGN_TABLES).fetchall():
+            journal = ""  # another application's file stays as it is
         # Never NORMAL: measured, it loses acknowledged rows at a power cut.
-        (mode,) = cursor.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}").fetchone()
+        (mode,) = cursor.execute(f"PRAGMA journal_mode{journal}").fetchone()
         cursor.execute(f"PRAGMA synchronous={'FULL' if wal else 'EXTRA'}")
         cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # opens log and index
         cursor.close()
