@@ -9,7 +9,7 @@ from enum import StrEnum
 class Repair(StrEnum):
     """A mending that loses nothing a provider meant. None of them can make a recipient or a status."""
 
-    AMPERSAND = "ampersand"  # of XML that begins no reference, taken as text
+    AMPERSAND = "ampersand"  # of XML that begins no reference, of a form that begins no field, taken as text
     CHARSET = "charset"  # another one than is declared, or prescribed for XML and JSON
     CONTROL_CHARACTERS = "control_characters"  # left out of texts: XML cannot hold them, nor can they be shown
     PERCENT = "percent"  # a percent sign of a form that begins no escape, taken as text

@@ -1,8 +1,10 @@
 """What has to be mended before it can be read, over real HTTP: nothing is lost, nothing invented, and it is told."""
 
+import base64
 import json
+import quopri
 from dataclasses import replace
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 
 import pytest
 from house import CONFIGURATION, EFAX_PASSWORD, FORM, TOKEN, house
@@ -250,6 +252,66 @@ def test_nor_does_a_file_change_it(server, header):
     )
     assert post(server, "efax", parts, "multipart/form-data; boundary=BB").status == 200
     assert server.events()[0]["data"]["recipient"]["station_id"] == "Büro"
+
+
+def part(value, headers="", name="From"):
+    return f'--BB\r\nContent-Disposition: form-data; name="{name}"{headers}\r\n\r\n'.encode() + value + b"\r\n"
+
+
+BUERO = "Büro “5 €” Süd"
+PARTS = {
+    "charset": part(BUERO.encode("cp1252"), "\r\nContent-Type: text/plain; charset=windows-1252"),
+    "utf-16": part(BUERO.encode("utf-16-le"), "\r\nContent-Type: text/plain; charset=utf-16"),
+    "mark": part(BUERO.encode("utf-16")),
+    "base64": part(base64.encodebytes(BUERO.encode()), "\r\nContent-Transfer-Encoding: base64"),
+    "quoted": part(quopri.encodestring(BUERO.encode()), "\r\nContent-Transfer-Encoding: quoted-printable"),
+    "file": part(BUERO.encode(), '; filename="a.txt"\r\nContent-Type: application/octet-stream'),
+    "field": part(b"windows-1252", name="_charset_") + part(BUERO.encode("cp1252")),
+    "no base64": part(BUERO.encode(), "\r\nContent-Transfer-Encoding: base64"),
+}
+POSTBACK = {"OutTransID": "1", "AccountID": "123456789", "LastStatus": "0"}
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_each_part_of_a_form_is_read_as_it_says(server, kind):
+    binary = part(b"%PDF-1.4 \xe2\xe3\xcf\x01\x02", '; filename="a"\r\nContent-Type: application/octet-stream', "To")
+    known = b"".join(part(value.encode(), name=name) for name, value in POSTBACK.items())
+    body = binary + PARTS[kind] + known + b"--BB--\r\n"
+    assert post(server, "openfax", body, "multipart/form-data; boundary=BB").status == 200
+    data = server.events()[0]["data"]
+    assert (data["sender"]["name"], data["recipient"]["name"]) == (BUERO, None)
+
+
+def test_a_value_of_a_form_may_be_in_utf_16(server):
+    assert post(server, "openfax", urlencode(POSTBACK | {"From": BUERO.encode("utf-16")}).encode()).status == 200
+    documents = [disposition(BUERO).encode(encoding) for encoding in ("utf-16", "utf-16-le", "utf-16-be")]
+    for document in documents:
+        assert post(server, "efax", b"xml=" + quote_plus(document.replace(b"62560658", b"1")).encode()).status == 200
+        assert PASSWORD.encode() not in detail(server).body.body
+    first, second = (event["data"] for event in server.events())
+    assert (first["sender"]["name"], second["recipient"]["station_id"]) == (BUERO, BUERO)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("Smith & Co", "Smith & Co"), ("AT&T", "AT&T"), ("A && B&", "A & B"), ("&", None)]
+)
+def test_an_ampersand_in_a_form_that_escapes_nothing_is_text(server, name, meant):
+    body = f"jobid=1&shortstatus=success&destname={name}&destnum=2085550139&commid=7"
+    assert post(server, "faxage", body.encode()).status == 200
+    data = server.events()[0]["data"]
+    assert data["recipient"]["name"] == meant
+    assert (data["recipient"]["number"], data["provider_call_id"]) == ("+12085550139", "7")
+    assert detail(server).detail.get("repaired") == (["ampersand"] if meant else None)
+
+
+@pytest.mark.parametrize(
+    "body", ["jobid=1&x&shortstatus=success&pagecount=2&y", "x&jobid=1&shortstatus=success&pagecount=2"]
+)
+def test_but_no_part_of_an_identity_a_status_or_a_count(server, body):
+    assert post(server, "faxage", body.encode()).status == 200
+    data = server.events()[0]["data"]
+    assert (data["provider_job_id"], data["provider_status"]["code"], data["pages"]["total"]) == ("1", "success", 2)
+    assert "repaired" not in detail(server).detail
 
 
 # --- refusals ------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from receiver.providers._forms import MAX_FIELDS, FormField, form_fields, urlenc
 from receiver.providers._json import json_object, json_value, listed
 from receiver.providers._text import document, text
 from receiver.providers._xml import MAX_DEPTH, leaf, readable, restored, xml
-from schemas.fields import Identity
+from schemas.fields import Identity, Text
 from schemas.repairing import Repair, repaired
 
 __all__ = [
@@ -88,7 +88,8 @@ def read(raw: RawCallback, callback: Callback) -> Mapping[str, Any]:
         return xml(raw.body, charset=_charset(raw))
     if kind is BodyKind.JSON:
         return json_object(raw.body, _charset(raw), callback.batch)
-    fields = form_fields(raw.body, raw.content_type)
+    # Secrets that are encoded once more would not be found where they have to be blanked.
+    fields = form_fields(raw.body, raw.content_type, transferred=callback.redact is None)
     if callback.query:
         fields = [*urlencoded(raw.query), *fields]
     return _by_name(fields, callback)
@@ -117,7 +118,13 @@ def _by_name(fields: list[FormField], callback: Callback) -> dict[str, Any]:
     if not fields:
         raise Undecodable("the form has no fields")
     found: dict[str, Any] = {}
-    for name, value, is_certain in fields:
+    before = ""
+    for name, value, is_certain, follows in fields:
+        if follows and before in _texts(callback) and name not in _names_of(callback):
+            found[before] += f"&{name}"
+            repaired(Repair.AMPERSAND)
+            continue
+        before = "" if name in found else name
         if name in found and name in callback.once:
             raise Undecodable("a field that may occur once is repeated", fields={name: "expected once"})
         if not is_certain:
@@ -132,6 +139,15 @@ def _by_name(fields: list[FormField], callback: Callback) -> dict[str, Any]:
 def _identities(callback: Callback) -> set[str]:
     """The names of fields that are read strictly."""
     return {field.data_key or name for name, field in callback.schema.fields.items() if isinstance(field, Identity)}
+
+
+def _names_of(callback: Callback) -> set[str]:
+    return {field.data_key or name for name, field in callback.schema.fields.items()}
+
+
+def _texts(callback: Callback) -> set[str]:
+    """The names of fields that may hold any text."""
+    return {field.data_key or name for name, field in callback.schema.fields.items() if isinstance(field, Text)}
 
 
 # --- what a refusal may tell ---------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ _WIDE = {
     b"\1\0\0\0": "utf-32-le",
     b"\0\0\0\1": "utf-32-be",
 }
+_WIDE_STARTS = (b"\xff\xfe", b"\xfe\xff", b"<\x00", b"\x00<")
 _PADDING = "\x00 \t\r\n"
 _NOT_IN_A_NAME = re.compile(r"[-_ .:()]+")
 _LONGEST_MIXED = 1024**2  # bytes: telling each apart is slow, and nothing that long is mixed
@@ -81,6 +82,17 @@ def text(value: bytes, declared: str = "") -> str:
         if len(value) > _LONGEST_MIXED:
             return _single_byte(value, _WESTERN)
         return value.decode("utf-8", "surrogateescape").translate(_ESCAPED)
+
+
+def value(given: bytes, declared: str = "") -> str:
+    """
+    A value of a form as text, without NULs at its end; never fails.
+
+    In UTF-16 where its mark, its markup, or its declaration and its NULs say so; else as ``text`` has it.
+    """
+    is_wide = given[:2] in _WIDE_STARTS or (b"\x00" in given and (charset(declared) or "").startswith("utf-16"))
+    read = _wide(given) if is_wide else None
+    return unpadded(text(given, declared) if read is None else read.removeprefix("\ufeff"))
 
 
 def document(body: bytes, declared: str = "") -> str:
