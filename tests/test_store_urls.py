@@ -69,6 +69,7 @@ def test_parameters_of_libpq_are_passed_on() -> None:
     [
         ("postgresql://u:hidden@h/d?ssl=true", "sslmode=require"),
         ("postgresql://u:hidden@h/d?sslmode=no-verify", "sslmode: expected disable, allow, prefer, require"),
+        ("postgresql://u:hidden@h/d?load_balance_hosts=maybe", "load_balance_hosts: expected disable, random"),
         ("postgresql://u:hidden@h/d?schema=public", "schema faxhook"),
         ("postgresql://u:hidden@h/d?client_encoding=latin1", "UTF-8"),
         ("postgresql://u:hidden@h/d?service=prod", "write host, user and database"),

@@ -48,6 +48,7 @@ _CHOICES = {
     "sslmode": ("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
     "channel_binding": ("disable", "prefer", "require"),
     "target_session_attrs": ("any", "read-write", "primary"),
+    "load_balance_hosts": ("disable", "random"),
 }
 _EXPECTED = "postgresql://<user>:<password>@<host>[:<port>][,<host>…]/<database>[?<parameter>=<value>…]"
 

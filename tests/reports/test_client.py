@@ -107,7 +107,7 @@ def test_an_address_that_is_none_is_trouble_without_a_word_of_it(client, url):
 
 
 def test_a_password_no_header_can_hold_is_named_as_such(client):
-    with answering() as (url, came), pytest.raises(ReportTrouble, match="odd characters"):
+    with answering() as (url, came), pytest.raises(ReportTrouble, match="stray characters"):
         client.post(url, headers={"efax-password": f"{SECRET}\n"})
     assert came == []
 
