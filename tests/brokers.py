@@ -191,7 +191,7 @@ class Node:
         try:
             yield
         finally:
-            self.ctl("start_app")
+            until(self._starts)
             until(self._answers)
 
     @contextmanager
@@ -212,6 +212,13 @@ class Node:
             yield
         finally:
             self.ctl("set_vm_memory_high_watermark", "0.4")
+
+    def _starts(self) -> bool:
+        try:
+            self.ctl("start_app")
+        except subprocess.CalledProcessError:  # it gives up where the machine is busy
+            return False
+        return True
 
     def _answers(self) -> bool:
         try:
@@ -270,6 +277,13 @@ class RedisServer:
 
     def client(self) -> "redis.Redis[Any]":
         return redis.Redis(port=self.port, socket_timeout=5)
+
+    def _starts(self) -> bool:
+        try:
+            self.ctl("start_app")
+        except subprocess.CalledProcessError:  # it gives up where the machine is busy
+            return False
+        return True
 
     def _answers(self) -> bool:
         try:

@@ -15,7 +15,7 @@ from receiver.reconcile.model import Place
 from receiver.reconcile.turn import FIRST_WINDOW, Turn
 from receiver.store import jobs, new_id, now_ms, rfc3339
 from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
-from receiver.store.trouble import BUSY_SECONDS, CONFLICT, StoreUnavailable
+from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 from receiver.system.stopping import Interrupted
 from schemas.envelope import AMENDED
 from schemas.event import FaxCompleted
@@ -193,9 +193,9 @@ def _record(turn: Turn, submission: Submission) -> list[tuple[Submission, Record
     try:
         return [(submission, turn.runtime.writer.submit(submission))]
     except StoreUnavailable as trouble:
-        if trouble.error != CONFLICT or len(submission.announcements) < 2:
+        if not trouble.may_be_too_much or len(submission.announcements) < 2:
             raise
-    # Somebody records some of the same new faxes, and goes on doing so while we try again: in halves we get by.
+    # Others record some of the same new faxes, or the machine is busy: halves get through.
     middle = len(submission.announcements) // 2
     before, behind = submission.announcements[:middle], submission.announcements[middle:]
     first = replace(submission, receipt=new_id(now_ms()), announcements=before, invalid=0, position=None)

@@ -26,6 +26,11 @@ class StoreUnavailable(Unavailable):
         self.retryable = retryable
 
     @property
+    def may_be_too_much(self) -> bool:
+        """Whether a smaller transaction may get through: this one met others each time, or took too long."""
+        return self.error in (CONFLICT, "QueryCanceled")
+
+    @property
     def is_damage(self) -> bool:
         """Whether a page of the SQLite file could not be read as what it should be."""
         return self.error.startswith("SQLITE_CORRUPT")
