@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pulled import CALLING, PASSWORD, PROVIDERS, faxes_of, pulled
 
+from receiver.store.trouble import StoreUnavailable
+from receiver.store.writer import Writer
+
 COMPLETED, AMENDED = "fax.completed.v1", "fax.amended.v1"
 OTHER_STATUS = {"openfax": "2", "faxage": "failure", "retarus": "BUSY", "efax": "301"}
 DELIVERED = {"openfax": "0", "faxage": "success", "retarus": "OK", "efax": "0"}
@@ -229,3 +232,18 @@ def test_a_count_that_differs_keeps_what_it_is_made_of(tmp_path, sqlite_url):
         assert [row["dst"] for row in found["tally"]["rows"]] == ["8005550140", "8005550141", "8005550142"]
         assert found["unreadable"]["rows"] == [{"line": 4, "record": f"{day} 13:00:00,OUT,1,2,"}]
         assert "800555014" not in it.stored()
+
+
+def test_a_page_that_takes_the_database_too_long_is_recorded_in_parts(tmp_path, sqlite_url, monkeypatch):
+    submit = Writer.submit
+
+    def slow(self, submission):
+        if len(submission.announcements) > 5:
+            raise StoreUnavailable("QueryCanceled")
+        return submit(self, submission)
+
+    with pulled(tmp_path, sqlite_url, "openfax", *faxes_of("openfax", 23)) as it:
+        monkeypatch.setattr(Writer, "submit", slow)
+        summary = it.reconcile()
+        assert (summary.filled, summary.trouble) == (23, [])
+        assert len(it.types()) == 23
