@@ -4,6 +4,7 @@ import os
 import signal
 import statistics
 import time
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from receiver.outgoing import relay
 from receiver.store import now_ms, outbox
 from receiver.store.clock import RetentionClock
 from receiver.store.retention import Limits
+from receiver.store.sqlite import SQLITE
 
 LIMITS = Limits(bodies=timedelta(days=7), rejected=timedelta(days=30), ids=timedelta(days=90))
 DAY_MS = 86_400_000
@@ -152,20 +154,14 @@ def test_a_signal_ends_the_process_at_once(anywhere: Stock, number: int) -> None
         assert process.wait(60) == 0
 
 
-def test_it_waits_for_a_store_that_is_away(filled: Stock, tmp_path: Path) -> None:
+def test_it_waits_for_a_store_that_is_locked(filled: Stock, tmp_path: Path) -> None:
     filled.take("openfax", b"OutTransID=1&AccountID=1&LastStatus=-1", age_ms=8 * DAY_MS)
     filled.runtime.store.close()
-    folder = tmp_path / "store"
-    file = folder / "faxhook.db"
-    good = file.read_bytes()
-    file.write_bytes(b"no database" * 1000)
-    for left in folder.glob("faxhook.db-*"):
-        left.unlink()
-    with filled.start("relay") as process:
+    with closing(SQLITE.connect(tmp_path / "store" / "faxhook.db")) as other, filled.start("relay") as process:
+        other.execute("BEGIN IMMEDIATE")
         assert process.stderr is not None
-        assert b"relay_started" in process.stderr.readline()
-        assert b"store_unavailable" in process.stderr.readline()
-        file.write_bytes(good)
+        assert any(b"store_unavailable" in line for line in process.stderr)
+        other.rollback()
         until(lambda: count(filled, "bodies") == 0)
         process.terminate()
         assert process.wait(60) == 0

@@ -8,6 +8,8 @@ hole into the database. Some bytes of both files tell: https://www.sqlite.org/wa
 
 import os
 import struct
+import threading
+from collections import Counter
 from contextlib import suppress
 
 _INDEX_HEADER = struct.Struct("=12xBxHI4x8s8s8x")  # is initialised, page size, last frame, its checksum, salt
@@ -16,13 +18,22 @@ _LOG_HEADER = 32  # bytes
 _FRAME_HEADER = 24
 
 
+Identity = tuple[int, int]  # device and inode
+
+# A process has one descriptor for each index, and closes it when its last store has closed all connections: closing one
+# ends the locks that SQLite holds on the file in this process, through whatever descriptor.
+_descriptors: dict[Identity, int] = {}
+_users: Counter[Identity] = Counter()
+_mutex = threading.Lock()
+
+
 class LogFile:
     """The log and the index beside one database file. Not for several threads at once."""
 
     def __init__(self, log: str, index: str) -> None:
         self._log = log
         self._index = index
-        self._opened: tuple[tuple[int, int], int] | None = None  # the index: device and inode, and descriptor
+        self._opened: dict[Identity, int] = {}  # the index, and those that it has replaced
 
     def is_whole(self) -> bool:
         """
@@ -61,13 +72,26 @@ class LogFile:
             os.close(descriptor)
         return is_long_enough and header[16:24] == salt and frame[8:] == salt + checksum
 
+    def forget(self) -> None:
+        """Close what is open. SQLite's connections must be closed."""
+        with _mutex:
+            for known in self._opened:
+                _users[known] -= 1
+                if not _users[known]:
+                    os.close(_descriptors.pop(known))
+                    del _users[known]
+            self._opened.clear()
+
     def _open_index(self) -> int:
-        """Never closed again: that would end the locks which SQLite holds on it in this process."""
         found = os.stat(self._index)
         known = found.st_dev, found.st_ino
-        if self._opened is None or self._opened[0] != known:
-            self._opened = known, os.open(self._index, os.O_RDWR | os.O_CLOEXEC)
-        return self._opened[1]
+        if known not in self._opened:
+            with _mutex:
+                if known not in _descriptors:
+                    _descriptors[known] = os.open(self._index, os.O_RDWR | os.O_CLOEXEC)
+                _users[known] += 1
+                self._opened[known] = _descriptors[known]
+        return self._opened[known]
 
 
 def _in_file(checksum: bytes) -> bytes:

@@ -141,6 +141,16 @@ def _begin(cursor: DBAPICursor, deadline: float | None = None) -> None:
     )
 
 
+def _check_transactions(connection: Any) -> None:
+    """Raise the driver's error where a pooler gives each statement to another server connection."""
+    try:
+        _begin(connection.cursor())
+        connection.execute("ROLLBACK")
+    except BaseException:
+        connection.close()
+        raise
+
+
 def _engine(url: URL) -> Engine:
     seconds = int(BUSY_SECONDS)
     defaults = {
@@ -173,6 +183,8 @@ def _engine(url: URL) -> Engine:
         is_pooled = connection.execute("SELECT pg_backend_pid()").fetchone() != (told,)
         record.info[POOLED] = is_pooled
         connection.prepare_threshold = None if is_pooled else _PREPARED_AFTER
+        if is_pooled:
+            _check_transactions(connection)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:

@@ -387,6 +387,7 @@ class File:
         return True
 
     def forget(self) -> None:
+        self.log.forget()
         with self._mutex:
             if self._lock is not None:
                 os.close(self._lock)

@@ -16,6 +16,7 @@ import receiver
 from receiver.errors import Unavailable
 from receiver.store import Store, outbox
 from receiver.store.leading import sign_of_life
+from receiver.store.migrating import migrate
 from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.writer import Writer
 
@@ -369,3 +370,27 @@ def test_nonces_are_claimed_once_though_their_log_is_deleted(sqlite):
         os.unlink(f"{sqlite.file.path}.nonces-wal")
         os.unlink(f"{sqlite.file.path}.nonces-shm")
         assert list(claims("2")) == ["True", "False"], "both look into the same log"
+
+
+def test_a_store_that_is_closed_leaves_no_file_open(sqlite_url):
+    def opened():
+        descriptors = os.listdir("/proc/self/fd")
+        return sorted(
+            os.readlink(f"/proc/self/fd/{name}") for name in descriptors if os.path.lexists(f"/proc/self/fd/{name}")
+        )
+
+    def used(store):
+        migrate(store)
+        tell(store, fax())
+
+    first = Store(sqlite_url)
+    used(first)
+    first.close()
+    folder = str(first.file.path.parent)
+    stores = [Store(sqlite_url) for _ in range(3)]
+    for store in stores:
+        used(store)
+    assert sum(f"{folder}/faxhook.db-shm" == name for name in opened()) >= 2  # SQLite's and ours
+    for store in stores:
+        store.close()
+    assert [name for name in opened() if name.startswith(folder)] == []
