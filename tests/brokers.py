@@ -278,13 +278,6 @@ class RedisServer:
     def client(self) -> "redis.Redis[Any]":
         return redis.Redis(port=self.port, socket_timeout=5)
 
-    def _starts(self) -> bool:
-        try:
-            self.ctl("start_app")
-        except subprocess.CalledProcessError:  # it gives up where the machine is busy
-            return False
-        return True
-
     def _answers(self) -> bool:
         try:
             with self.client() as client:

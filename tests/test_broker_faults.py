@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Line, Node
+from brokers import Line, Node, running_node
 from served import check, p99, relay_of, running, serving, shown
 from stock import Stock
 from test_delivery import deliver, opened, reasons
@@ -177,10 +177,14 @@ def test_callbacks_do_not_notice_a_broker_that_stalls_and_sigterm_ends_it_all(
 
 
 @pytest.mark.campaign
-def test_a_stopped_broker_and_a_killed_relay_change_no_answer_and_lose_nothing(
-    tmp_path: Path, sqlite_url: str, node: Node, own: Line
-) -> None:
-    with serving(tmp_path, sqlite_url, own) as (made, load), running(made, "serve") as process:
+def test_a_stopped_broker_and_a_killed_relay_change_no_answer_and_lose_nothing(tmp_path: Path, sqlite_url: str) -> None:
+    (tmp_path / "node").mkdir()
+    # A node of its own: one that has been frozen or alarmed before did not always stop and start again.
+    with (
+        running_node(tmp_path / "node") as node,
+        serving(tmp_path, sqlite_url, own := node.line()) as (made, load),
+        running(made, "serve") as process,
+    ):
         until(lambda: load.is_up())
         load.run(0.3)
         until(lambda: set(made.states()) == {"published"})
