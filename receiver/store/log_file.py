@@ -73,7 +73,7 @@ class LogFile:
         return is_long_enough and header[16:24] == salt and frame[8:] == salt + checksum
 
     def forget(self) -> None:
-        """Close what is open. SQLite's connections must be closed."""
+        """Close what is open. All of SQLite's connections must be closed, also those in the hands of other threads."""
         with _mutex:
             for known in self._opened:
                 _users[known] -= 1

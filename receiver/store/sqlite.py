@@ -132,6 +132,7 @@ class Sqlite:
             kept.close()
         self.engine.dispose()
         self.file.forget()
+        self.file.log.forget()
 
     def _keep_from_copying_a_hole(self) -> None:
         """The last connection to be closed copies the log into the database, whatever the log holds."""
@@ -387,7 +388,6 @@ class File:
         return True
 
     def forget(self) -> None:
-        self.log.forget()
         with self._mutex:
             if self._lock is not None:
                 os.close(self._lock)

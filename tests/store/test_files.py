@@ -394,3 +394,19 @@ def test_a_store_that_is_closed_leaves_no_file_open(sqlite_url):
     for store in stores:
         store.close()
     assert [name for name in opened() if name.startswith(folder)] == []
+
+
+def test_a_file_that_is_opened_anew_takes_no_lock_from_who_still_reads(sqlite):
+    """Without that lock the next process to open the store would take itself for the first, and cut the index off."""
+
+    def is_held():
+        index = os.stat(f"{sqlite.file.path}-shm").st_ino
+        locks = Path("/proc/locks").read_text().splitlines()
+        return any(f":{index} 128 128" in line and f" {os.getpid()} " in line for line in locks)
+
+    tell(sqlite, fax())
+    with sqlite.reading() as connection:
+        rows_read = connection.exec_driver_sql("SELECT count(*) FROM faxhook_events").scalar_one()
+        assert (rows_read, is_held()) == (1, True)
+        sqlite._database._begin_anew()
+        assert is_held()
