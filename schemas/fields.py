@@ -164,22 +164,32 @@ class StatusWord(Identity):
 
 
 class _Generous(_Field):
-    """Base of the optional fields: absent, empty and null are None; what cannot be read is None and noted."""
+    """
+    Base of the optional fields: absent, empty and null are None; what cannot be read is None and noted.
+
+    A list of several is a field that was repeated. Equal values are one value; different ones contradict each other, so
+    that none of them can be believed.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs.setdefault("load_default", None)
         super().__init__(allow_none=True, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
-        if isinstance(value, str) and not value.strip():
-            return None
         try:
-            return self.read(value)
+            return self._agreed(value if isinstance(value, list) and len(value) > 1 else [value])
         except (ValueError, ArithmeticError):
             names = _unreadable.get()
             if names is not None:
                 names.append(self.data_key or str(attr))
             return None
+
+    def _agreed(self, values: list[Any]) -> Any:
+        """What all values say that say anything; ValueError where they differ."""
+        read = {found for one in values if not _is_blank(one) and (found := self.read(one)) is not None}
+        if len(read) > 1:
+            raise ValueError
+        return next(iter(read), None)
 
     def read(self, value: Any) -> Any:
         """The value, or None where it says "nothing"; ValueError where it cannot be read."""
@@ -365,6 +375,10 @@ def flatten(messages: Any, prefix: str = "") -> dict[str, str]:
 
 
 _OF_OURS = ("expected ", "missing; expected ", "null; expected ")
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def _plain_text(value: Any) -> str | None:

@@ -114,14 +114,18 @@ def once(mapping: Mapping[str, Any], names: Iterable[str]) -> None:
 
 
 def _by_name(fields: list[FormField], callback: Callback) -> dict[str, Any]:
-    """The first value of each name; what says which fax or which result is meant must be certain and there once."""
+    """
+    The value of each name, the list of them where it is repeated, as XML's is.
+
+    What says which fax or which result is meant must be certain and there once.
+    """
     if not fields:
         raise Undecodable("the form has no fields")
-    found: dict[str, Any] = {}
+    found: dict[str, list[str]] = {}
     before = ""
     for name, value, is_certain, follows in fields:
         if follows and before in _texts(callback) and name not in _names_of(callback):
-            found[before] += f"&{name}"
+            found[before][-1] += f"&{name}"
             repaired(Repair.AMPERSAND)
             continue
         before = "" if name in found else name
@@ -132,8 +136,8 @@ def _by_name(fields: list[FormField], callback: Callback) -> dict[str, Any]:
                 expected = "expected a percent sign to be followed by two hexadecimal digits"
                 raise Undecodable("what names the fax or its result is escaped wrongly", fields={name: expected})
             repaired(Repair.PERCENT)
-        found.setdefault(name, value)
-    return found
+        found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def _identities(callback: Callback) -> set[str]:

@@ -7,6 +7,7 @@ Documentation, support.openfax.com; result codes from openfax.com/reports.
 """
 
 import json
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -234,7 +235,7 @@ class _Service:
 
     def read(self, answer: bytes, operation: str) -> Iterator[_Row]:
         """
-        The rows of an answer: local name -> text, None where it is empty; a list where it cannot be told.
+        The rows of an answer: local name -> text, None where it is empty; the list of them where it is repeated.
 
         zeep itself would give up an answer for one element too many, and log a value that has another type.
         """
@@ -259,13 +260,12 @@ class _Service:
                 elif name == "Fault":
                     raise ReportTrouble("refused", _FAULT)
                 elif name == _ROWS[operation]:
-                    row: dict[str, Any] = {}
+                    row: defaultdict[str, list[Any]] = defaultdict(list)
                     for child in node:
-                        name = etree.QName(child).localname
-                        # Neither a value: what is repeated, and what has elements of its own.
-                        is_value = name not in row and len(child) == 0
-                        row[name] = restored(child.text) if is_value else [row.get(name), child.text]
-                    yield row
+                        # What has elements of its own is no value, which no field reads.
+                        value = restored(child.text) if len(child) == 0 else {}
+                        row[etree.QName(child).localname].append(value)
+                    yield {name: values[0] if len(values) == 1 else values for name, values in row.items()}
                     node.clear()
         except (etree.XMLSyntaxError, ValueError):  # QName of a prefix that is not declared
             is_answer = False

@@ -48,10 +48,6 @@ def test_a_repeated_identity_or_status_is_undecodable(name):
     assert list(caught.value.fields) == [name]
 
 
-def test_another_repeated_field_is_not():
-    assert event("openfax", FORM + b"&From=a&From=b").sender.name == "a"
-
-
 def test_the_endpoints_account_serves_where_the_postback_names_none():
     for form in (b"OutTransID=1&LastStatus=0", b"OutTransID=1&LastStatus=0&AccountID="):
         assert event("openfax", form, account="987").account == "987"

@@ -6,7 +6,7 @@ Reporting API. Neither documents its errors, its limits, or where a day begins a
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from http import HTTPStatus
@@ -98,7 +98,7 @@ def _recipients(client: Client, reply: Reply) -> list[dict[str, Any]]:
     recipients: list[dict[str, Any]] = []
     for transmission in transmissions:
         references = _below([transmission], "TransmissionControl", "TransmissionID")
-        above = {"TransmissionID": references[0] if references else None}
+        above = {"TransmissionID": references}
         for recipient in _below([transmission], "Recipients", "Recipient"):
             # One without content stays: it is counted as unreadable.
             recipients.append({**above, **(recipient if isinstance(recipient, dict) else {})})
@@ -161,13 +161,18 @@ def _texts(element: Any, *names: str) -> list[str]:
 
 
 def shape(recipient: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A Recipient laid flat, its values without quotation marks. Raises Undecodable where fax or result is repeated."""
-    flat: dict[str, Any] = {}
-    for name, value in recipient.items():
-        content = leaf(value)
-        for inner, one in content.items() if isinstance(content, dict) else [(name, content)]:
-            flat.setdefault(inner, _plain(leaf(one)))
-    once(flat, ("DOCID", "Fax", "Status", "Message", "Classification", "Outcome"))
+    """
+    A Recipient laid flat, its values without quotation marks; of a name that occurs more than once, their list.
+
+    Raises Undecodable where fax or result is repeated, or the next attempt, which says whether the result is final.
+    """
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for name in recipient:
+        for content in map(leaf, _all(recipient, name)):
+            for inner, value in content.items() if isinstance(content, dict) else [(name, content)]:
+                found[inner] += [_plain(leaf(one)) for one in (value if isinstance(value, list) else [value])]
+    flat = {name: values[0] if len(values) == 1 else values for name, values in found.items()}
+    once(flat, ("DOCID", "Fax", "Status", "Message", "Classification", "Outcome", "NextDate"))
     day, clock = (flat.get(name) or "" for name in ("LastDate", "LastTime"))
     return {**flat, "LastAttempt": f"{day} {clock}" if isinstance(day, str) else day}
 

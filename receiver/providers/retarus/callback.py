@@ -182,11 +182,19 @@ def _job(job: Any) -> dict[str, Any]:
     fields = _leaves(job)
     once(fields, ("jobId",))
     for part in _PARTS:
-        if isinstance(inner := _only(job.get(part)), dict):
-            fields.update({f"{part}.{name}": value for name, value in _leaves(inner).items()})
+        fields.update({f"{part}.{name}": value for name, value in _part(job.get(part)).items()})
     if lists:
         fields["faxRecipient"] = [_recipient(recipient) for recipient in _recipients(job[lists[0]])]
     return fields
+
+
+def _part(value: Any) -> Mapping[str, Any]:
+    """The fields of a part of a job; of one that is repeated, each field with the list of its values."""
+    found: defaultdict[str, list[Any]] = defaultdict(list)
+    for inner in value if isinstance(value, list) else [value]:
+        for name, one in _leaves(inner).items() if isinstance(inner, dict) else ():
+            found[name] += one if isinstance(one, list) else [one]
+    return {name: values[0] if len(values) == 1 else values for name, values in found.items()}
 
 
 def _recipients(value: Any) -> list[Any]:
