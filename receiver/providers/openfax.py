@@ -30,7 +30,7 @@ from receiver.providers._contract import (
     Source,
 )
 from receiver.providers._decoding import listed, says_inbound
-from receiver.providers._normalising import CANCELED, DELIVERED, e164, failed, table, whole_number
+from receiver.providers._normalising import CANCELED, DELIVERED, UNCONFIRMED, e164, failed, table, whole_number
 from schemas.event import (
     Confidence,
     Cost,
@@ -42,6 +42,7 @@ from schemas.event import (
     Reference,
     Retryable,
     Sender,
+    Verdict,
 )
 from schemas.fields import Amount
 from schemas.openfax import OUTBOUND_DETAIL, POSTBACK
@@ -342,31 +343,25 @@ def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxComp
     """
     The event of one row, none while the fax is not final. A row has no time.
 
-    CurrentState says whether the fax is final. Where the row has a LastStatus too, that says how it ended, as in the
-    postback; one that nobody listed is passed on, and CurrentState says how it ended. Raises AccountMismatch for
-    another account's row, and Unprocessable for a state nobody listed.
+    CurrentState says whether the fax is final, and ``_end`` how it ended. Raises AccountMismatch for another account's
+    row, and Unprocessable for a state nobody listed.
     """
     account = _account(row["account"], source.account)
     if not STATES.lists(row["state"]):
         expected = "expected a documented state"
         raise Unprocessable("the state of a fax is not a known one", fields={STATES.field: expected})
-    by_state = STATES.verdict(row["state"])
-    if by_state is None:
+    if STATES.verdict(row["state"]) is None:
         return []
-    last = row["status"]
-    result = CODES.verdict(last) if last is not None and CODES.lists(last) else None
-    verdict = result or by_state
-    # A listed one without a result says "in processing", which a final state knows better.
-    has_result = last is not None and (result is not None or not CODES.lists(last))
+    verdict, code, text = _end(row["state"], row["status"])
     return [
         FaxCompleted(
             account=account,
             key=(row["job_id"],),
             outcome=verdict.outcome,
             failure=verdict.failure,
-            status_code=last if has_result else row["state"],
+            status_code=code,
             provider_call_id=row["call_id"],
-            status_text=None if has_result else STATES.field,  # else a 9 might be taken for LastStatus 9
+            status_text=text,
             provider_job_id=row["job_id"],
             recipient=Recipient(number=_number(row["number"]), number_raw=row["number"], name=row["recipient_name"]),
             sender=Sender(name=row["sender_name"], number=_number(row["caller_id"])),
@@ -379,9 +374,33 @@ def normalise_detail(row: Mapping[str, Any], source: Source) -> Sequence[FaxComp
     ]
 
 
+def _end(state: str, last: str | None) -> tuple[Verdict, str, str | None]:
+    """
+    How a final fax ended, the code that says so, and a text that tells a CurrentState 9 from a LastStatus 9.
+
+    A LastStatus, where the row has one, says why the fax failed. But it is the result of one call, and CurrentState
+    that of the fax: where only one of them says that it was delivered, nobody can tell; and a fax that was canceled
+    after a busy call was canceled. A LastStatus that nobody listed is passed on, and CurrentState says how it ended.
+    """
+    by_state = STATES.verdict(state)
+    assert by_state is not None, "the caller has asked"
+    if last is None:
+        return by_state, state, STATES.field
+    if not CODES.lists(last):
+        return by_state, last, None
+    result = CODES.verdict(last)
+    if result is None:  # "in processing", which a final state knows better
+        return by_state, state, STATES.field
+    if (by_state is DELIVERED) != (result is DELIVERED):
+        return UNCONFIRMED, state, f"{STATES.field}; {CODES.field} {last}"
+    if by_state is CANCELED:
+        return CANCELED, state, f"{STATES.field}; {CODES.field} {last}"
+    return result, last, None
+
+
 def _lists(event: FaxCompleted) -> bool:
     """Whether the event's code is a known one; a CurrentState always is."""
-    return event.status_text == STATES.field or CODES.lists(event.status_code)
+    return (event.status_text or "").startswith(STATES.field) or CODES.lists(event.status_code)
 
 
 def _number(digits: str | None) -> str | None:

@@ -119,11 +119,20 @@ def test_no_records_are_no_events():
         (9, 77, ("failed", "unknown", "77")),
         (8, None, ("delivered", None, "8")),
         (8, "", ("delivered", None, "8")),
+        (13, 2, ("canceled", None, "13")),
     ],
 )
 def test_a_last_status_says_how_a_final_fax_ended(state, status, expected):
     (found,) = events([record(1, state=state, LastStatus=status)])
     assert (found.outcome, found.failure and found.failure.reason, found.status_code) == expected
+
+
+@pytest.mark.parametrize(("state", "status"), [(9, 0), (10, "00"), (13, 0), (8, 2), (8, 9)])
+def test_where_state_and_last_status_disagree_on_delivery_nobody_can_tell(state, status):
+    (found,) = events([record(1, state=state, PageCount=2, LastStatus=status)])
+    assert (found.outcome, found.failure, found.pages.sent) == ("unconfirmed", None, None)
+    assert (found.status_code, found.status_text) == (str(state), f"CurrentState; LastStatus {status}")
+    assert REPORT.is_listed(found)
 
 
 def test_a_last_status_says_nothing_of_a_fax_that_is_not_final():
