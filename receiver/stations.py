@@ -14,9 +14,9 @@ from typing import Any
 from marshmallow import Schema, ValidationError
 
 from receiver import facts
-from receiver.errors import Unprocessable
+from receiver.errors import Inbound, Unprocessable
 from receiver.logs import log
-from receiver.providers import Callback, Provider, RecordReport, Source, names_in
+from receiver.providers import Callback, Provider, RecordReport, Source, comes_in, names_in
 from receiver.store.counters import Counts
 from receiver.store.recording import Announcement, Recorded, Submission
 from schemas.event import FaxCompleted
@@ -36,8 +36,10 @@ def understand(
     """
     What the data say of each fax, and the names of optional fields that nobody could read; nothing while not final.
 
-    Raises Unprocessable, naming the fields, what was expected of them, and what there was instead.
+    Raises Unprocessable, naming the fields, what was expected of them, and what there was instead; and Inbound.
     """
+    if comes_in(data):
+        raise Inbound
     message = kind.shape(data)
     if not message:
         return (), ()

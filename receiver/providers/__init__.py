@@ -18,7 +18,7 @@ from receiver.providers._contract import (
     Source,
     Tally,
 )
-from receiver.providers._decoding import decode, names_in, read
+from receiver.providers._decoding import comes_in, decode, names_in, read
 
 __all__ = [
     "AggregateReport",
@@ -32,6 +32,7 @@ __all__ = [
     "RecordReport",
     "Source",
     "Tally",
+    "comes_in",
     "decode",
     "load",
     "names_in",

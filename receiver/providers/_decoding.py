@@ -15,6 +15,7 @@ from werkzeug.http import parse_options_header
 from receiver.errors import Undecodable, UnsupportedBody
 from receiver.providers._contract import BodyKind, Callback, RawCallback
 from receiver.providers._forms import MAX_FIELDS, FormField, form_fields, urlencoded
+from receiver.providers._inbound import comes_in, says_inbound
 from receiver.providers._json import json_object, json_value, listed
 from receiver.providers._text import document, text
 from receiver.providers._xml import MAX_DEPTH, leaf, readable, restored, xml
@@ -24,6 +25,7 @@ from schemas.repairing import Repair, repaired
 __all__ = [
     "MAX_DEPTH",
     "MAX_FIELDS",
+    "comes_in",
     "decode",
     "document",
     "json_object",
@@ -42,10 +44,6 @@ __all__ = [
     "xml",
 ]
 
-_SAYS_INBOUND = re.compile(
-    r"\A@?(?:\w*[^a-z])?(?:inbound|incoming|received)|\A(?:recv|intrans|infax)id\Z", re.ASCII | re.IGNORECASE
-)
-_DIRECTION = re.compile(r"\A@?(?:direction|type|event_?type|request_?type|event)\Z", re.ASCII | re.IGNORECASE)
 # What a UTF-8 or UTF-16 byte order mark and UTF-16's NUL bytes put before the first character that means something.
 _BLANK = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"
 _KINDS: dict[BodyKind, str] = {BodyKind.FORM: "a form", BodyKind.JSON: "JSON", BodyKind.XML: "XML"}
@@ -200,18 +198,6 @@ def place_in(data: Any, part: Any) -> tuple[str, ...] | None:
         if (rest := place_in(child, part)) is not None:
             return (str(name).removeprefix("@"), *rest)
     return None
-
-
-def says_inbound(data: Any) -> bool:
-    """Whether a name or a word for the direction anywhere in the data says that a fax came in."""
-    if isinstance(data, list):
-        return any(map(says_inbound, data))
-    return isinstance(data, dict) and any(
-        _SAYS_INBOUND.search(name)
-        or (isinstance(value, str) and _DIRECTION.search(name) and _SAYS_INBOUND.search(value.strip()))
-        or says_inbound(value)
-        for name, value in data.items()
-    )
 
 
 def _beginning(body: bytes) -> str:

@@ -29,7 +29,7 @@ from receiver.providers._contract import (
     SimulatedJob,
     Source,
 )
-from receiver.providers._decoding import listed, says_inbound
+from receiver.providers._decoding import comes_in, listed, says_inbound
 from receiver.providers._normalising import CANCELED, DELIVERED, UNCONFIRMED, e164, failed, table, whole_number
 from schemas.event import (
     Confidence,
@@ -328,6 +328,8 @@ def _fax(row: _Row) -> str:
 
 def _is_final(row: _Row) -> bool:
     """A state that cannot be read, or that nobody listed, is not: the row is read again once that is mended."""
+    if comes_in(row):
+        return True  # nothing will come of it
     try:
         return STATES.verdict(str(row.get("CurrentState"))) is not None
     except ValueError:

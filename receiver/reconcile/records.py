@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from receiver import stations
-from receiver.errors import Refusal, ReportTrouble
+from receiver.errors import Inbound, Refusal, ReportTrouble
 from receiver.logs import error_class, log, place
 from receiver.providers import Finding, Page, RecordReport
 from receiver.reconcile.model import Place
@@ -101,6 +101,8 @@ def _read(turn: Turn, report: RecordReport, page: Page) -> tuple[list[Announceme
     for index, row in enumerate(page.rows):
         try:
             found, unreadable = stations.understand(report, row, turn.account.source)
+        except Inbound:
+            continue
         except Refusal as refusal:
             invalid[str(index)] = dict(refusal.fields)
         except Interrupted:

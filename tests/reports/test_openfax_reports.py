@@ -13,7 +13,7 @@ from standins import openfax
 from standins.world import SentFax, World, standing
 
 from receiver import facts, providers, stations
-from receiver.errors import AccountMismatch, ReportTrouble, Unprocessable
+from receiver.errors import AccountMismatch, Inbound, ReportTrouble, Unprocessable
 from receiver.providers import Ask, Client, Source
 from receiver.reconcile import Choice, reconcile
 from receiver.system.stopping import Stop
@@ -137,6 +137,13 @@ def test_where_state_and_last_status_disagree_on_delivery_nobody_can_tell(state,
 
 def test_a_last_status_says_nothing_of_a_fax_that_is_not_final():
     assert events([record(1, state=7, LastStatus=2)]) == []
+
+
+def test_a_row_of_a_fax_that_came_in_is_left_out_and_holds_nothing_back():
+    with pytest.raises(Inbound):
+        stations.understand(REPORT, record(1, Direction="IN"), Source(ACCOUNT, None, "US"))
+    pages, _ = answering([record(1, state=1, direction="inbound"), *LATER], cursor="0")
+    assert [page.cursor for page in pages] == ["1"]
 
 
 def test_a_number_has_its_country_code():

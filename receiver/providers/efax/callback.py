@@ -16,7 +16,7 @@ import xmltodict
 
 from receiver.errors import Inbound, Undecodable, Unprocessable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import leaf, names_in, once, xml
+from receiver.providers._decoding import comes_in, leaf, names_in, once, says_inbound, xml
 from receiver.providers._normalising import DELIVERED, e164, number_key, utc
 from receiver.providers._redacting import redacting
 from receiver.providers.efax.codes import CODES
@@ -34,10 +34,11 @@ def shape(form: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     The data of the disposition, without the credentials, and the digest of them as ``#sha256``.
 
-    Raises Inbound for an InboundPostRequest, Undecodable without readable XML, Unprocessable for any other document.
+    Raises Inbound for an InboundPostRequest and its kin, Undecodable without readable XML, Unprocessable for any other
+    document.
     """
     root, element = _document(form)
-    if root == _INBOUND:
+    if root == _INBOUND or comes_in(_fields(element)) or (root not in _DISPOSITIONS and says_inbound({root: element})):
         raise Inbound
     if root not in _DISPOSITIONS:
         expected = {"xml": "expected an OutboundDisposition"}
@@ -54,8 +55,8 @@ def credentials(form: Mapping[str, Any]) -> tuple[str, str] | None:
     Raises Undecodable without readable XML.
     """
     root, element = _document(form)
-    if root == _INBOUND and isinstance(element, dict):
-        element = element.get("AccessControl")
+    if root not in _DISPOSITIONS and isinstance(element, dict):
+        element = element.get("AccessControl", element)
     fields = _fields(element)
     once(fields, _CREDENTIALS)
     user, password = (fields.get(name) for name in _CREDENTIALS)

@@ -17,7 +17,7 @@ import xmltodict
 
 from receiver.errors import Inbound, Undecodable
 from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import leaf, listed, once, place_in, says_inbound
+from receiver.providers._decoding import comes_in, leaf, listed, once, place_in, says_inbound
 from receiver.providers._normalising import (
     CANCELED,
     DELIVERED,
@@ -107,7 +107,7 @@ _WRAPPERS = frozenset({"ReportResponse", "getFaxReportsResponse", "reports"})
 def shape(document: Mapping[str, Any]) -> Mapping[str, Any]:
     """The jobs of a push, whatever wraps them; ``{}`` for a reply that says it has none. Raises Inbound."""
     jobs = [_job(job) for job in _jobs(document)]
-    if not jobs and says_inbound(document):
+    if not jobs and (says_inbound(document) or any(map(comes_in, _reports(document)))):
         raise Inbound
     if not jobs and _says_none(document):
         return {}
@@ -135,10 +135,15 @@ def sent(document: Mapping[str, Any], path: str) -> str:
 
 
 def _jobs(node: Any) -> Iterator[Any]:
+    """The jobs, in order, but for those that say outright that they came in."""
+    return (job for job in _reports(node) if not comes_in(job))
+
+
+def _reports(node: Any) -> Iterator[Any]:
     """What calls itself a job report or looks like one, in order. A job's own data is not searched."""
     if isinstance(node, list):
         for child in node:
-            yield from _jobs(child)
+            yield from _reports(child)
     elif isinstance(node, dict) and _stated(node) & _OF_A_JOB:
         yield node
     elif isinstance(node, dict):
@@ -146,11 +151,11 @@ def _jobs(node: Any) -> Iterator[Any]:
             rows = listed(child)
             if name in ("faxJobReport", "reports") and isinstance(rows, list):
                 for row in rows:
-                    yield from [*_jobs(row)] or [row]
+                    yield from [*_reports(row)] or [row]
             elif name == "faxJobReport" and rows is not None:
                 yield rows
-            else:
-                yield from _jobs(rows)
+            elif not comes_in(rows):
+                yield from _reports(rows)
 
 
 def _stated(node: Mapping[str, Any]) -> set[str]:
