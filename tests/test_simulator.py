@@ -1,8 +1,11 @@
 """`faxhook simulate`: real callbacks, the endpoint's own credentials, and an honest exit code."""
 
 import hashlib
+import http.client
 import re
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 
@@ -15,6 +18,7 @@ from receiver import providers, settings, simulator
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.simulator import Plan
+from receiver.simulator.unanswered import why
 
 HASH = hashlib.sha256(b"x").hexdigest()
 ENDPOINT = '[endpoints.one]\nprovider = "{provider}"\naccount = "1"\ntimezone = "UTC"\n'
@@ -132,8 +136,31 @@ def test_anything_but_a_2xx_is_exit_code_1(server, capsys):
     wrong = f"http://127.0.0.1:{server.port}/callbacks/openfax/{TOKEN}x"
     code, lines = run(capsys, "openfax", "--to", wrong, "--config", server.config)
     assert (code, lines[-1]) == (1, "answers: 1 x 404 not_found")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionRefusedError(), "nothing listens at h:80"),
+        (socket.gaierror(-2, "x"), "there is no host h; check its name"),
+        (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER]"), "h:80 does not speak TLS as it should; is it http:// there?"),
+        (TimeoutError(), "h:80 did not answer in time"),
+        (ConnectionResetError(), "h:80 closed the connection before it had answered"),
+        (http.client.RemoteDisconnected(), "h:80 closed the connection before it had answered"),
+        (http.client.BadStatusLine("x"), "h:80 answered something that is not HTTP; is it https:// there?"),
+        (OSError(113, "No route to host"), "h:80 cannot be reached (No route to host)"),
+    ],
+)
+def test_why_no_answer_came_is_a_sentence(error, said):
+    assert why(error, "h", 80) == said
+
+
+def test_where_nothing_serves_that_is_said_with_what_to_do(server, capsys):
     code, lines = run(capsys, "openfax", "--to", "http://127.0.0.1:1/callbacks/openfax", "--config", server.config)
-    assert (code, lines[-1]) == (1, "answers: 1 x no answer ConnectionRefusedError")
+    assert (code, lines[-1]) == (1, "answers: 1 x no answer: nothing listens at 127.0.0.1:1; start `faxhook serve`")
+    to = f"https://127.0.0.1:{server.port}/callbacks/openfax"
+    code, lines = run(capsys, "openfax", "--to", to, "--config", server.config)
+    assert "does not speak TLS" in lines[-1] or "closed the connection" in lines[-1]
 
 
 def test_an_address_needs_no_configuration(server, capsys, tmp_path, monkeypatch):
@@ -226,6 +253,6 @@ def test_the_own_address(tmp_path, bind, expected):
     )
     (target,) = chosen(tmp_path, text)
     assert (target.host, target.port) == expected
-    for socket in ("unix:/run/x", "fd://3", "127.0.0.1:0"):
+    for address in ("unix:/run/x", "fd://3", "127.0.0.1:0"):
         with pytest.raises(ConfigurationError, match="--to"):
-            chosen(tmp_path, text.replace(bind, socket))
+            chosen(tmp_path, text.replace(bind, address))

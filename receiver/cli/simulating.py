@@ -131,7 +131,7 @@ def _send(plan: Plan, total: int, rate: float | None, parallel: int) -> Report:
 def line(reply: Reply) -> str:
     """One callback: endpoint, case, answer, time. Never its address, which holds the token."""
     again = " again" if reply.is_copy else ""
-    answer = f"{reply.status or 'no answer'} {reply.word}".rstrip()
+    answer = _answer(reply.status, reply.word)
     missed = ""
     if reply.expected is not None and not reply.is_good:
         missed = f"  (expected {reply.expected})"
@@ -141,13 +141,15 @@ def line(reply: Reply) -> str:
     return f"{target.endpoint} {case}{again}: {answer}, {reply.milliseconds:.1f} ms{missed}"
 
 
+def _answer(status: int, word: str) -> str:
+    return f"{status} {word}".rstrip() if status else f"no answer: {word}"
+
+
 def summary(report: Report) -> list[str]:
     """What was sent, the answers, and how long they took."""
     accepted = report.accepted()
     rate = report.sent / report.seconds if report.seconds else 0.0
-    answers = [
-        f"{count} x {status or 'no answer'} {word}".rstrip() for (status, word), count in sorted(report.answers.items())
-    ]
+    answers = [f"{count} x {_answer(status, word)}" for (status, word), count in sorted(report.answers.items())]
     counts = f"sent {report.sent}, 2xx {accepted}, others {report.sent - accepted}"
     times = f"p50 {report.percentile(0.5):.1f} ms, p99 {report.percentile(0.99):.1f} ms"
     return [

@@ -22,6 +22,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 from receiver.auth import digest
 from receiver.errors import MalformedCredentials
 from receiver.settings import Signature
+from receiver.simulator.unanswered import why
 
 _TIMEOUT_SECONDS = 10.0
 _BEFORE_ITS_END_SECONDS = 5.0  # a token must outlast its way to the server
@@ -264,13 +265,13 @@ class TokenEndpoint:
         try:
             document = json.loads(body)
             if status != 200:
-                raise NoToken(f"{status} {_word(document['error'])}".rstrip())
+                raise NoToken(f"no token: its server answered {status} {_word(document['error'])}".rstrip())
             token, lasts = document["access_token"], document.get("expires_in")
             if not isinstance(token, str) or not token.isascii() or document["token_type"].lower() != "bearer":
-                raise NoToken("of type bearer")
+                raise NoToken("no token: its server answered one that is not of type bearer")
             return token, None if lasts is None else float(lasts)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise NoToken(str(status)) from None
+            raise NoToken(f"no token: its server answered {status}, and no JSON with a token") from None
 
     def _ask(self) -> tuple[int, bytes]:
         parts = urlsplit(self.url)
@@ -288,7 +289,8 @@ class TokenEndpoint:
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise NoToken(type(error).__name__) from None
+            port = parts.port or connection.default_port
+            raise NoToken(f"no token: {why(error, parts.hostname or '', port)}") from None
         finally:
             connection.close()
 

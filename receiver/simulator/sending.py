@@ -16,6 +16,7 @@ from receiver.simulator.authenticating import NoToken, Session
 from receiver.simulator.faults import Manner
 from receiver.simulator.plan import Delivery, Plan
 from receiver.simulator.targets import Target
+from receiver.simulator.unanswered import why
 
 _TIMEOUT_SECONDS = 30.0
 _ATTEMPTS = 3  # without credentials, with them, and with another nonce
@@ -187,8 +188,12 @@ class _Line:
         try:
             status, body = self._ask(delivery, is_replay=after is not None and _manner(delivery) is Manner.TWICE)
             word = _word(status, body)
-        except (OSError, http.client.HTTPException, NoToken) as error:
-            status, word = 0, f"{type(error).__name__} {error if isinstance(error, NoToken) else ''}".rstrip()
+        except NoToken as error:
+            status, word = 0, str(error)
+            self.close()
+        except (OSError, http.client.HTTPException) as error:
+            hint = "; start `faxhook serve`" if isinstance(error, ConnectionRefusedError) else ""
+            status, word = 0, why(error, delivery.target.host, delivery.target.port) + hint
             self.close()
         expected = _refusal(delivery, is_copy=after is not None)
         is_known = after is None or word == _repeated(after.word)

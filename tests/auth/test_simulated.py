@@ -253,8 +253,8 @@ def test_no_token_is_no_answer(tmp_path: Path) -> None:
         code, lines = run("--config", config)
         unreachable = ("--token-url", "http://127.0.0.1:1/", "--client-id", "me")
         missing = run("--config", config, *unreachable, FAXHOOK_SIMULATE_CLIENT_SECRET="s")[1]
-    assert (code, lines[-1]) == (1, "answers: 1 x no answer NoToken 401 invalid_client")
-    assert missing[-1] == "answers: 1 x no answer NoToken ConnectionRefusedError"
+    assert (code, lines[-1]) == (1, "answers: 1 x no answer: no token: its server answered 401 invalid_client")
+    assert missing[-1] == "answers: 1 x no answer: no token: nothing listens at 127.0.0.1:1"
     assert listener.seen == []
 
 
