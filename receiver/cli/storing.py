@@ -10,6 +10,7 @@ from receiver.cli import opening
 from receiver.errors import ConfigurationError
 from receiver.store import Store
 from receiver.store.salvaging import salvage as read_what_can_be_read
+from receiver.system.stopping import exiting_on_sigterm
 
 
 @click.group()
@@ -36,11 +37,22 @@ def salvage(ctx: click.Context, target: Path, config: Path | None) -> None:
         source = damaged.file.path
     if target.exists():
         raise ConfigurationError(f"{target}: exists; expected the name of a new file")
+    is_whole = False
+    try:
+        is_whole = _fill(source, target)
+    finally:
+        if not target.exists():
+            click.echo(f"faxhook: {target} was not finished; nothing of it is left", err=True)
+    click.echo(f"Look at {target}, then put it in place of {source}, and delete {source}-wal and {source}-shm.")
+    ctx.exit(0 if is_whole else 1)
+
+
+def _fill(source: Path, target: Path) -> bool:
+    """Whether nothing was lost."""
     is_whole = True
-    with closing(Store(f"sqlite:///{target.absolute()}")) as fresh:
+    with closing(Store(f"sqlite:///{target.absolute()}")) as fresh, exiting_on_sigterm():
         for done in read_what_can_be_read(source, fresh):
             lost = "an unknown number" if done.lost is None else f"at most {done.lost}" if done.lost else "none"
             click.echo(f"{done.table}: {done.read} read, {lost} lost")
             is_whole = is_whole and done.lost == 0
-    click.echo(f"Look at {target}, then put it in place of {source}, and delete {source}-wal and {source}-shm.")
-    ctx.exit(0 if is_whole else 1)
+    return is_whole

@@ -5,6 +5,7 @@ Rows are asked for in ranges of row numbers, halved wherever SQLite says that th
 costs the rows on it and no others. The damaged files are copied first and never opened themselves.
 """
 
+import errno
 import json
 import shutil
 import tempfile
@@ -26,6 +27,7 @@ from receiver.store.tables import PREFIX
 _STEP = 500  # rows asked for at once
 _DEAD = 5000  # row numbers, of which none could be read
 _MOST_ROWS = 1_000_000  # where nothing tells how many there were
+_FILES = ("", "-wal", "-shm", "-journal", ".lock")  # of a store, after its name
 _LONGEST = 1 << 40  # bytes: a header that says more is damaged itself
 
 
@@ -42,7 +44,28 @@ class Salvaged:
 
 
 def salvage(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
-    """Fill a new store, table by table. Raises StoreError where not even the names of tables can be read."""
+    """
+    Fill a new store, table by table. Where that fails, or is ended, nothing of the new store stays.
+
+    Raises StoreError where not even the names of tables can be read, and where the disk is full.
+    """
+    assert fresh.file is not None
+    path = fresh.file.path
+    try:
+        yield from _filled(damaged, fresh)
+    except BaseException as error:
+        fresh.close()
+        for suffix in _FILES:
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"{path.parent}: the disk is full; a copy of {damaged} and the new file must fit on it together. Make"
+                " room, or name a NEW_FILE on another disk"
+            ) from None
+        raise
+
+
+def _filled(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
     assert fresh.file is not None
     migrate(fresh)
     with tempfile.TemporaryDirectory(dir=fresh.file.path.parent, prefix="salvage-") as folder:

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
+import signal
 from contextlib import closing, suppress
 
 import pytest
 from announcing import fax, numbered, rows, submission, tell
 from click.testing import CliRunner
+from disks import disk
 from waiting import until
 
 from receiver.cli import main
@@ -19,7 +22,7 @@ from receiver.store.probing import probe
 from receiver.store.salvaging import salvage
 from receiver.store.sqlite import SQLITE
 from receiver.store.writer import Writer
-from receiver.system.stopping import Interrupted, Stop
+from receiver.system.stopping import Interrupted, Stop, exiting_on_sigterm
 
 PAGE = 4096
 COUNT = 1500
@@ -392,3 +395,50 @@ def test_without_a_header_nothing_can_be_salvaged_and_that_is_said(large, tmp_pa
     header(large)
     with pytest.raises(StoreError, match="restore a backup"):
         salvaged(large, tmp_path)
+
+
+# --- one that is not finished ----------------------------------------------------------------------------------------
+
+
+def test_a_salvage_that_fails_leaves_nothing_and_says_so(filled, tmp_path):
+    filled.fill(1)
+    filled.runtime.store.close()
+    path = filled.runtime.store.file.path
+    path.write_bytes(b"\0" * 100 + path.read_bytes()[100:])
+    before = {one.name for one in tmp_path.rglob("*")}
+    target = tmp_path / "new.db"
+    done = CliRunner().invoke(main, ["store", "salvage", str(target), "--config", str(filled.config)])
+    assert done.exit_code == 1
+    assert f"{target} was not finished; nothing of it is left" in done.output
+    assert {one.name for one in tmp_path.rglob("*")} == before
+
+
+@pytest.mark.parametrize("megabytes", [1, 6])
+def test_a_salvage_onto_a_full_disk_leaves_nothing_and_says_what_to_do(large, tmp_path, megabytes):
+    """The copy of the damaged file does not fit; or it does, and the new file does not."""
+    with disk(tmp_path / "disk", megabytes) as small:
+        (small.folder / "some").write_bytes(bytes(max(0, (megabytes << 20) - large.stat().st_size - (1 << 20))))
+        fresh = Store(f"sqlite:///{small.folder}/new.db")
+        with pytest.raises((StoreError, Unavailable)) as full:
+            list(salvage(large, fresh))
+        said = getattr(full.value, "trouble", "") or str(full.value)
+        assert str(small.folder) in said
+        assert "the disk is full" in said
+        assert "make room" in said.lower()
+        assert [one.name for one in small.folder.iterdir()] == ["some"]
+
+
+def test_a_salvage_that_is_ended_leaves_nothing(large, tmp_path):
+    fresh = Store(f"sqlite:///{tmp_path}/new.db")
+    before = {one.name for one in tmp_path.rglob("*")}
+    some = salvage(large, fresh)
+    next(some)
+    assert (tmp_path / "new.db").exists()
+    some.close()
+    assert {one.name for one in tmp_path.rglob("*")} == before
+
+
+def test_sigterm_ends_what_cleans_up_after_itself():
+    with pytest.raises(SystemExit) as ended, exiting_on_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert ended.value.code == 143
