@@ -17,9 +17,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
-import structlog
-from structlog.typing import FilteringBoundLogger
-
 from receiver.system.stderr import Stderr
 
 stderr = Stderr()
@@ -43,32 +40,42 @@ ALLOWED = frozenset(
 )
 
 
-class _Lines:
-    """What structlog writes to."""
-
-    msg = debug = info = warning = error = critical = staticmethod(stderr.write)
-
-
 _encode = json.JSONEncoder(separators=(",", ":"), default=lambda value: type(value).__name__).encode
 
 
-def _line(_logger: object, level: str, given: Any) -> str:
-    """The processor: timestamp, level, event and the allowed keys as JSON."""
+class _Log:
+    """Writes the lines: the event's name, and what is known of it by keys."""
+
+    def log(self, level: int, event: str, /, **known: object) -> None:
+        if level >= logging.INFO:
+            stderr.write(_line(logging.getLevelName(level).lower(), event, known))
+
+    def info(self, event: str, /, **known: object) -> None:
+        self.log(logging.INFO, event, **known)
+
+    def warning(self, event: str, /, **known: object) -> None:
+        self.log(logging.WARNING, event, **known)
+
+    def error(self, event: str, /, **known: object) -> None:
+        self.log(logging.ERROR, event, **known)
+
+    def critical(self, event: str, /, **known: object) -> None:
+        self.log(logging.CRITICAL, event, **known)
+
+
+log = _Log()
+
+
+def _line(level: str, event: str, known: dict[str, object]) -> str:
+    """Timestamp, level, event and the allowed keys as JSON."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    line = {"timestamp": f"{now[:-6]}Z", "level": level, "event": given.pop("event")}
-    for key in given:
+    line: dict[str, object] = {"timestamp": f"{now[:-6]}Z", "level": level, "event": event}
+    for key in known:
         if key in ALLOWED:
-            line[key] = given[key]
-    if dropped := len(given) + 3 - len(line):
+            line[key] = known[key]
+    if dropped := len(known) + 3 - len(line):
         line["dropped"] = dropped
     return _encode(line)
-
-
-log: FilteringBoundLogger = structlog.wrap_logger(
-    _Lines(),
-    processors=[_line],
-    wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-).bind()
 
 
 def last_two(number: str | None) -> str | None:
