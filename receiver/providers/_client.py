@@ -11,21 +11,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cache
-from typing import Any
-
-import httpx
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
 from receiver.errors import ReportTrouble, Undecodable
 from receiver.providers._json import json_value
 from receiver.system.backoff import Backoff
 from schemas.repairing import Repair, repaired
 
+# Imported where something is fetched: it brings rich and pygments, and every process imports the providers.
+if TYPE_CHECKING:
+    import httpx
+
 LONGEST = 32 * 1024**2  # bytes of one answer that is read as a whole
 _LONGEST_LINE = 64 * 1024
 _TRIES = 3
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 60.0
-_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
+_CONNECT_SECONDS = 10.0
+_SILENT_SECONDS = 30.0  # between two pieces of what is sent or read
 _DEADLINE_SECONDS = 300.0  # for all of an answer, however slowly it comes
 _COME_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 520})
 
@@ -62,13 +66,16 @@ class Client:
     """
 
     def __init__(self, provider: str, budget: int, wait: Callable[[float], bool]) -> None:
+        import httpx
+
         self.provider = provider
         self.requests = 0
         self._budget = budget
         self._wait = wait
         # What goes without TLS goes to this machine only, and to no proxy.
         direct = {"http://": None}
-        self._http = httpx.Client(verify=_tls(), timeout=_TIMEOUT, follow_redirects=False, mounts=direct)
+        timeout = httpx.Timeout(_SILENT_SECONDS, connect=_CONNECT_SECONDS)
+        self._http = httpx.Client(verify=_tls(), timeout=timeout, follow_redirects=False, mounts=direct)
 
     def close(self) -> None:
         self._http.close()
@@ -110,7 +117,7 @@ class Client:
         a line: it is where a C string was sent with its end.
         """
         with self._answered("POST", url, sent) as (answer, deadline):
-            if answer.status_code != httpx.codes.OK:
+            if answer.status_code != HTTPStatus.OK:
                 raise self.trouble(answer.status_code)
             end, rest = b"", b""
             for part in self._parts(answer, deadline):
@@ -131,7 +138,7 @@ class Client:
         name = self.provider
         if status in (401, 403):
             return ReportTrouble("refused", f"{name} refused the credentials ({status}); check the endpoint's reports")
-        if status == httpx.codes.TOO_MANY_REQUESTS:
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
             return ReportTrouble("overloaded", f"{name} asked for fewer requests ({status}); the next run goes on")
         if status >= 500:
             return ReportTrouble("failed", f"{name} failed ({status}); the next run tries again")
@@ -140,7 +147,7 @@ class Client:
     # --- one answer, after some tries --------------------------------------------------------------------------------
 
     @contextmanager
-    def _answered(self, method: str, url: str, sent: Mapping[str, Any]) -> Iterator[tuple[httpx.Response, float]]:
+    def _answered(self, method: str, url: str, sent: Mapping[str, Any]) -> Iterator[tuple["httpx.Response", float]]:
         """The answer, its body not yet read, and when reading must end."""
         answer = self._ask(method, url, sent)
         try:
@@ -148,7 +155,9 @@ class Client:
         finally:
             answer.close()
 
-    def _ask(self, method: str, url: str, sent: Mapping[str, Any]) -> httpx.Response:
+    def _ask(self, method: str, url: str, sent: Mapping[str, Any]) -> "httpx.Response":
+        import httpx
+
         backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS, factor=4)
         content = dict(sent)
         auth = content.pop("auth", None)
@@ -187,7 +196,9 @@ class Client:
                 raise ReportTrouble("interrupted", "stopped; the next run goes on")
         raise AssertionError  # the last try returns or raises
 
-    def _parts(self, answer: httpx.Response, deadline: float) -> Iterator[bytes]:
+    def _parts(self, answer: "httpx.Response", deadline: float) -> Iterator[bytes]:
+        import httpx
+
         late = ReportTrouble("timeout", f"{self.provider}'s answer took too long; ask for a shorter window")
         try:
             for part in answer.iter_bytes():
@@ -225,4 +236,6 @@ def _retry_after(text: str) -> float:
 @cache
 def _tls() -> ssl.SSLContext:
     """Made once: reading the certificates takes longer than most requests."""
+    import httpx
+
     return httpx.create_ssl_context()
