@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 
-import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
 
-from receiver import metrics, providers
+from receiver import hosting, metrics, providers
 from receiver import settings as configuration
 from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
@@ -22,6 +21,7 @@ from receiver.store.migrating import MigrationDue, check_version, is_there
 from receiver.store.nonces import Nonces
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
+from receiver.stores import open_store
 from receiver.system import listening
 
 PLACEHOLDER = "change-me"  # the account that `faxhook init` writes
@@ -159,15 +159,6 @@ def check_issuers(settings: Settings) -> list[str]:
     ]
 
 
-def open_store(settings: Settings) -> Store:
-    """The configured store, not yet opened. Raises ConfigurationError for a database we do not know."""
-    try:
-        return Store(settings.store.url)
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError, ValueError):
-        expected = "sqlite:///path/to/file.db or postgresql+psycopg://user@host/database"
-        raise ConfigurationError(f"store.url: expected {expected}") from None
-
-
 def resolve(settings: Settings, around: Surroundings | None = None) -> dict[str, Endpoint]:
     """
     The endpoints that take callbacks, with their providers and gates.
@@ -216,6 +207,16 @@ def doubts(settings: Settings) -> list[str]:
             and endpoint.auth.mode not in (provider := known[endpoint.provider]).push.auth_modes
         ]
     )
+
+
+def all_doubts(settings: Settings) -> list[str]:
+    """All that the configuration alone gives reason to doubt, a sentence each. ``resolve`` must have passed."""
+    return [
+        *configuration.doubts(settings),
+        *doubts(settings),
+        *hosting.doubts(settings),
+        *former_stores(settings),
+    ]
 
 
 def _around(settings: Settings, keys: Sequence[bytes], claim: Claim) -> Surroundings:

@@ -31,6 +31,7 @@ from receiver.store.figures import Figures
 from receiver.store.identity import verify
 from receiver.store.migrating import check_version
 from receiver.store.probing import probe
+from receiver.stores import open_store
 
 Progress: TypeAlias = Callable[[], AbstractContextManager[Callable[[str], object]]]
 
@@ -68,7 +69,7 @@ def examine(settings: Settings, environ: Mapping[str, str], progress: Progress |
     yield from (Finding("server", TROUBLE, obstacle) for obstacle in obstacles)
     if not obstacles:
         yield _secret_key(settings)
-    with closing(bootstrap.open_store(settings)) as store:
+    with closing(open_store(settings)) as store:
         yield from _vanished(settings, store)
         yield from _files(store)
         found = yield from _store(settings, store)

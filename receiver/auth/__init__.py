@@ -173,12 +173,12 @@ def _key_set(endpoint: Endpoint, auth: OAuth2, around: Surroundings) -> "KeySet"
 
 def issuer_trouble(endpoint: Endpoint) -> str | None:
     """Ask an endpoint's identity provider what a callback would make us ask; why that fails, None if it does not."""
-    from receiver.auth.introspection import Introspection
-    from receiver.auth.jwks import KeySet
-
     auth = endpoint.auth
     if not isinstance(auth, OAuth2) or auth.issuer == SELF:
         return None
+    from receiver.auth.introspection import Introspection
+    from receiver.auth.jwks import KeySet
+
     if auth.introspection is not None:
         return Introspection(auth.introspection).trouble()
     assert auth.issuer is not None

@@ -21,10 +21,10 @@ from receiver.system import streams
 # Command -> its module here, the function in it, and a line for --help.
 _COMMANDS = {
     "serve": ("running", "serve", "Take callbacks: web workers and relay. Without a configuration, init first."),
-    "relay": ("running", "relay", "Only the relay, beside `serve --no-relay`."),
+    "relay": ("relaying", "relay", "Only the relay, beside `serve --no-relay`."),
     "migrate": ("running", "migrate", "Bring the store to this version."),
     "init": ("running", "init", "Write a first configuration."),
-    "check": ("running", "check", "Look for what is wrong or doubtful in the configuration."),
+    "check": ("checking", "check", "Look for what is wrong or doubtful in the configuration."),
     "doctor": ("examining", "doctor", "Look at everything, when something is wrong."),
     "consume": ("consuming", "consume", "Read events from the queue, one JSON line each."),
     "simulate": ("simulating", "simulate", "Send callbacks as the providers would."),

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap
 from receiver.cli import Failure, opening
 from receiver.errors import BrokerTrouble
-from receiver.outgoing import broker_consumer, consumer, lines
+from receiver.outgoing import lines
+from receiver.stores import open_store
 
 
 @click.command()
@@ -47,22 +47,21 @@ def consume(
     out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)  # with PYTHONUNBUFFERED it is raw itself
     try:
         if settings.queue.is_embedded:
-            with closing(bootstrap.open_store(settings)) as store:
+            from receiver.outgoing import consumer
+
+            with closing(open_store(settings)) as store:
                 if peek:
                     consumer.peek(store, out, max_events)
                 else:
                     consumer.consume(store, out, follow=follow, max_events=max_events, idle_seconds=idle_seconds)
-        elif peek:
-            broker_consumer.peek(settings.queue, settings.server.state_dir, out, max_events)
         else:
-            broker_consumer.consume(
-                settings.queue,
-                settings.server.state_dir,
-                out,
-                follow=follow,
-                max_events=max_events,
-                idle_seconds=idle_seconds,
-            )
+            from receiver.outgoing import broker_consumer
+
+            where = settings.queue, settings.server.state_dir
+            if peek:
+                broker_consumer.peek(*where, out, max_events)
+            else:
+                broker_consumer.consume(*where, out, follow=follow, max_events=max_events, idle_seconds=idle_seconds)
     except BrokerTrouble as trouble:
         raise Failure(f"queue.url: {trouble.detail}") from None
     except lines.ReaderGone as gone:

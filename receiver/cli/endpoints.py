@@ -10,6 +10,7 @@ from receiver.errors import StoreError
 from receiver.settings import Settings
 from receiver.store import browsing
 from receiver.store.migrating import check_version
+from receiver.stores import open_store
 
 _COLUMNS = ("endpoint", "provider", "account", "auth", "url")
 
@@ -42,7 +43,7 @@ def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
 
 def audit_reveal(settings: Settings, action: str, subject: str) -> None:
     """Note who saw secrets of the configuration. Before the first start there is no store to note it in."""
-    store = bootstrap.open_store(settings)
+    store = open_store(settings)
     try:
         check_version(store)
         with store.writing() as connection:

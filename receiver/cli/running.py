@@ -1,20 +1,20 @@
-"""serve, relay, migrate, init, check."""
+"""serve, migrate, init."""
 
 import os
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import click
 
-from receiver import bootstrap, doctor, hosting, logs, metrics, transports
+from receiver import bootstrap, hosting, logs, transports
 from receiver import init as initialising
 from receiver import settings as configuration
 from receiver.cli import opening, printing
-from receiver.errors import ConfigurationError, Unavailable
-from receiver.outgoing import relay as relaying
+from receiver.errors import ConfigurationError
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
-from receiver.store.damage import check_newest, look_at_start
+from receiver.store.damage import check_newest
 from receiver.store.migrating import migrate as bring_up_to_date
+from receiver.stores import open_store
 from receiver.system import streams
 from receiver.web import serving
 
@@ -54,9 +54,9 @@ def _prepare(settings: Settings) -> None:
     bootstrap.resolve(settings)
     hosting.check(settings, os.environ)
     bootstrap.check_obstacles(settings)
-    for doubt in [*_doubts(settings), *bootstrap.former_stores(settings)]:
+    for doubt in bootstrap.all_doubts(settings):
         click.echo(f"faxhook: warning: {doubt}", err=True)
-    with closing(bootstrap.open_store(settings)) as store:
+    with closing(open_store(settings)) as store:
         check_newest(store)
         bootstrap.refuse_vanished(settings, store)
         if store.dialect == "sqlite":
@@ -73,23 +73,9 @@ def _welcome(settings: Settings) -> None:
             click.echo(f"  {endpoint.name:10} {url}")
     if not reveal:
         click.echo("  (tokens: faxhook endpoints --reveal)")
-    click.echo(f"store  {bootstrap.open_store(settings).url.render_as_string()}")
+    click.echo(f"store  {open_store(settings).url.render_as_string()}")
     click.echo(f"queue  {transports.place(settings.queue.url)}")
     click.echo("Try it in another terminal:  faxhook simulate   and   faxhook consume")
-
-
-@click.command()
-@opening.config_option
-def relay(config: Path | None) -> None:
-    """Run the relay alone, until SIGTERM."""
-    settings = opening.load(config)
-    hosting.check(settings, os.environ)
-    logs.stderr.on_dropped = metrics.dropped_log_lines.inc
-    logs.stderr.never_wait()
-    with closing(bootstrap.open_store(settings)) as store:
-        with suppress(Unavailable):  # it is waited for
-            look_at_start(store)
-        relaying.run(store, settings)
 
 
 @click.command()
@@ -101,7 +87,7 @@ def migrate(config: Path | None, new: bool) -> None:
     hosting.check(settings, os.environ)  # a release process has a disk of its own, and would migrate that
     for doubt in bootstrap.former_stores(settings):
         click.echo(f"faxhook: warning: {doubt}", err=True)
-    with closing(bootstrap.open_store(settings)) as store:
+    with closing(open_store(settings)) as store:
         check_newest(store)
         if not new:
             bootstrap.refuse_vanished(settings, store)
@@ -117,43 +103,3 @@ def init(config: Path | None) -> None:
     initialising.write(path)
     _welcome(opening.load(path))
     click.echo("Serve with:  faxhook serve")
-
-
-@click.command()
-@opening.config_option
-@click.pass_context
-def check(ctx: click.Context, config: Path | None) -> None:
-    """
-    Look at the configuration without starting anything, and ask store, broker and the identity providers it names.
-
-    Exit code 2 when it cannot be used, 1 when what it names cannot be reached. Doubtful settings are printed as
-    warnings, with exit code 0.
-    """
-    settings = opening.load(config)
-    bootstrap.resolve(settings)
-    hosting.check(settings, os.environ)
-    bootstrap.check_obstacles(settings)
-    unusable = bootstrap.check_store(settings)
-    doubts = [
-        *_doubts(settings),
-        *bootstrap.former_stores(settings),
-        *bootstrap.check_issuers(settings),
-    ]
-    troubles = [unusable] if unusable else []
-    for finding in doctor.broker(settings):
-        if finding.verdict == doctor.WARNING:
-            doubts.append(f"queue.url: {finding.detail}")
-        elif finding.verdict == doctor.TROUBLE:
-            troubles.append(f"queue.url: {finding.detail}")
-    for doubt in doubts:
-        click.echo(f"warning: {doubt}")
-    for trouble in troubles:
-        click.echo(f"trouble: {trouble}")
-    if troubles:
-        ctx.exit(1)
-    found = f", {len(doubts)} warning{'s' if len(doubts) > 1 else ''}" if doubts else ""
-    click.echo(f"ok: {settings.path or 'FAXHOOK_CONFIG_TOML'}: {len(settings.endpoints)} endpoints{found}")
-
-
-def _doubts(settings: Settings) -> list[str]:
-    return [*configuration.doubts(settings), *bootstrap.doubts(settings), *hosting.doubts(settings)]

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap
 from receiver.cli import opening
 from receiver.errors import ConfigurationError
 from receiver.store import Store
 from receiver.store.salvaging import salvage as read_what_can_be_read
+from receiver.stores import open_store
 from receiver.system.stopping import exiting_on_sigterm
 
 
@@ -29,7 +29,7 @@ def salvage(ctx: click.Context, target: Path, config: Path | None) -> None:
     The damaged file is never changed. Exit code 1 when something was lost. An event of which nobody can tell whether it
     was delivered is delivered again, with the same id.
     """
-    with closing(bootstrap.open_store(opening.load(config))) as damaged:
+    with closing(open_store(opening.load(config))) as damaged:
         if damaged.file is None:
             raise ConfigurationError("store.url: only a SQLite store can be salvaged; PostgreSQL has tools of its own")
         if not damaged.file.exists():

@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from datetime import timedelta
 from types import MappingProxyType
 
-from phonenumbers import SUPPORTED_REGIONS
-
 from receiver.settings import forms
 from receiver.settings.authentication import auth
 from receiver.settings.model import Auth, Endpoint, Reports
@@ -41,7 +39,7 @@ def _endpoint(name: str, table: Table) -> Endpoint:
         provider=table.required("provider", "the name of a provider"),
         account=table.one("account", forms.matching(_ACCOUNT), "an account's name"),
         timezone=table.one("timezone", forms.zone, 'an IANA zone such as "America/Denver"'),
-        region=table.one("region", forms.one_of(SUPPORTED_REGIONS), 'two letters such as "US"'),
+        region=table.one("region", forms.region, 'two letters such as "US"'),
         auth=auth(table) if takes_callbacks else Auth("none", "", ()),
         tokens=table.many("tokens", forms.token, forms.TOKEN),
         allow=table.many("allow", ipaddress.ip_network, forms.NETWORK),

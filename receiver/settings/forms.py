@@ -161,6 +161,12 @@ def header(text: str) -> str:
     return matching("[A-Za-z0-9-]+")(text)
 
 
+def region(text: str) -> str:
+    from phonenumbers import SUPPORTED_REGIONS  # a tenth of the start of a command that needs no numbers
+
+    return one_of(SUPPORTED_REGIONS)(text)
+
+
 def zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
