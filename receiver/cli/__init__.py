@@ -17,6 +17,7 @@ import click
 from receiver import __version__, logs
 from receiver.errors import ConfigurationError, StoreError, Unavailable
 from receiver.system import streams
+from receiver.system.collecting import importing
 
 # Command -> its module here, the function in it, and a line for --help.
 _COMMANDS = {
@@ -109,7 +110,8 @@ class _Faxhook(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module, name, _ = _COMMANDS[cmd_name]
-        command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        with importing():
+            command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
         assert isinstance(command, click.Command)
         _give_example(command, cmd_name)
         return command

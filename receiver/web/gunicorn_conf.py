@@ -13,6 +13,7 @@ from typing import Any
 from receiver import settings as _settings
 from receiver.errors import ConfigurationError
 from receiver.logs import error_class, log
+from receiver.system.collecting import importing as _importing
 from receiver.system.listening import Listener
 from receiver.system.processes import die_with_parent, metrics_folder
 from receiver.web import serving as _serving
@@ -45,8 +46,9 @@ if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics_folder(_server.state_dir))
 
 # Imported once, before the fork: a new worker answers at once, and shares the memory. Metrics need the variable above.
-from receiver import metrics as _metrics  # noqa: E402
-from receiver.web import app as _app  # noqa: E402, F401
+with _importing():
+    from receiver import metrics as _metrics
+    from receiver.web import app as _app  # noqa: F401
 
 bind = _server.bind
 workers = _server.workers
