@@ -1,6 +1,8 @@
 """The only place that builds what lives long: endpoints with their providers, the store, the writer."""
 
+import os
 import re
+import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -25,6 +27,7 @@ from receiver.stores import open_store
 from receiver.system import listening
 
 PLACEHOLDER = "change-me"  # the account that `faxhook init` writes
+_BUSY_SECONDS = 2.0  # longer than any transaction of ours, and shorter than callbacks wait
 _UTC = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"})
 _AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 
@@ -147,6 +150,23 @@ def check_store(settings: Settings, *, will_migrate: bool = True) -> str | None:
         except StoreError as error:
             return f"store.url: {error}"
     return None
+
+
+def busy_store(settings: Settings) -> str | None:
+    """
+    A sentence where another process keeps the SQLite store from being written for too long. Nothing is written.
+
+    Readers do not notice: everything looks well while callbacks are refused.
+    """
+    with closing(open_store(settings)) as store:
+        # A lock file made by another user would keep the service out.
+        if store.file is None or store.file.owner() != os.geteuid():
+            return None
+        try:
+            with store.writing(time.monotonic() + _BUSY_SECONDS):
+                return None
+        except StoreUnavailable as error:
+            return f"store.url: {error.trouble}. While it lasts, callbacks are answered with 503"
 
 
 def check_issuers(settings: Settings) -> list[str]:

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from receiver import bootstrap, hosting, transports
+from receiver import __made__, bootstrap, hosting, transports
 from receiver import settings as configuration
 from receiver.errors import BrokerTrouble, ConfigurationError, StoreError, Unavailable
 from receiver.logs import error_class
@@ -43,6 +44,9 @@ _LITTLE_SPACE = 1 << 30
 _NO_SPACE = 64 << 20
 _OLD_SECONDS = 300.0
 _SKEW_SECONDS = 5.0
+_DAY_MS = 24 * 3600 * 1000
+_QUIET_DAYS = 366  # without a callback or a relay
+_OLDEST_VERSION_DAYS = 10 * 365
 _DAMAGES_SHOWN = 10
 
 
@@ -167,7 +171,7 @@ def _store(settings: Settings, store: Store) -> Generator[Finding, None, Figures
         with store.reading() as connection:
             verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
             found = figures.read(connection, store.tables)
-        yield _clock(store)
+        yield _clock(store, found)
         yield from _log_of_the_database(store)
     except StoreError as error:
         yield Finding("store", TROUBLE, str(error))
@@ -229,8 +233,8 @@ def _write(store: Store) -> Finding:
     return Finding("store", OK, f"a write took {(time.monotonic() - began) * 1000:.1f} ms")
 
 
-def _clock(store: Store) -> Finding:
-    """Against what wrote before, and against the database's own."""
+def _clock(store: Store, found: Figures) -> Finding:
+    """Against what wrote before, against the database's own, and against when this version was made."""
     receipts = store.tables.receipts
     with store.reading() as connection:
         newest = connection.scalar(sa.select(receipts.c.received_at_ms).order_by(receipts.c.id.desc()).limit(1))
@@ -246,7 +250,24 @@ def _clock(store: Store) -> Finding:
         return Finding("clock", WARNING, f"{(now - float(theirs)) / 1000:+.0f} s from the database's")
     if newest is not None and newest - now > _SKEW_SECONDS * 1000:
         return Finding("clock", WARNING, f"behind the newest receipt, of {iso(newest)}")
+    sign = max(newest or 0, found.relay.seen_at_ms if found.relay else 0)
+    if doubt := _implausible(now, sign):
+        return Finding("clock", WARNING, f"{iso(now)}, {doubt}")
     return Finding("clock", OK, iso(now) or "")
+
+
+def _implausible(now: int, sign: int) -> str | None:
+    """What speaks against the clock where nobody else's can be asked. sign: the newest sign of life; 0: none."""
+    made = datetime.fromisoformat(f"{__made__}T00:00:00Z").timestamp() * 1000
+    if now < made:
+        return f"which is before this version was made ({__made__}); set the machine's clock"
+    if now - made > _OLDEST_VERSION_DAYS * _DAY_MS:
+        return f"which is years after this version was made ({__made__}); is the machine's clock right (timedatectl)?"
+    if sign and now - sign > _QUIET_DAYS * _DAY_MS:
+        days = (now - sign) // _DAY_MS
+        quiet = f"{days} days after the newest sign of life in the store ({iso(sign)})"
+        return f"which is {quiet}; where faxhook has run since, the machine's clock is wrong (timedatectl)"
+    return None
 
 
 # A statement is logged with its parameters, which hold callbacks, where one of these is not at its default.

@@ -271,6 +271,26 @@ def test_who_keeps_the_store_locked_is_said_within_seconds(filled: Stock, how: s
     assert f"SQLite at {path}: {said}" in output
 
 
+@pytest.mark.parametrize("how", ["sqlite", "faxhook"])
+def test_check_warns_of_a_store_that_is_kept_locked(filled: Stock, how: str) -> None:
+    """A reader does not notice, so that all would look well while each callback is refused."""
+    path = file_of(filled)
+    with filled.runtime.store.writing():
+        pass  # there is a lock file
+    with subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROGRAM, str(path), how], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        code, output = run(filled, "check")
+        process.communicate()
+    assert code == 0
+    assert f"warning: store.url: SQLite at {path}: another" in output
+    assert "fuser" in output
+    assert "503" in output
+    assert "store.url" not in run(filled, "check")[1]
+
+
 def test_a_follower_that_was_given_an_end_does_not_wait_for_the_store_beyond_it(filled: Stock) -> None:
     store_is_a_folder(filled)
     code, output = run(filled, "consume --follow --idle-seconds 0.5")

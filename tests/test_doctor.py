@@ -265,6 +265,37 @@ def test_a_clock_that_is_not_believed_is_told(filled: Stock) -> None:
     assert "nothing is forgotten" in detail
 
 
+YEAR_MS = 365 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("wrong_ms", "said"),
+    [
+        (74 * YEAR_MS, "years after this version was made"),
+        (2 * YEAR_MS, "days after the newest sign of life in the store (20"),
+        (-57 * YEAR_MS, "behind the newest receipt"),
+    ],
+)
+def test_a_clock_that_cannot_be_right_is_told(
+    filled: Stock, monkeypatch: pytest.MonkeyPatch, wrong_ms: int, said: str
+) -> None:
+    filled.fill(1)
+    at = now_ms() + wrong_ms
+    monkeypatch.setattr(doctor, "now_ms", lambda: at)
+    ((verdict, detail),) = examined(filled, exit_code=0)["clock"]
+    assert verdict == "warning"
+    assert said in detail
+
+
+def test_where_the_store_tells_nothing_this_version_does(filled: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    for wrong_ms, said in ((74 * YEAR_MS, "years after"), (-57 * YEAR_MS, "before this version was made")):
+        at = now_ms() + wrong_ms
+        monkeypatch.setattr(doctor, "now_ms", lambda at=at: at)
+        ((verdict, detail),) = examined(filled, exit_code=0)["clock"]
+        assert verdict == "warning"
+        assert said in detail
+
+
 # --- the broker -----------------------------------------------------------------------------------------------------
 
 

@@ -24,8 +24,10 @@ def check(ctx: click.Context, config: Path | None) -> None:
     hosting.check(settings, os.environ)
     bootstrap.check_obstacles(settings)
     unusable = bootstrap.check_store(settings)
+    busy = None if unusable else bootstrap.busy_store(settings)
     doubts = [
         *bootstrap.all_doubts(settings),
+        *([busy] if busy else []),
         *bootstrap.check_issuers(settings),
     ]
     troubles = [unusable] if unusable else []
