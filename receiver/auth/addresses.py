@@ -15,6 +15,7 @@ Address = IPv4Address | IPv6Address
 
 _BRACKETED = re.compile(r"\[(?P<host>[^\[\]]*:[^\[\]]*)\](?::[0-9]{1,5})?")
 _WITH_PORT = re.compile(r"(?P<host>[0-9.]+):[0-9]{1,5}")
+_ZONE = re.compile(r"(?<=[0-9a-fA-F:])%(?:25)?[A-Za-z0-9._~-]{1,32}\Z", re.ASCII)
 
 _MAPPED = IPv6Network("::ffff:0:0/96")
 
@@ -56,12 +57,19 @@ class AllowList:
 
 
 def parse(text: str) -> Address | None:
-    """An address as proxies write it: bare, ``1.2.3.4:5678``, ``[::1]``, ``[::1]:80``; None for anything else."""
+    """
+    An address as proxies write it: bare, ``1.2.3.4:5678``, ``[::1]``, ``[::1]:80``; None for anything else.
+
+    Without the zone of ``fe80::1%eth0``: it names a network card of the proxy, and Python takes any text for one.
+    """
     text = text.strip(" \t")
     decorated = _BRACKETED.fullmatch(text) or _WITH_PORT.fullmatch(text)
+    host = decorated["host"] if decorated else text
     try:
-        address = ip_address(decorated["host"] if decorated else text)
+        address = ip_address(_ZONE.sub("", host) if ":" in host else host)
     except ValueError:
+        return None
+    if address.version == 6 and address.scope_id is not None:  # a zone that is none
         return None
     return (address.version == 6 and address.ipv4_mapped) or address
 
