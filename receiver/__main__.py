@@ -1,3 +1,3 @@
-from receiver.cli import main
+from receiver.entry import main
 
-main(prog_name="faxhook")
+main()

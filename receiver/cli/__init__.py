@@ -16,7 +16,7 @@ import click
 
 from receiver import __version__, logs
 from receiver.errors import ConfigurationError, StoreError, Unavailable
-from receiver.system import streams
+from receiver.system import interrupting, streams
 from receiver.system.collecting import importing
 
 # Command -> its module here, the function in it, and a line for --help.
@@ -101,7 +101,8 @@ class _Faxhook(click.Group):
         streams.secure()
         os.umask(0o077)  # what faxhook writes holds secrets or personal data
         logs.install()
-        return super().__call__(*args, **kwargs)
+        with interrupting.as_exception():
+            return super().__call__(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -146,6 +147,11 @@ def _exit_codes() -> Iterator[None]:
         raise Failure(str(error)) from None
     except Unavailable as error:
         raise Failure(error.trouble) from None
+    except (KeyboardInterrupt, click.Abort) as error:
+        if not isinstance(error, KeyboardInterrupt) and not isinstance(error.__context__, KeyboardInterrupt):
+            raise  # the end of what was to be typed
+        click.echo("\nfaxhook: interrupted", err=True)
+        raise SystemExit(interrupting.EXIT_CODE) from None
     except BrokenPipeError:
         raise  # click ends quietly
     except OSError as error:
@@ -167,4 +173,4 @@ def _give_example(command: click.Command, name: str) -> None:
 @click.version_option(__version__, prog_name="faxhook")
 @click.option("--config", type=CONFIG, help="The configuration file.")
 def main(config: Path | None) -> None:
-    """The one callback URL for fax providers. Exit codes: 0 ok, 1 found trouble, 2 bad usage or configuration."""
+    """The one callback URL for fax providers. Exit codes: 0 ok, 1 trouble, 2 bad usage or configuration, 130 Ctrl-C."""

@@ -35,7 +35,7 @@ def doctor(ctx: click.Context, config: Path | None, deep: bool, is_json: bool) -
                 verdict = click.style(f"{finding.verdict:8}", fg=_COLOURS[finding.verdict])
                 click.echo(f"{verdict} {finding.check}: {finding.detail}")
     except Interrupted:
-        raise click.Abort from None
+        raise KeyboardInterrupt from None
     if is_json:
         printing.as_json([asdict(finding) for finding in found])
     ctx.exit(1 if any(finding.verdict == TROUBLE for finding in found) else 0)
