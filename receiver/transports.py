@@ -6,6 +6,7 @@ message that is kept.
 """
 
 import importlib.util
+import os
 import re
 import ssl
 from collections.abc import Callable, Iterator, Mapping
@@ -189,7 +190,8 @@ def _parameters(name: str, query: str) -> Iterator[tuple[str, str]]:
         expected, is_good = known[key]
         value = unquote(text)
         if key in seen or not is_good(value):
-            raise BadValue(f"{key}: expected {expected}, once")
+            why = _unreadable(value) if "PEM" in expected and key not in seen else ""
+            raise BadValue(f"{key}: expected {expected}, once{why and f'; {why}'}")
         seen.add(key)
         yield key, value
 
@@ -217,6 +219,22 @@ def _loads(load: Callable[[ssl.SSLContext], object]) -> bool:
     except (OSError, ValueError):  # an ssl.SSLError is an OSError
         return False
     return True
+
+
+def _unreadable(path: str) -> str:
+    """Why a PEM file cannot be used, as far as that can be seen from outside."""
+    try:
+        if not path.startswith("/"):
+            return f"{path} does not begin with /"
+        if not Path(path).exists():
+            return f"there is no file {path}"
+        if not Path(path).is_file():
+            return f"{path} is a folder" if Path(path).is_dir() else f"{path} is no file"
+    except (OSError, ValueError):
+        return "it cannot be looked at"
+    if not os.access(path, os.R_OK):
+        return f"this user may not read {path}"
+    return f"{path} holds no certificate in PEM"
 
 
 def _is_file(text: str) -> bool:

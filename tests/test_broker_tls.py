@@ -1,11 +1,13 @@
 """amqps:// and rediss:// with real TLS: to the broker that is meant, and to strangers who would like the password."""
 
 import json
+import os
 import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,9 @@ from click.testing import CliRunner
 from ports import free_port, listener
 from queued import Queued, ids, queued
 
+from receiver import transports
 from receiver.cli import main
-from receiver.errors import BrokerTrouble
+from receiver.errors import BadValue, BrokerTrouble
 from receiver.outgoing.broker import Broker
 from receiver.settings import Queue
 
@@ -289,3 +292,94 @@ def test_parameters_of_a_url_are_looked_at_by_check(tmp_path: Path, authority: A
         result = said(f"{scheme}://user:{PASSWORD}@localhost:1/?ssl_certfile={certificate_alone}")
         assert result.exit_code == 2
         assert "queue.url: ssl_certfile: expected a certificate and" in result.output
+
+
+# --- the wrong kind of port, the wrong kind of TLS, and files that cannot be used ------------------------------------
+
+
+@contextmanager
+def speaking_tls(pair: tuple[Path, Path], change: Callable[[ssl.SSLContext], object]) -> Iterator[int]:
+    """The port of a server that only shakes hands."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    change(context)
+
+    def listen(taken: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = taken.accept()
+                near.settimeout(10)
+                with near, suppress(OSError), context.wrap_socket(near, server_side=True) as secured:
+                    secured.recv(4096)
+
+    with listener() as taken:
+        threading.Thread(target=listen, args=(taken,), daemon=True).start()
+        yield taken.getsockname()[1]
+
+
+@pytest.mark.parametrize("scheme", ["amqp", "redis"])
+def test_a_url_without_tls_for_a_port_with_it_is_told_so(tmp_path: Path, authority: Authority, scheme: str) -> None:
+    with speaking_tls(authority.issue("localhost", to="plain"), lambda _context: None) as port:
+        trouble = trouble_with(f"{scheme}://user:{PASSWORD}@localhost:{port}/", tmp_path)
+    assert trouble.detail.startswith(f"{scheme}://localhost:{port}: ")
+    assert f"Where TLS is on at this port, the URL begins with {scheme}s://" in trouble.detail
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_broker_with_old_tls_only_is_refused_as_that(tmp_path: Path, authority: Authority, scheme: str) -> None:
+    def be_old(context: ssl.SSLContext) -> None:
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with warnings.catch_warnings(action="ignore"):
+            context.minimum_version = ssl.TLSVersion.TLSv1
+            context.maximum_version = ssl.TLSVersion.TLSv1_1
+
+    with speaking_tls(authority.issue("localhost", to="old"), be_old) as port:
+        url = f"{scheme}://user:{PASSWORD}@localhost:{port}/?ssl_ca_certs={authority.file}"
+        trouble = trouble_with(url, tmp_path)
+    assert trouble.kind == "tls"
+    said = "it speaks no TLS that is safe, which begins with 1.2; turn that on there"
+    assert trouble.detail == f"{scheme}://localhost:{port}: {said}"
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_broker_that_demands_a_certificate_leads_to_the_key(
+    tmp_path: Path, authority: Authority, scheme: str
+) -> None:
+    def demand(context: ssl.SSLContext) -> None:
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # 1.3 tells it after the handshake
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(authority.file)
+
+    with speaking_tls(authority.issue("localhost", to="strict"), demand) as port:
+        url = f"{scheme}://user:{PASSWORD}@localhost:{port}/?ssl_ca_certs={authority.file}"
+        trouble = trouble_with(url, tmp_path)
+    assert trouble.kind == "tls"
+    assert "ask for a client certificate? See ssl_certfile" in trouble.detail
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_file_of_certificates_that_cannot_be_used_is_named_with_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authority: Authority, scheme: str
+) -> None:
+    (tmp_path / "words.pem").write_text("nonsense")
+
+    def said(path: str) -> str:
+        with pytest.raises(BadValue) as refused:
+            transports.addresses(f"{scheme}://user:{PASSWORD}@localhost:1/?ssl_ca_certs={path}")
+        return str(refused.value)
+
+    assert said(f"{tmp_path}/absent.pem").endswith(f"there is no file {tmp_path}/absent.pem")
+    assert said(f"{tmp_path}").endswith(f"{tmp_path} is a folder")
+    assert said("ca.pem").endswith("ca.pem does not begin with /")
+    assert said(f"{tmp_path}/words.pem").endswith(f"{tmp_path}/words.pem holds no certificate in PEM")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert said(f"{tmp_path}/words.pem").endswith(f"this user may not read {tmp_path}/words.pem")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_file_that_is_gone_while_we_run_is_trouble_with_the_broker(tmp_path: Path, scheme: str) -> None:
+    """As while certificates are renewed: the relay tries again, and does not end."""
+    trouble = trouble_with(f"{scheme}://user:{PASSWORD}@localhost:1/?ssl_ca_certs={tmp_path}/renewed.pem", tmp_path)
+    assert trouble.kind == "tls"
+    assert trouble.detail.startswith(f"{scheme}://localhost:1: ssl_ca_certs: ")
+    assert f"there is no file {tmp_path}/renewed.pem" in trouble.detail

@@ -18,7 +18,7 @@ from kombu import entity
 from kombu.connection import Connection
 
 from receiver import transports
-from receiver.errors import BrokerTrouble
+from receiver.errors import BadValue, BrokerTrouble
 from receiver.outgoing.broker_errors import diagnose, words
 from receiver.settings import Queue
 from receiver.system.stopping import Interrupted
@@ -29,6 +29,7 @@ HEARTBEAT_SECONDS = 10.0
 VISIBILITY_SECONDS = 60  # outside AMQP, a consumer that died gives its events back after this
 DEAD = ".dead"  # what this is added to holds the messages that consumers have rejected
 
+_WITH_TLS = ("amqps://", "rediss://")
 _QUORUM = {"x-queue-type": "quorum"}
 _REDIS_SETTINGS = {"appendonly": "appendonly", "appendfsync": "appendfsync", "eviction": "maxmemory-policy"}
 KEPT = {"appendonly": "yes", "appendfsync": "always", "eviction": "noeviction"}  # ``durability`` that forgets nothing
@@ -66,7 +67,10 @@ class Broker:
 
     def open(self) -> None:
         """Connect to the first host that answers, and find or make the queue."""
-        first, *others = transports.addresses(self.queue.url)
+        try:
+            first, *others = transports.addresses(self.queue.url)
+        except BadValue as error:  # a file of certificates that was there at the start, and may be there again
+            raise BrokerTrouble("tls", error, f"{self._place}: {error}") from None
         try:
             self._connect(first)
         except BrokerTrouble as trouble:
@@ -87,6 +91,17 @@ class Broker:
 
     def _connect(self, address: transports.Address) -> None:
         self._place = transports.place(address.url)
+        try:
+            self._begin(address)
+        except BrokerTrouble as trouble:
+            secure = transports.scheme(address.url) + "s://"
+            if words("connection") not in trouble.detail or secure not in _WITH_TLS:
+                raise
+            # Whoever expects TLS takes our first words for nonsense, and closes.
+            detail = f"{trouble.detail}. Where TLS is on at this port, the URL begins with {secure}"
+            raise BrokerTrouble(trouble.kind, trouble.error, detail) from None
+
+    def _begin(self, address: transports.Address) -> None:
         with self.trouble():
             self._connection = Connection(
                 address.url,

@@ -133,10 +133,13 @@ def _network(error: BaseException) -> tuple[str, str] | None:
             return "tls", _CERTIFICATES.get(error.verify_code, other)
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE" | "HTTP_REQUEST"):
             return "tls", "no TLS at this port"
+        case ssl.SSLError(reason=str(reason)) if "PROTOCOL" in reason:
+            return "tls", "it speaks no TLS that is safe, which begins with 1.2; turn that on there"
         case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:
             return "tls", "it refuses our side of TLS; does it ask for a client certificate? See ssl_certfile"
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
-            return "tls", "it ended the TLS handshake; is TLS on at this port?"
+            ended = "it ended the TLS handshake"
+            return "tls", f"{ended}; is TLS on at this port, or does it ask for a client certificate? See ssl_certfile"
         case socket.gaierror():
             return "connection", "no such host, or name resolution does not work"
         case ConnectionRefusedError():
