@@ -23,6 +23,7 @@ from receiver import settings as configuration
 from receiver.errors import BrokerTrouble, ConfigurationError, StoreError, Unavailable
 from receiver.logs import error_class
 from receiver.outgoing.broker import Broker
+from receiver.outgoing.broker_errors import words
 from receiver.outgoing.declared import declared, losses
 from receiver.settings import Queue, Settings
 from receiver.store import Store, damage, figures, now_ms
@@ -396,7 +397,8 @@ def _relay(queue: Queue, found: Figures) -> Finding:
     if not found.relay_is_alive:
         return Finding("relay", verdict, f"no sign of life since {iso(relay.seen_at_ms)}; `faxhook relay` starts one")
     if relay.trouble is not None and not queue.is_embedded:
-        return Finding("relay", TROUBLE, f"{relay.trouble} since {iso(relay.trouble_since_ms)}; it goes on trying")
+        detail = f"{relay.trouble} since {iso(relay.trouble_since_ms)}; it goes on trying"
+        return Finding("relay", TROUBLE, f"{detail}. The broker: {words(relay.trouble)}")
     return Finding("relay", OK, f"seen {iso(relay.seen_at_ms)}")
 
 

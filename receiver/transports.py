@@ -225,7 +225,7 @@ def _unreadable(path: str) -> str:
     """Why a PEM file cannot be used, as far as that can be seen from outside."""
     try:
         if not path.startswith("/"):
-            return f"{path} does not begin with /"
+            return "it does not begin with /"
         if not Path(path).exists():
             return f"there is no file {path}"
         if not Path(path).is_file():

@@ -370,7 +370,7 @@ def test_a_file_of_certificates_that_cannot_be_used_is_named_with_why(
 
     assert said(f"{tmp_path}/absent.pem").endswith(f"there is no file {tmp_path}/absent.pem")
     assert said(f"{tmp_path}").endswith(f"{tmp_path} is a folder")
-    assert said("ca.pem").endswith("ca.pem does not begin with /")
+    assert said("ca.pem").endswith("it does not begin with /")
     assert said(f"{tmp_path}/words.pem").endswith(f"{tmp_path}/words.pem holds no certificate in PEM")
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert said(f"{tmp_path}/words.pem").endswith(f"this user may not read {tmp_path}/words.pem")

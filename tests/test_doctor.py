@@ -248,6 +248,15 @@ def test_the_relays_trouble_is_told_with_its_beginning(filled: Stock) -> None:
     assert found["relay"][0][1].startswith("connection since 20")
 
 
+def test_a_relay_that_the_broker_blocks_leads_to_its_alarm(filled: Stock) -> None:
+    use_broker(filled, "memory://")
+    show_life(filled, trouble="blocked")
+    ((verdict, detail),) = examined(filled, exit_code=1)["relay"]
+    assert verdict == "trouble"
+    assert detail.startswith("blocked since 20")
+    assert "a memory or disk alarm; free some, or see `rabbitmqctl status`" in detail
+
+
 def test_with_a_broker_a_relay_that_never_ran_is_trouble(filled: Stock) -> None:
     use_broker(filled, "memory://")
     assert verdicts(examined(filled, exit_code=1))["relay"] == {"trouble"}

@@ -96,7 +96,8 @@ def diagnose(error: BaseException, lost: tuple[type[Exception], ...]) -> tuple[s
 
 
 def words(kind: str) -> str:
-    return _WORDS[kind]
+    """What a kind of trouble is, where nothing better is known; of an unknown one, its name."""
+    return _WORDS.get(kind, kind)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
