@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import live
+import migrated
 from house import FORM
 from ports import free_port
 from stock import environment
@@ -133,8 +134,7 @@ def serving(folder: Path, store_url: str, endpoints: str, server: str = "") -> I
     log = folder / "log"
     options: dict[str, Any] = {"cwd": folder, "env": environment() | {"WEB_CONCURRENCY": "2"}}
     command = [sys.executable, "-m", "receiver"]
-    if not store_url.startswith("sqlite:"):  # which serve migrates itself
-        subprocess.run([*command, "migrate", "--config", str(config)], check=True, capture_output=True, **options)
+    migrated.make(store_url)
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "serve", "--no-relay", "--config", str(config)], stdout=output, stderr=output, **options

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import migrated
 import sqlalchemy as sa
 from ports import listener
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -17,7 +18,6 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from receiver import bootstrap, providers, settings
 from receiver.providers import Provider
 from receiver.runtime import Runtime
-from receiver.store.migrating import migrate
 from receiver.web.app import create_app
 
 TOKEN = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
@@ -160,9 +160,7 @@ def house(folder: Path, store_url: str, configuration: str = CONFIGURATION) -> I
     with listener() as sock:
         config.write_text(configuration.format(port=sock.getsockname()[1], store=store_url))
         chosen = settings.load(config, {})
-        store = bootstrap.open_store(chosen)
-        migrate(store)
-        store.close()
+        migrated.make(chosen.store.url)
         runtime = bootstrap.build(chosen)
         try:
             with serving(create_app(runtime), sock) as port:

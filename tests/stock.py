@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import migrated
 import sqlalchemy as sa
 from house import CONFIGURATION, FORM
 
@@ -20,7 +21,6 @@ from receiver.errors import Refusal
 from receiver.providers import RawCallback
 from receiver.runtime import Runtime
 from receiver.store import browsing, new_id, now_ms
-from receiver.store.migrating import migrate
 
 FAXHOOK = [sys.executable, "-m", "receiver"]
 
@@ -103,9 +103,7 @@ def stock(folder: Path, store_url: str, configuration: str = CONFIGURATION) -> I
     config = folder / "faxhook.toml"
     config.write_text(configuration.format(port=8000, store=store_url))
     chosen = settings.load(config, {})
-    store = bootstrap.open_store(chosen)
-    migrate(store)
-    store.close()
+    migrated.make(chosen.store.url)
     runtime = bootstrap.build(chosen)
     try:
         yield Stock(config, runtime)

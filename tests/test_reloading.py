@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
+import migrated
 import pytest
 from house import CONFIGURATION, FORM, TOKEN, ask
 from ports import free_port
@@ -62,6 +63,8 @@ def served(folder: Path, *, umask: int = -1, bind: str = "", **options: int) -> 
     if bind:
         text = text.replace(f'bind = "127.0.0.1:{port}"', f'bind = "{bind}"')
     (folder / "faxhook.toml").write_text(text)
+    if umask < 0:  # else the test is about what serve makes
+        migrated.make(f"sqlite:///{folder}/var/faxhook.db")
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [*FAXHOOK, "serve"],

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import jwt
+import migrated
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from house import FORM, Reply
@@ -147,7 +148,7 @@ def faxhook(folder: Path, store: str, idps: IdentityProviders) -> Iterator[Faxho
     text = CONFIGURATION.format(port=port, key=SECRET_KEY, store=store, client=CLIENT_SECRET, odd=ODD_SECRET)
     text += "".join(ENDPOINT.format(name=name, auth=auth) for name, auth in endpoints(idps))
     (folder / "faxhook.toml").write_text(text)
-    subprocess.run([*FAXHOOK, "migrate"], cwd=folder, env=environment(), check=True, capture_output=True)
+    migrated.make(store)
     found = Faxhook(folder, port)
     found.used |= {CLIENT_SECRET, ODD_SECRET, INTROSPECTION_SECRET, SECRET_KEY}
     found.start()
@@ -180,7 +181,7 @@ def main(idps: IdentityProviders) -> Provider:
 @pytest.fixture(scope="module")
 def server(idps: IdentityProviders, main: Provider, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faxhook]:
     folder = tmp_path_factory.mktemp("bearer")
-    with faxhook(folder, "sqlite:///faxhook.db", idps) as found:
+    with faxhook(folder, f"sqlite:///{folder}/faxhook.db", idps) as found:
         both_workers_have_keys(found, main)
         yield found
 
@@ -516,7 +517,7 @@ def test_97_known_keys_serve_while_the_issuer_is_down(server: Faxhook, idps: Ide
 
 def test_97_110_and_111_what_a_restart_keeps_and_what_it_ends(idps: IdentityProviders, tmp_path: Path) -> None:
     aged = idps.providers["aged"]
-    with faxhook(tmp_path, "sqlite:///faxhook.db", idps) as server:
+    with faxhook(tmp_path, f"sqlite:///{tmp_path}/faxhook.db", idps) as server:
         both_workers_have_keys(server, aged)
         own, odd = own_token(server, "retarus", CLIENT_SECRET), own_token(server, "odd", ODD_SECRET)
         assert [server.bear("own-a", token).status for token in (own, odd)] == [200, 200]

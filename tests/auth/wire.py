@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import live
+import migrated
 from ports import free_port
 from stock import FAXHOOK, environment
 
@@ -87,7 +88,7 @@ def served(
     text = configuration.replace("[server]", f'[server]\nbind = "127.0.0.1:{port}"', 1)
     (folder / "faxhook.toml").write_text(f'{text}\n[store]\nurl = "{store}"\n')
     run = {"cwd": folder, "env": environment() | {"WEB_CONCURRENCY": str(workers)}}
-    subprocess.run([*FAXHOOK, "migrate"], check=True, stdout=subprocess.DEVNULL, **run)
+    migrated.make(store)
     with (folder / "log").open("ab") as output:
         process = subprocess.Popen([*FAXHOOK, "serve", "--no-relay"], stdout=output, stderr=output, **run)
     try:
