@@ -120,7 +120,7 @@ class Queued(Stock):
     def consumed(self, *options: str) -> list[bytes]:
         """The lines of ``faxhook consume``."""
         process = self.start("consume", *options)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
         return out.splitlines()
 

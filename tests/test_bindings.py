@@ -72,7 +72,7 @@ def routed(channel: Any, queue: str) -> set[str]:
 
 def declare_failures(made: Queued) -> None:
     (program,) = re.findall(r"^```py\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
-    subprocess.run([sys.executable, "-c", program, made.queue.url], env=environment(), check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program, made.queue.url], env=environment(), check=True, timeout=120)
 
 
 def test_the_example_binds_a_queue_to_failures_and_its_dead_letters_arrive(made: Queued) -> None:

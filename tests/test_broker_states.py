@@ -38,7 +38,7 @@ def is_told_everywhere(made: Queued, words: str) -> None:
     with made.start("relay") as relay:
         said = next(one for one in map(json.loads, relay.stderr or ()) if one["event"] == "publish_failed")
         relay.terminate()
-        relay.communicate(timeout=10)
+        relay.communicate(timeout=60)
     assert words in said["cause"]
     assert PASSWORD not in json.dumps(said)
 
@@ -87,7 +87,7 @@ def test_redis_with_a_wrong_password_a_missing_database_or_full(tmp_path: Path) 
             with made.start("relay") as relay:
                 said = next(one for one in map(json.loads, relay.stderr or ()) if one["event"] == "publish_failed")
                 relay.terminate()
-                relay.communicate(timeout=10)
+                relay.communicate(timeout=60)
             assert (said["reason"], made.states()) == ("full", {"pending": 1})
             assert "its memory is full (maxmemory)" in said["cause"]
             client.config_set("maxmemory", 0)

@@ -111,7 +111,7 @@ def test_killed_between_commit_and_acknowledgement_it_does_nothing_twice(made: Q
         f"import sys; runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
     )
     with start(made, faxes, script=dies) as process:
-        assert process.wait(20) == -9
+        assert process.wait(120) == -9
     assert len(rows(faxes)) == 1
     until(lambda: made.waiting() == 1)  # RabbitMQ has it again
     with start(made, faxes) as process:

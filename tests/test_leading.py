@@ -126,7 +126,7 @@ def test_two_web_instances_that_get_the_same_callback_make_one_event_and_both_ac
 
         def post(to: House) -> None:
             for number in range(20):
-                barrier.wait(10)
+                barrier.wait(60)
                 reply = to.post("openfax", f"OutTransID={number}&AccountID=1&LastStatus=0")
                 answers.append(reply.status)
 

@@ -52,9 +52,9 @@ def piped(made: Queued, reader: list[str], *options: str) -> tuple[int, str, lis
         assert process.stderr is not None
         with subprocess.Popen(reader, stdin=process.stdout, stdout=subprocess.PIPE) as other:
             process.stdout.close()
-            out, _ = other.communicate(timeout=30)
+            out, _ = other.communicate(timeout=120)
         said = process.stderr.read().decode()
-        process.wait(30)
+        process.wait(120)
     return process.returncode, said, out.splitlines()
 
 
@@ -119,6 +119,6 @@ def test_peek_into_a_pipe_that_ends_is_no_trouble(made: Queued) -> None:
 def test_peek_does_not_wait(made: Queued) -> None:
     for option in (["--follow"], ["--idle-seconds", "1"]):
         process = made.start("consume", "--peek", *option)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=120)
         assert process.returncode == 2
         assert b"--peek" in err

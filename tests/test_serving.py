@@ -171,13 +171,13 @@ def test_a_relay_that_ends_at_once_is_started_later_and_later(tmp_path: Path) ->
 def test_the_end_of_gunicorn_ends_the_relay_and_gives_its_code(tmp_path: Path) -> None:
     leaves = "while not os.path.exists('relay'): time.sleep(0.02)\nsys.exit(3)"
     with parent(tmp_path, child("web", leaves), child("relay")) as process:
-        assert process.wait(10) == 3
+        assert process.wait(60) == 3
     assert not lives(notes(tmp_path, "relay", "start")[0])
 
 
 def test_a_killed_gunicorn_gives_the_shells_code(tmp_path: Path) -> None:
     with parent(tmp_path, child("web", "os.kill(os.getpid(), signal.SIGKILL)")) as process:
-        assert process.wait(10) == 128 + signal.SIGKILL
+        assert process.wait(60) == 128 + signal.SIGKILL
 
 
 def test_a_killed_parent_leaves_no_children(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_a_first_serve_takes_callbacks_where_its_output_is_on_a_full_disk(tmp_pa
     with subprocess.Popen(shell, cwd=tmp_path, env=environment() | {"PORT": str(port)}) as process:
         until(lambda: is_up(port))
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def is_up(port: int) -> bool:

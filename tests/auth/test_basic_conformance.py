@@ -152,7 +152,7 @@ def test_row_66_a_colon_in_a_configured_user_is_refused_at_start(tmp_path):
     config.write_text(configured(8000, f"sqlite:///{tmp_path}/x.db", faxage("x", credentials(entry("m:e", "word")))))
     for command in ("check", "serve"):
         done = subprocess.run(
-            [*FAXHOOK, command, "--config", str(config)], env=environment(), capture_output=True, text=True, timeout=30
+            [*FAXHOOK, command, "--config", str(config)], env=environment(), capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 2
         assert "endpoints.x.auth.credentials[0].user: expected no colon" in done.stderr
@@ -169,7 +169,7 @@ def test_row_75_after_a_reload_the_old_password_is_wrong(tmp_path):
     with serving(tmp_path, store, endpoints("before")) as server:
         assert {asked("before") for _ in range(10)} == {200}  # and both workers remember it
         server.reload(configured(server.port, store, endpoints("after")))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while any(asked("after") != 200 for _ in range(10)):
             assert time.monotonic() < deadline, server.log.read_text()[-2000:]
             time.sleep(0.1)
@@ -189,7 +189,7 @@ def test_a_reload_that_no_worker_could_begin_with_changes_nothing(tmp_path):
             1,
         ):
             server.reload(configured(server.port, store, bad))
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 120
             while server.log.read_text().count('"reload_refused"') < refused:
                 assert time.monotonic() < deadline, server.log.read_text()[-2000:]
                 time.sleep(0.05)

@@ -98,7 +98,7 @@ class Faxhook:
         return (self.folder / "log").read_text()
 
     def ask(self, method: str, path: str, *headers: tuple[str, str], body: bytes = b"") -> Reply:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.putrequest(method, path, skip_accept_encoding=True)
             for name, value in (("Content-Length", str(len(body))), *headers):
@@ -188,7 +188,7 @@ def server(idps: IdentityProviders, main: Provider, tmp_path_factory: pytest.Tem
 
 def gets_in(server: Faxhook, endpoint: str, token: str) -> bool:
     """At both workers: more connections are open at once than one of them takes."""
-    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=20) for _ in range(40)]
+    connections = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=60) for _ in range(40)]
     server.used.add(token)
     headers = {"Content-Type": FORM, "Authorization": f"Bearer {token}"}
     try:

@@ -53,7 +53,7 @@ class Served:
             return self.ask(*pieces, sock=own)
 
     def connect(self) -> socket.socket:
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def post(
         self,
@@ -104,7 +104,7 @@ def served(
 
 
 def _await(server: Served, workers: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         assert server.process.poll() is None, server.log
         try:
