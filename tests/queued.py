@@ -117,8 +117,8 @@ class Queued(Stock):
         self.send()
         return known
 
-    def consumed(self, *options: str) -> list[bytes]:
-        """The lines of ``faxhook consume``."""
+    def consumed_apart(self, *options: str) -> list[bytes]:
+        """The lines of ``faxhook consume`` in a process of its own."""
         process = self.start("consume", *options)
         out, err = process.communicate(timeout=120)
         assert process.returncode == 0, err

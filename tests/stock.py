@@ -5,7 +5,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from house import CONFIGURATION, FORM
 
 import receiver
 from receiver import bootstrap, intake, settings
+from receiver.cli import main
 from receiver.errors import Refusal
 from receiver.providers import RawCallback
 from receiver.runtime import Runtime
@@ -95,6 +97,20 @@ class Stock:
         piped = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         command = [*FAXHOOK, *arguments, "--config", str(self.config)]
         return Process(command, env=environment(), **(piped | options))
+
+    def consumed(self, *options: str) -> list[bytes]:
+        """
+        The lines of ``faxhook consume``, which must succeed. It runs in this process, with a pipe as its output.
+
+        For what it reads; what it is as a process is tested with ``start``.
+        """
+        reading, writing = os.pipe()
+        with open(reading, "rb") as pipe, ThreadPoolExecutor(1) as reader:
+            read = reader.submit(pipe.read)
+            with open(writing, "w") as output, redirect_stdout(output):
+                code = main.main(["consume", *options, "--config", str(self.config)], standalone_mode=False)
+            assert not code
+            return read.result().splitlines()
 
 
 @contextmanager

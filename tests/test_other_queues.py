@@ -356,7 +356,7 @@ def test_a_demo_queue_works_between_processes_and_is_called_one(tmp_path: Path, 
             until(lambda: made.states() == {"published": 5})
             relay.terminate()
             relay.communicate(timeout=120)
-        assert set(ids(made.consumed())) == expected
+        assert set(ids(made.consumed_apart())) == expected
         checked = CliRunner().invoke(main, ["check", "--config", str(made.config)])
         assert "queue.url: demo: " in checked.output
 
@@ -365,7 +365,7 @@ def test_memory_is_a_demo_too(tmp_path: Path) -> None:
     with queued(tmp_path, "memory://") as made:
         made.fill_queue(1)
         assert made.states() == {"published": 1}
-        assert made.consumed() == []
+        assert made.consumed_apart() == []
         checked = CliRunner().invoke(main, ["check", "--config", str(made.config)])
         assert "nobody reads them" in checked.output
 
@@ -375,6 +375,6 @@ def test_nothing_but_the_demo_is_left_in_its_folder(tmp_path: Path) -> None:
         made.fill_queue(3)
         folder = made.runtime.settings.server.state_dir / "queue"
         assert len(list(folder.glob("*.msg"))) == 3
-        made.consumed()
+        made.consumed_apart()
         assert list(folder.glob("*.msg")) == []
         assert os.stat(folder).st_mode & 0o077 == 0
