@@ -14,6 +14,7 @@ from brokers import line, node  # noqa: F401 - fixtures
 from databases import POSTGRESQL
 from stock import stock
 
+from receiver.system.collecting import importing
 from receiver.system.stderr import Stderr
 
 # Tests start several hundred faxhook processes, and each would compile all of its modules again.
@@ -29,6 +30,13 @@ def is_there(service):
     except OSError:
         return False
     return True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    # Thousands of tests, and all that they import, stay to the end.
+    with importing():
+        return (yield)
 
 
 def pytest_runtest_setup(item):
