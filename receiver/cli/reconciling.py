@@ -18,6 +18,7 @@ from receiver.reconcile import Choice, Summary
 from receiver.runtime import Account, Runtime
 from receiver.store import browsing, now_ms
 from receiver.store import discrepancies as found
+from receiver.system import streams
 from receiver.system.stopping import Interrupted, Stop, on_signals
 
 _COLUMNS = (
@@ -53,6 +54,8 @@ def reconcile(
     missing, contradicting or unreadable, or when a report could not be read to its end.
     """
     choice = Choice(endpoints, since, until, dry_run)
+    if loop:
+        streams.let_stdout_be_lost()  # nothing that is missing is fetched by a loop that ended with its reader
     if since is not None and until is not None and since >= until:
         raise click.UsageError("--since must be before --until")
     if loop and (dry_run or is_json or not choice.is_routine):

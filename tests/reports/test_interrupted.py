@@ -1,6 +1,7 @@
 """The real ``faxhook reconcile``: killed again and again, asked to end, and as a person calls it."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -118,6 +119,25 @@ def test_in_a_loop_it_asks_again_until_it_is_asked_to_end(tmp_path, sqlite_url):
         assert process.returncode == 0, err
         assert "faxage: faxes 3, filled 3" in out
         assert not re.search(r"example-password|exampleuser", out + err)
+
+
+@pytest.mark.parametrize("output", [">/dev/full 2>/dev/full", "2>&1 | true", "<&- >&- 2>&-"])
+def test_a_loop_goes_on_where_nobody_reads_what_it_says(tmp_path, sqlite_url, output):
+    with pulled(tmp_path, sqlite_url, "faxage", *faxes_of("faxage", 2)) as it:
+        text = it.house.config.read_text()
+        every = '[endpoints.faxage.reports]\nevery = "1s"\n'
+        it.house.config.write_text(text.replace("[endpoints.faxage.reports]\n", every))
+        number = tmp_path / "pid"
+        shell = f'{{ echo $$ > {number}; exec "$@"; }} {output}'.replace("$$", "$(exec sh -c 'echo $PPID')")
+        command = [*FAXHOOK, "reconcile", "--loop", "--config", str(it.house.config)]
+        with subprocess.Popen(["sh", "-c", shell, "sh", *command], env=environment()) as process:
+            until(lambda: told(it) == 2)
+            asked = it.world.asked.total()
+            until(lambda: it.world.asked.total() > asked + 1)  # it has told of a run, and begun another
+            it.world.add(faxes_of("faxage", 3)[2])
+            until(lambda: told(it) == 3)
+            os.kill(int(number.read_text()), signal.SIGTERM)
+            process.wait(60)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
