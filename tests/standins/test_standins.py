@@ -12,7 +12,7 @@ from providers.samples import FIXTURES, events
 
 from receiver.providers import RawCallback
 from standins import efax, faxage, openfax, openfax_broadcast, retarus
-from standins.world import SentFax, World, standing
+from standins.world import SentFax, World, standing, tls
 
 SENT = datetime(2026, 7, 15, 16, 0, tzinfo=UTC)
 DONE = datetime(2026, 7, 15, 16, 1, 30, tzinfo=UTC)
@@ -38,7 +38,7 @@ def sample(path):
 
 @pytest.fixture
 def client():
-    with httpx.Client(timeout=20, trust_env=False) as made:
+    with httpx.Client(timeout=20, trust_env=False, verify=tls()) as made:
         yield made
 
 

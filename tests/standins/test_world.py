@@ -28,7 +28,7 @@ from receiver.cli import main
 from receiver.providers import RawCallback
 from standins import efax, faxage, openfax, retarus
 from standins.__main__ import STANDINS
-from standins.world import SentFax, World, some_faxes, standing
+from standins.world import SentFax, World, some_faxes, standing, tls
 
 DONE = datetime(2026, 7, 15, 16, 1, 30, tzinfo=UTC)
 LOGIN = {"username": "exampleuser", "company": "acme", "password": "example-password", "operation": "status"}
@@ -123,7 +123,7 @@ def test_efax_status_says_what_the_dispositions_say():
     world = one_of_each("efax", "me")
     with (
         standing(efax.application(world, failures_have_times=True)) as url,
-        httpx.Client(timeout=20, trust_env=False) as client,
+        httpx.Client(timeout=20, trust_env=False, verify=tls()) as client,
     ):
         for one in world.callbacks()[::9]:
             (sent,) = one.faxes
@@ -230,7 +230,9 @@ def ask():
 
         def post(**changes):
             timeout = httpx.Timeout(20, read=changes.pop("read", 20))
-            return httpx.post(f"{url}/httpsfax.php", data=LOGIN | changes, timeout=timeout, trust_env=False)
+            return httpx.post(
+                f"{url}/httpsfax.php", data=LOGIN | changes, timeout=timeout, trust_env=False, verify=tls()
+            )
 
         yield world, post
 
