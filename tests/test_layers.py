@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 PROVIDERS = providers.load()
 SOURCES = [path for package in (receiver, schemas) for path in Path(package.__path__[0]).rglob("*.py")]
 # What a provider's module may import of ours, beside its own schemas.
-PROVIDERS_MAY_USE = {"receiver.errors", "schemas.event", "schemas.fields", "schemas.repairing"} | {
+PROVIDERS_MAY_USE = {"receiver.errors", "schemas.event", "schemas.fields", "schemas.repairing", "schemas.times"} | {
     f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising", "_redacting")
 }
 

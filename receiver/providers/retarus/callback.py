@@ -40,7 +40,8 @@ from schemas.event import (
     Retryable,
     Verdict,
 )
-from schemas.fields import InvalidRow, iso_time
+from schemas.fields import InvalidRow
+from schemas.times import iso_time
 
 # The official list cannot be read to its end, so unlisted codes must be expected. Retrying after NOFAX* is what
 # Retarus itself advises.
