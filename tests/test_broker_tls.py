@@ -16,6 +16,7 @@ import pytest
 from brokers import Node, RedisServer, running_node
 from certificates import Authority, self_signed
 from click.testing import CliRunner
+from kombu.connection import Connection
 from ports import free_port, listener
 from queued import Queued, ids, queued
 
@@ -323,6 +324,18 @@ def test_a_url_without_tls_for_a_port_with_it_is_told_so(tmp_path: Path, authori
         trouble = trouble_with(f"{scheme}://user:{PASSWORD}@localhost:{port}/", tmp_path)
     assert trouble.detail.startswith(f"{scheme}://localhost:{port}: ")
     assert f"Where TLS is on at this port, the URL begins with {scheme}s://" in trouble.detail
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_connection_that_is_reset_at_once_leads_to_the_certificate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    def reset(_connection: object, **_options: object) -> None:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(Connection, "ensure_connection", reset)
+    trouble = trouble_with(f"{scheme}://user:{PASSWORD}@localhost:1/", tmp_path)
+    assert trouble.detail.endswith("It may ask for a client certificate: see ssl_certfile")
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

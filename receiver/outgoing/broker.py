@@ -29,7 +29,13 @@ HEARTBEAT_SECONDS = 10.0
 VISIBILITY_SECONDS = 60  # outside AMQP, a consumer that died gives its events back after this
 DEAD = ".dead"  # what this is added to holds the messages that consumers have rejected
 
-_WITH_TLS = ("amqps://", "rediss://")
+# Scheme -> what may be the matter where the connection is closed at once: who expects TLS takes our first words for
+# nonsense, and who misses a certificate may reset the connection before its alert has been read.
+_IF_IT_CLOSES = {
+    "amqp": "Where TLS is on at this port, the URL begins with amqps://",
+    "redis": "Where TLS is on at this port, the URL begins with rediss://",
+    **dict.fromkeys(("amqps", "rediss"), "It may ask for a client certificate: see ssl_certfile"),
+}
 _QUORUM = {"x-queue-type": "quorum"}
 _REDIS_SETTINGS = {"appendonly": "appendonly", "appendfsync": "appendfsync", "eviction": "maxmemory-policy"}
 KEPT = {"appendonly": "yes", "appendfsync": "always", "eviction": "noeviction"}  # ``durability`` that forgets nothing
@@ -94,12 +100,10 @@ class Broker:
         try:
             self._begin(address)
         except BrokerTrouble as trouble:
-            secure = transports.scheme(address.url) + "s://"
-            if words("connection") not in trouble.detail or secure not in _WITH_TLS:
+            hint = _IF_IT_CLOSES.get(transports.scheme(address.url))
+            if hint is None or words("connection") not in trouble.detail:
                 raise
-            # Whoever expects TLS takes our first words for nonsense, and closes.
-            detail = f"{trouble.detail}. Where TLS is on at this port, the URL begins with {secure}"
-            raise BrokerTrouble(trouble.kind, trouble.error, detail) from None
+            raise BrokerTrouble(trouble.kind, trouble.error, f"{trouble.detail}. {hint}") from None
 
     def _begin(self, address: transports.Address) -> None:
         with self.trouble():
