@@ -20,7 +20,8 @@ from receiver.errors import Refusal, ReportTrouble
 from receiver.providers._client import Client, Reply
 from receiver.providers._contract import Ask, Finding, Option, Page, RecordReport, Reports, Source
 from receiver.providers._decoding import listed, xml
-from receiver.providers.retarus.callback import CODES, normalise, shape
+from receiver.providers.retarus.callback import normalise, shape
+from receiver.providers.retarus.codes import CODES
 from schemas.event import FaxCompleted
 from schemas.retarus import STATUS_PUSH
 
