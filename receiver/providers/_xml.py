@@ -171,6 +171,8 @@ def _private(code: int) -> str:
 def _parsed(body: bytes, encoding: str | None) -> dict[str, Any]:
     """Raises ExpatError where it is not well-formed; the error says nothing but where."""
     try:
+        if plain := _plain(body, encoding):
+            return plain
         prefixed = _scan(body, encoding).prefixed
         return dict(xmltodict.parse(body, encoding=encoding, postprocessor=_local_name if prefixed else None))
     # an unknown encoding is a LookupError, a multi-byte one a ValueError
@@ -233,3 +235,91 @@ def _refuse_doctype(*_declaration: object) -> NoReturn:
 def _check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
     if encoding is not None and _text.charset(encoding) is None:
         raise Undecodable("the XML declares an encoding other than " + ", ".join(_text.CHARSET_NAMES))
+
+
+# --- the short way -------------------------------------------------------------------------------------------------
+
+# A push to many recipients has the same few elements again and again, for which a scan, and then xmltodict, do much
+# that is not needed. What is plain is read in one pass, to exactly what xmltodict gives; no layout is known here. All
+# else is read, and all that is too complex is refused, by the general way.
+
+
+def _plain(body: bytes, encoding: str | None) -> dict[str, Any] | None:
+    """
+    A document of elements that have either text or elements inside, no prefixes, and attributes at the root only.
+
+    None for any other one. Raises ExpatError and Undecodable as the general way does, and within the same limits.
+    """
+    if body.count(b"<") > MAX_ELEMENTS:  # each begins with one
+        return None
+    elements = _PlainElements()
+    parser = expat.ParserCreate(encoding)
+    parser.ordered_attributes = True
+    parser.buffer_text = True
+    parser.StartElementHandler = elements.start
+    parser.CharacterDataHandler = elements.text
+    parser.EndElementHandler = elements.end
+    parser.StartDoctypeDeclHandler = _refuse_doctype
+    parser.XmlDeclHandler = _check_encoding
+    try:
+        parser.Parse(body, True)
+    except _NotPlain:
+        return None
+    return elements.inside
+
+
+class _NotPlain(Exception):  # noqa: N818 - a way out, and no error
+    """This document is for the general way."""
+
+
+class _PlainElements:
+    """
+    The element that is open: what is inside it, and its text; each None while there is none.
+
+    Text is kept once. Another one is blank, between elements inside, or it is not plain; so is a text of more than
+    expat's buffer, as putting its pieces together here could take quadratic time.
+    """
+
+    __slots__ = ("_outer", "_text", "inside")
+
+    def __init__(self) -> None:
+        self._outer: list[tuple[dict[str, Any] | None, str | None]] = []
+        self.inside: dict[str, Any] | None = None
+        self._text: str | None = None
+
+    def start(self, _name: str, attributes: list[str]) -> None:
+        if len(self._outer) == MAX_DEPTH:
+            raise _NotPlain
+        inside = None
+        if attributes:
+            if self._outer or len(attributes) > 2 * MAX_ATTRIBUTES:
+                raise _NotPlain
+            inside = {f"@{name}": value for name, value in zip(attributes[::2], attributes[1::2], strict=True)}
+        self._outer.append((self.inside, self._text))
+        self.inside, self._text = inside, None
+
+    def text(self, text: str) -> None:
+        if self._text is None:
+            self._text = text
+        elif self.inside is None or not text.isspace():
+            raise _NotPlain
+
+    def end(self, name: str) -> None:
+        value: Any = self.inside
+        text = self._text
+        if value is None:
+            value = text and (text.strip() or None)
+        elif text and not text.isspace():
+            raise _NotPlain
+        self.inside, self._text = self._outer.pop()
+        if self.inside is None:
+            self.inside = {}
+        others = self.inside.get(name)
+        if others is None and name not in self.inside:
+            if ":" in name:
+                raise _NotPlain
+            self.inside[name] = value
+        elif type(others) is list:
+            others.append(value)
+        else:
+            self.inside[name] = [others, value]
