@@ -3,7 +3,8 @@
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import phonenumbers
@@ -17,6 +18,8 @@ UNCONFIRMED = Verdict(Outcome.UNCONFIRMED)
 
 _NOT_A_DIGIT = re.compile(r"[^0-9]+", re.ASCII)
 _ESCAPED = re.compile(r"\A%2(?:B|0)", re.IGNORECASE)  # a form that was escaped twice
+# Nothing but digits and single marks between them: no national (0), no extension.
+_PLAIN_INTERNATIONAL = re.compile(r"(?:\+|00)([0-9]+(?:[ ./-][0-9]+)*)", re.ASCII)
 _INTERNATIONAL = re.compile(r"\+|00", re.ASCII)
 _LETTER_BEHIND = re.compile(r"\d.*?[A-Za-z]", re.DOTALL)  # a digit
 _MARKS = " +.-/\t"
@@ -59,30 +62,48 @@ def whole_number(code: str) -> str:
     return str(int(code))
 
 
+def _digits(text: str) -> str:
+    bare = text.removeprefix("+")
+    return bare if bare.isascii() and bare.isdecimal() else _NOT_A_DIGIT.sub("", bare)
+
+
 def number_key(number: str | None) -> str:
     """
     A fax number as identity: its digits as sent, without ``(0)`` and one leading 00 or 011.
 
     No region and no phone number library: an id must not change with their tables.
     """
-    digits = _NOT_A_DIGIT.sub("", (number or "").replace("(0)", ""))
+    digits = _digits((number or "").replace("(0)", ""))
     for prefix in ("00", "011"):
         if digits.startswith(prefix):
             return digits.removeprefix(prefix)
     return digits
 
 
-@lru_cache(maxsize=4096)
 def e164(number: str | None, region: str | None) -> str | None:
     """
     The number in E.164, or None where it cannot be told: never a reason to refuse.
+
+    What phonenumbers would say is looked up for most numbers in international form, and asked for the others.
+    """
+    if number is None:
+        return None
+    if match := _PLAIN_INTERNATIONAL.fullmatch(number):
+        digits = _digits(match[1])
+        if _is_plainly_possible(digits):
+            return f"+{digits}"
+    return e164_by_phonenumbers(number, region)
+
+
+@lru_cache(maxsize=4096)
+def e164_by_phonenumbers(number: str, region: str | None) -> str | None:
+    """
+    ``e164`` without its table.
 
     A leading + or 00 is international everywhere; 011 only where North America dials it (in Leeds it is an area code).
     A leading blank is the + that a form made a blank of, unless the region has a number without it: then it is None.
     So it is where both are gone and the region has no such number. An extension is no part of it.
     """
-    if number is None:
-        return None
     written = _ESCAPED.sub(lambda match: "+" if match[0].upper() == "%2B" else " ", number, count=1).replace("(0)", "")
     if written[:1].isspace() and written.strip()[:1].isdecimal():
         with_plus, without = (_e164(prefix + written.strip(), region) for prefix in ("+", ""))
@@ -90,6 +111,40 @@ def e164(number: str | None, region: str | None) -> str | None:
     found = _e164(written.strip(), region)
     # The blank may have been lost, too.
     return None if found and written.strip().isdecimal() and _has_lost_its_plus(written.strip(), region) else found
+
+
+def _is_plainly_possible(digits: str) -> bool:
+    """
+    Whether phonenumbers takes these digits of an international number for a possible number, and changes none of them.
+
+    That depends on the country code and the length alone, unless what follows begins as the country's national prefix,
+    which may be left out or replaced. False: it is not so, or phonenumbers must be asked.
+    """
+    for width in (1, 2, 3):
+        if plan := _plan(digits[:width]):
+            return len(digits) - width in plan.lengths and not (plan.prefix and plan.prefix.match(digits[width:]))
+    return False
+
+
+class _Plan(NamedTuple):
+    """What phonenumbers knows of a country code: the possible lengths behind it, and how a national prefix begins."""
+
+    lengths: frozenset[int]
+    prefix: re.Pattern[str] | None
+
+
+@cache
+def _plan(code: str) -> _Plan | None:
+    """By one to three digits; None where they are no country code."""
+    if not code or code[0] == "0" or int(code) not in phonenumbers.COUNTRY_CODE_TO_REGION_CODE:
+        return None
+    region = phonenumbers.region_code_for_country_code(int(code))
+    known = phonenumbers.PhoneMetadata.metadata_for_region_or_calling_code(int(code), region)
+    if known is None or known.general_desc is None:
+        return None
+    lengths = frozenset(known.general_desc.possible_length) - {*known.general_desc.possible_length_local_only}
+    prefix = known.national_prefix_for_parsing
+    return _Plan(lengths, re.compile(prefix) if prefix else None)
 
 
 def is_too_long(number: str | None, region: str | None) -> bool:
