@@ -63,7 +63,7 @@ class ProviderSchema(Schema):
         unknown = EXCLUDE
 
 
-class _Field(fields.Field[Any]):
+class ProviderField(fields.Field[Any]):
     """A field whose error messages say what is expected, and whether it is there at all."""
 
     expected = "a value"
@@ -76,7 +76,7 @@ class _Field(fields.Field[Any]):
         return ValidationError(f"expected {self.expected}")
 
 
-class Identity(_Field):
+class Identity(ProviderField):
     """
     What names the fax: non-empty text of at most 255 characters without control characters. A number is text.
 
@@ -126,7 +126,7 @@ class StatusWord(Identity):
         return text
 
 
-class _Generous(_Field):
+class Generous(ProviderField):
     """
     Base of the optional fields: absent, empty and null are None; what cannot be read is None and noted.
 
@@ -140,7 +140,9 @@ class _Generous(_Field):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
         try:
-            return self._agreed(value if isinstance(value, list) and len(value) > 1 else [value])
+            if isinstance(value, list) and len(value) > 1:
+                return self._agreed(value)
+            return None if _is_blank(value) else self.read(value)
         except (ValueError, ArithmeticError):
             names = _unreadable.get()
             if names is not None:
@@ -159,14 +161,14 @@ class _Generous(_Field):
         raise ValueError
 
 
-class Text(_Generous):
+class Text(Generous):
     """Text as sent, but for control characters."""
 
     def read(self, value: Any) -> str | None:
         text = _plain_text(value)
         if text is None:
             raise ValueError
-        if _NOT_OF_A_TEXT.search(text):
+        if not text.isprintable() and _NOT_OF_A_TEXT.search(text):
             text = _NOT_OF_A_TEXT.sub("", text)
             repaired(Repair.CONTROL_CHARACTERS)
         if len(text) > MAX_TEXT_LENGTH:
@@ -174,10 +176,12 @@ class Text(_Generous):
         return text if text.strip() else None
 
 
-class Count(_Generous):
+class Count(Generous):
     """A whole number that is not negative: pages, seconds, attempts."""
 
     def read(self, value: Any) -> int | None:
+        if _is_short_number(value):
+            return int(value)
         number = _decimal(value)
         if number is None:
             return None
@@ -186,7 +190,7 @@ class Count(_Generous):
         return int(number)
 
 
-class Seconds(_Generous):
+class Seconds(Generous):
     """A duration in units of ``unit_seconds``, as whole seconds, halves rounded up."""
 
     def __init__(self, unit_seconds: int = 1, **kwargs: Any) -> None:
@@ -194,6 +198,8 @@ class Seconds(_Generous):
         super().__init__(**kwargs)
 
     def read(self, value: Any) -> int | None:
+        if _is_short_number(value):
+            return int(value) * self.unit_seconds
         number = _decimal(value)
         if number is None:
             return None
@@ -202,7 +208,7 @@ class Seconds(_Generous):
         return int((number * self.unit_seconds).quantize(Decimal(1), rounding=ROUND_HALF_UP))
 
 
-class ClockSeconds(_Generous):
+class ClockSeconds(Generous):
     """A duration written HH:MM:SS, perhaps with a fraction, as whole seconds, halves rounded up."""
 
     def read(self, value: Any) -> int | None:
@@ -214,14 +220,14 @@ class ClockSeconds(_Generous):
         return hours * 3600 + minutes * 60 + int(seconds)
 
 
-class Amount(_Generous):
+class Amount(Generous):
     """Money as an exact decimal."""
 
     def read(self, value: Any) -> Decimal | None:
         return _decimal(value)
 
 
-class Timestamp(_Generous):
+class Timestamp(Generous):
     """
     A time: aware and in UTC where the text has a zone, else naive (the endpoint knows the zone).
 
@@ -235,35 +241,6 @@ class Timestamp(_Generous):
 
     def read(self, value: Any) -> datetime | None:
         return read_time(_stripped(value), month_first=self.month_first)
-
-
-class Rows(_Field):
-    """
-    A list of rows, each loaded by its own schema: the loaded row, or an ``InvalidRow`` in its place.
-
-    An absent or empty list is refused, and so is one without a single valid row.
-    """
-
-    expected = "a list with at least one entry"
-
-    def __init__(self, row: Schema, **kwargs: Any) -> None:
-        self.row = row
-        super().__init__(required=True, **kwargs)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
-        if not isinstance(value, list) or not value:
-            raise self.refuse()
-        rows: list[Any] = []
-        refused = {}
-        for index, row in enumerate(value):
-            try:
-                rows.append(self.row.load(row))
-            except ValidationError as error:
-                refused[index] = error.messages
-                rows.append(InvalidRow(index, flatten(error.messages)))
-        if len(refused) == len(rows):
-            raise ValidationError(refused)
-        return rows
 
 
 def flatten(messages: Any, prefix: str = "") -> dict[str, str]:
@@ -306,6 +283,11 @@ def _stripped(value: Any) -> str:
     if text is None:
         raise ValueError
     return text.strip()
+
+
+def _is_short_number(value: Any) -> bool:
+    """A whole number as nearly all are written, which needs no decimal arithmetic."""
+    return isinstance(value, str) and len(value) < 10 and value.isascii() and value.isdecimal()
 
 
 def _decimal(value: Any) -> Decimal | None:

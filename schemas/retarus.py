@@ -7,7 +7,8 @@ both fields here, and ``receiver.providers.retarus`` brings the layouts to one.
 
 from marshmallow import fields
 
-from schemas.fields import Count, Identity, ProviderSchema, Rows, Seconds, StatusWord, Text, Timestamp
+from schemas.fields import Count, Identity, ProviderSchema, Seconds, StatusWord, Text, Timestamp
+from schemas.rows import Rows
 
 
 class Recipient(ProviderSchema):

@@ -54,7 +54,7 @@ def read_time(text: str, *, month_first: bool = False) -> datetime | None:
     """
     if text.startswith(_NEVER):
         return None
-    if match := _SINCE_1970.fullmatch(text):
+    if "/Date(" in text and (match := _SINCE_1970.fullmatch(text)):
         return _since_1970(int(match["milliseconds"]))
     try:
         time = iso_time(text)
@@ -80,7 +80,7 @@ def _other(text: str, forms: list[re.Pattern[str]]) -> datetime:
 
 def iso_time(text: str) -> datetime:
     """A time in ISO 8601; ValueError for anything else, a day alone too, and 24:00, which not every Python reads."""
-    if ":" not in text or _END_OF_DAY.search(text):
+    if ":" not in text or ("24:" in text and _END_OF_DAY.search(text)):
         raise ValueError
     return datetime.fromisoformat(text)
 

@@ -16,15 +16,17 @@ import receiver
 import schemas
 from receiver import intake, providers
 from receiver.reconcile import records
-from schemas.fields import Rows
+from schemas.rows import Rows
 
 ROOT = Path(__file__).parents[1]
 PROVIDERS = providers.load()
 SOURCES = [path for package in (receiver, schemas) for path in Path(package.__path__[0]).rglob("*.py")]
 # What a provider's module may import of ours, beside its own schemas.
-PROVIDERS_MAY_USE = {"receiver.errors", "schemas.event", "schemas.fields", "schemas.repairing", "schemas.times"} | {
-    f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising", "_redacting")
-}
+PROVIDERS_MAY_USE = (
+    {"receiver.errors"}
+    | {f"schemas.{name}" for name in ("event", "fields", "repairing", "rows", "times")}
+    | {f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising", "_redacting")}
+)
 
 
 def own_files(provider):
