@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import xmltodict
 
@@ -155,8 +155,13 @@ def _recipient(recipient: Any) -> Any:
     return fields
 
 
+_PLAIN_VALUES = frozenset({str, int, type(None)})
+
+
 def _leaves(element: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of an element, each without the attributes that XML may hang on its text."""
+    if _PLAIN_VALUES.issuperset(map(type, element.values())):
+        return dict(element)
     children = [value for name, value in element.items() if name not in _RECIPIENT_LISTS and value is not None]
     # What makes JSON of XML may write every child as a list; a single list among other fields is no value.
     are_lists = all(isinstance(child, list) for child in children)
@@ -185,41 +190,58 @@ def normalise(push: Mapping[str, Any], source: Source) -> Sequence[FaxCompleted 
             entries.append(InvalidRow(index, job.expected))
             index += 1
             continue
-        for row, occurrence in zip(job["recipients"], _occurrences(job["recipients"]), strict=True):
+        of_job = _OfJob.of(job, source)
+        rows = job["recipients"]
+        for row, occurrence in zip(rows, _occurrences(rows), strict=True):
             if isinstance(row, InvalidRow):
                 entries.append(InvalidRow(index, row.expected))
             elif occurrence is not None and (verdict := CODES.verdict(row["status"])):
-                entries.append(_event(row, verdict, occurrence, job, source))
+                entries.append(_event(row, verdict, occurrence, of_job, source))
             index += 1
     return entries
 
 
-def _event(
-    row: Mapping[str, Any], verdict: Verdict, occurrence: int, job: Mapping[str, Any], source: Source
-) -> FaxCompleted:
+class _OfJob(NamedTuple):
+    """What is the same for all recipients of a job. delivered, not_delivered: pages of those who are or not."""
+
+    id: str
+    delivered: Pages
+    not_delivered: Pages
+    reference: Reference
+
+    @classmethod
+    def of(cls, job: Mapping[str, Any], source: Source) -> "_OfJob":
+        pages = job["pages"]
+        reference = Reference(
+            id=job["customer_id"] or job["job_reference"] or source.reference,
+            billing_code=job["billing_code"],
+            billing_info=job["billing_info"],
+        )
+        return cls(job["job_id"], Pages(total=pages, sent=pages), Pages(total=pages), reference)
+
+
+def _event(row: Mapping[str, Any], verdict: Verdict, occurrence: int, job: _OfJob, source: Source) -> FaxCompleted:
     assert source.account is not None, "the settings require it"
-    number = row["number"] or row["number_dialed"]
     completed_at, time_quality = utc(row["sent_at"] or row["sent_at_rest"], source.timezone)
-    delivered = verdict.outcome is Outcome.DELIVERED
     return FaxCompleted(
         account=source.account,
-        key=(job["job_id"], _number_key(row), str(occurrence)),
+        key=(job.id, _number_key(row), str(occurrence)),
         outcome=verdict.outcome,
         failure=verdict.failure,
         status_code=row["status"],
         status_text=row["status_text"],
-        provider_job_id=job["job_id"],
+        provider_job_id=job.id,
         provider_fax_id=row["fax_id"],
-        recipient=Recipient(number=_number(row, source.region), number_raw=number, station_id=row["station_id"]),
-        pages=Pages(total=job["pages"], sent=job["pages"] if delivered else None),
+        recipient=Recipient(
+            number=_number(row, source.region),
+            number_raw=row["number"] or row["number_dialed"],
+            station_id=row["station_id"],
+        ),
+        pages=job.delivered if verdict.outcome is Outcome.DELIVERED else job.not_delivered,
         duration_seconds=row["duration_seconds"],
         completed_at=completed_at,
         time_quality=time_quality,
-        reference=Reference(
-            id=job["customer_id"] or job["job_reference"] or source.reference,
-            billing_code=job["billing_code"],
-            billing_info=job["billing_info"],
-        ),
+        reference=job.reference,
         test=(row["status_text"] or "").strip().lower() == "simulated",  # test accounts say so in the reason
     )
 
@@ -227,9 +249,11 @@ def _event(
 def _number(row: Mapping[str, Any], region: str | None) -> str | None:
     """In E.164; where it cannot be read alone, as it was dialed, if that is the same number with its country code."""
     number, dialed = row["number"], row["number_dialed"]
+    if found := e164(number, region):
+        return found
     significant = number_key(number).lstrip("0")
     is_same = not number or (len(significant) > 4 and number_key(dialed).endswith(significant))
-    return e164(number, region) or (e164(dialed, region) if is_same else None)
+    return e164(dialed, region) if is_same else None
 
 
 def key(job_id: str, number: str | None, occurrence: int) -> tuple[str, ...] | None:
