@@ -53,6 +53,7 @@ TABLE = (
     Fact("reference.billing_code"),
     Fact("reference.billing_info"),
 )
+_COMPARED = [fact.path.partition(".")[::2] for fact in TABLE]
 # Taken where stated and never compared: they are in no digest, and facts that were stored before them lack them.
 _ASIDE = ("provider_call_id", "recipient.country")
 # The result: judged as one.
@@ -111,7 +112,7 @@ def timestamp(time: datetime | None) -> str | None:
 def digest(facts: Facts) -> str:
     """SHA-256 of the facts that are compared: two announcements with the same digest say the same."""
     compared = [facts["outcome"], _reason(facts)]
-    compared += [_comparable(_get(facts, fact.path)) for fact in TABLE]
+    compared += [_comparable(facts[group].get(name) if name else facts.get(group)) for group, name in _COMPARED]
     return hashlib.sha256(compact(compared).encode()).hexdigest()
 
 
