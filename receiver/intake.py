@@ -20,6 +20,7 @@ from receiver.providers import RawCallback, Source, names_in, read
 from receiver.runtime import Endpoint, Runtime
 from receiver.store import new_id, now_ms, rfc3339
 from receiver.store.recording import Recorded, Submission
+from receiver.system import collecting
 from schemas.encoding import compact_ascii
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow
@@ -30,6 +31,7 @@ _PATH = re.compile(
     r"(?:/(?P<token>[A-Za-z0-9._~-]{2,}))?"
     r"(?:/r/(?P<reference>[A-Za-z0-9._~-]{1,128}))?"
 )
+_LARGE = 32 * 1024  # bytes: about a hundred recipients
 _NO_STORE = ("Cache-Control", "no-store")
 
 
@@ -149,6 +151,13 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
 
     What is refused here is kept as a rejected receipt, whose id the Refusal then carries.
     """
+    if len(arrival.raw.body) < _LARGE:
+        return _process(arrival, runtime)
+    with collecting.paused():
+        return _process(arrival, runtime)
+
+
+def _process(arrival: Arrival, runtime: Runtime) -> Recorded:
     refusal: Refusal | None = None
     ignored: str | None = None
     entries: Sequence[stations.Entry] = ()

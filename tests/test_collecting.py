@@ -1,10 +1,13 @@
-"""The garbage collector while modules are imported: it rests, and is as it was afterwards."""
+"""The garbage collector while modules are imported or a large push is worked on: it rests, and is as it was after."""
 
 import gc
+from types import SimpleNamespace
 
 import pytest
 
-from receiver.system.collecting import importing
+from receiver import intake
+from receiver.providers import RawCallback
+from receiver.system.collecting import importing, paused
 
 
 @pytest.fixture(autouse=True)
@@ -34,3 +37,48 @@ def test_who_has_turned_it_off_finds_it_off():
     with importing():
         pass
     assert not gc.isenabled()
+
+
+def test_a_pause_ends_with_its_work():
+    with paused():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_a_pause_ends_where_its_work_fails():
+    with pytest.raises(ZeroDivisionError), paused():
+        _ = 1 / 0
+    assert gc.isenabled()
+
+
+def test_pauses_that_overlap_do_not_prolong_each_other():
+    first, second, third = paused(), paused(), paused()
+    with first:
+        second.__enter__()
+    assert gc.isenabled()  # although the second goes on
+    with third:
+        second.__exit__(None, None, None)
+        assert not gc.isenabled()
+    assert gc.isenabled()
+
+
+def test_who_has_turned_it_off_finds_it_off_after_a_pause():
+    gc.disable()
+    with paused():
+        pass
+    assert not gc.isenabled()
+
+
+@pytest.mark.parametrize(("size", "rests"), [(1000, False), (50_000, True)])
+def test_it_rests_while_a_large_push_is_worked_on(monkeypatch, size, rests):
+    found = []
+
+    def failing(*_):
+        found.append(not gc.isenabled())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(intake, "_process", failing)
+    with pytest.raises(ZeroDivisionError):
+        intake.process(SimpleNamespace(raw=RawCallback(b"x" * size)), None)
+    assert found == [rests]
+    assert gc.isenabled()
