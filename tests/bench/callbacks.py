@@ -49,7 +49,12 @@ def bodies(form: str, start: int = 0) -> Iterator[bytes]:
         elif form == "json":
             yield json.dumps(_retarus(number, 1)).encode()
         else:
-            yield _xml(_retarus(number, 500 if form == "xml-500" else 1))
+            yield push(number, 500 if form == "xml-500" else 1)
+
+
+def push(number: int, recipients: int) -> bytes:
+    """A push of Retarus in its default layout."""
+    return _xml(_retarus(number, recipients))
 
 
 def _faxage(number: int) -> bytes:
