@@ -56,6 +56,14 @@ def server(tmp_path, sqlite_url):
         yield served
 
 
+@pytest.fixture(scope="module")
+def refusing(tmp_path_factory):
+    """One for all that is refused, and leaves nothing."""
+    folder = tmp_path_factory.mktemp("refusing")
+    with house(folder, f"sqlite:///{folder}/faxhook.db", JOBS) as served:
+        yield served
+
+
 @pytest.fixture
 def anywhere(tmp_path, store_url):
     """The same on each kind of store."""
@@ -394,30 +402,30 @@ def refusal(reply):
     ("who", "body"),
     [*itertools.product(STRANGERS, BODIES), *itertools.product(sorted(STRANGERS.keys() - SOMEBODY), UNREADABLE)],
 )
-def test_without_a_key_of_the_endpoint_it_is_always_the_same_401(server, who, body):
+def test_without_a_key_of_the_endpoint_it_is_always_the_same_401(refusing, who, body):
     key, headers = STRANGERS[who]
     headers = {name: value.encode() if not value.isascii() else value for name, value in headers.items()}
     if key is not None and not key.isascii():
         headers, key = {"Authorization": f"Bearer {key}".encode()}, None
-    known = refusal(tell(server, job(endpoint="nobody"), None))
+    known = refusal(tell(refusing, job(endpoint="nobody"), None))
     assert known[0] == 401
     assert known[1]["WWW-Authenticate"] == 'Bearer realm="faxhook"'
     assert "fields" not in json.loads(known[2])
-    assert refusal(tell(server, {**BODIES, **UNREADABLE}[body], key, **headers)) == known
-    assert expected(server) == []
+    assert refusal(tell(refusing, {**BODIES, **UNREADABLE}[body], key, **headers)) == known
+    assert expected(refusing) == []
 
 
 @pytest.mark.parametrize("body", ["an unknown endpoint", "an endpoint without keys", "a name that is none"])
-def test_a_right_key_tells_nothing_of_other_endpoints(server, body):
-    known = refusal(tell(server, job(), None))
-    assert refusal(tell(server, BODIES[body])) == known
-    assert refusal(tell(server, job(endpoint="retarus"))) == known
+def test_a_right_key_tells_nothing_of_other_endpoints(refusing, body):
+    known = refusal(tell(refusing, job(), None))
+    assert refusal(tell(refusing, BODIES[body])) == known
+    assert refusal(tell(refusing, job(endpoint="retarus"))) == known
 
 
-def test_nothing_of_the_request_is_told_to_a_stranger(server):
-    known = refusal(tell(server, job(), None))
+def test_nothing_of_the_request_is_told_to_a_stranger(refusing):
+    known = refusal(tell(refusing, job(), None))
     for headers in ({"Content_Encoding": "gzip"}, {"Content_Type": "text/xml"}, {"Content_Type": ""}):
-        assert refusal(tell(server, job(), "wrong-0123456789-0123456789", **headers)) == known
+        assert refusal(tell(refusing, job(), "wrong-0123456789-0123456789", **headers)) == known
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY} ", f"Bearer {OLD_KEY}"])
@@ -498,34 +506,34 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-def test_a_job_that_is_not_as_it_should_be_is_422_and_names_the_field(server, wrong):
+def test_a_job_that_is_not_as_it_should_be_is_422_and_names_the_field(refusing, wrong):
     document, field = WRONG[wrong]
-    reply = tell(server, document)
+    reply = tell(refusing, document)
     assert (reply.status, reply.json["code"]) == (422, "unprocessable")
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert list(reply.json["fields"]) == [field]
     assert reply.json["fields"][field].startswith(EXPECTED)
-    assert expected(server) == []
+    assert expected(refusing) == []
 
 
-def test_an_unknown_name_is_told_with_those_that_are_known(server):
-    fields = tell(server, job(jobid="1", **{"x" * 5000: 1})).json["fields"]
+def test_an_unknown_name_is_told_with_those_that_are_known(refusing):
+    fields = tell(refusing, job(jobid="1", **{"x" * 5000: 1})).json["fields"]
     assert fields["jobid"] == f"expected no such name; known here: {KNOWN}"
     assert max(map(len, fields)) <= 101
-    fields = tell(server, job(recipients=[{"fax": "1"}])).json["fields"]
+    fields = tell(refusing, job(recipients=[{"fax": "1"}])).json["fields"]
     assert fields == {"recipients.0.fax": "expected no such name; known here: number, name"}
 
 
-def test_a_number_is_needed_where_it_is_part_of_the_identity(server):
+def test_a_number_is_needed_where_it_is_part_of_the_identity(refusing):
     for name in ("retarus", "efax"):
         for recipients, field in (
             (None, "recipients"),
             ([{"number": "+12125550147"}, {"name": "Anna"}], "recipients.1.number"),
             ([{"number": "(0)"}], "recipients.0.number"),
         ):
-            reply = tell(server, {"endpoint": name, "job_id": "1", "recipients": recipients}, OTHER_KEY)
+            reply = tell(refusing, {"endpoint": name, "job_id": "1", "recipients": recipients}, OTHER_KEY)
             assert (reply.status, list(reply.json["fields"])) == (422, [field])
-    assert expected(server) == []
+    assert expected(refusing) == []
 
 
 @pytest.mark.parametrize(
@@ -547,10 +555,10 @@ def test_a_number_is_needed_where_it_is_part_of_the_identity(server):
         (json.dumps(job()).encode(), {"Content_Encoding": "gzip"}, 415, "unsupported_encoding"),
     ],
 )
-def test_a_body_that_cannot_be_read_is_refused_to_who_has_a_key(server, body, headers, status, code):
-    reply = tell(server, body, **headers)
+def test_a_body_that_cannot_be_read_is_refused_to_who_has_a_key(refusing, body, headers, status, code):
+    reply = tell(refusing, body, **headers)
     assert (reply.status, reply.json["code"]) == (status, code)
-    assert expected(server) == []
+    assert expected(refusing) == []
 
 
 def test_the_longest_body_is_taken(server):
