@@ -9,11 +9,13 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from brokers import Line
 from house import House, house
 from stock import Stock
 from waiting import until
 
+from receiver.store import Store
 from receiver.store.leading import Leadership, _Lease
 
 
@@ -88,6 +90,8 @@ def test_a_relay_that_hangs_loses_its_place_and_stands_by_when_it_goes_on(
     relays.start("second")
     relays.until("second", "relay_stands_by")
     anywhere.fill(3)
+    until(lambda: anywhere.states() == {"published": 3})
+    until(lambda: not others(anywhere.runtime.store, "state <> 'idle'"))  # in a transaction it is the next test
     first.send_signal(signal.SIGSTOP)
     anywhere.fax(1)
     relays.until("second", "relay_active")
@@ -99,6 +103,39 @@ def test_a_relay_that_hangs_loses_its_place_and_stands_by_when_it_goes_on(
     relays.until("second", "published")
     received = line.take()
     assert {one.event_id for one in received} == {event["id"] for event in anywhere.events()}
+
+
+@pytest.mark.campaign
+@pytest.mark.service("postgresql")
+@pytest.mark.service("rabbitmq")
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_a_relay_that_hangs_in_a_transaction_is_waited_for_no_longer_than_that_may_be_idle(
+    anywhere: Stock, line: Line, relays: Relays
+) -> None:
+    first = relays.start("first")
+    relays.until("first", "relay_active")
+    relays.start("second")
+    relays.until("second", "relay_stands_by")
+    first.send_signal(signal.SIGSTOP)
+    anywhere.fill(3)
+    store = anywhere.runtime.store
+    with store.writing() as connection:
+        connection.execute(sa.select(store.tables.events.c.seq).with_for_update())
+        first.send_signal(signal.SIGCONT)
+        until(lambda: others(store, "wait_event_type = 'Lock'"))  # with what it has sent, to note it
+        first.send_signal(signal.SIGSTOP)
+    relays.until("second", "relay_active")
+    until(lambda: anywhere.states() == {"published": 3}, 240)
+    first.send_signal(signal.SIGCONT)
+    relays.until("first", "relay_stands_by")
+    assert {one.event_id for one in line.take()} == {event["id"] for event in anywhere.events()}
+
+
+def others(store: Store, state: str) -> int:
+    """How many connections to this database but the asking one are in such a state."""
+    asked = f"SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND {state}"
+    with store.reading() as connection:
+        return int(connection.execute(sa.text(f"{asked} AND pid <> pg_backend_pid()")).scalar_one())
 
 
 def test_only_one_of_two_has_the_lease_until_it_gives_it_up(anywhere: Stock) -> None:
