@@ -1,5 +1,6 @@
 """
-XML to plain data: one cheap scan that refuses bombs, then the parse; and a second try where that fails.
+XML to plain data: one cheap scan that refuses bombs, then the parse; and a second try where that fails. Plain documents
+take the short way at the end of this file instead.
 
 XML 1.0 has no way to write most control characters. But station ids, which the remote machine sends, hold them, and
 what is written in C ends in NUL. And names with an ampersand are put into templates as they are. The second try has
@@ -246,7 +247,7 @@ def _check_encoding(_version: str, encoding: str | None, _standalone: int) -> No
 
 def _plain(body: bytes, encoding: str | None) -> dict[str, Any] | None:
     """
-    A document of elements that have either text or elements inside, no prefixes, and attributes at the root only.
+    A document of elements that have either text, or attributes and elements inside, and no prefixes.
 
     None for any other one. Raises ExpatError and Undecodable as the general way does, and within the same limits.
     """
@@ -276,8 +277,8 @@ class _PlainElements:
     """
     The element that is open: what is inside it, and its text; each None while there is none.
 
-    Text is kept once. Another one is blank, between elements inside, or it is not plain; so is a text of more than
-    expat's buffer, as putting its pieces together here could take quadratic time.
+    Only the first run of text is kept; a later one must be blank, and stand between elements. So a text that is longer
+    than expat's buffer, and comes in pieces, is not plain: to join them one by one could take quadratic time.
     """
 
     __slots__ = ("_outer", "_text", "inside")
@@ -292,7 +293,7 @@ class _PlainElements:
             raise _NotPlain
         inside = None
         if attributes:
-            if self._outer or len(attributes) > 2 * MAX_ATTRIBUTES:
+            if len(attributes) > 2 * MAX_ATTRIBUTES:
                 raise _NotPlain
             inside = {f"@{name}": value for name, value in zip(attributes[::2], attributes[1::2], strict=True)}
         self._outer.append((self.inside, self._text))
