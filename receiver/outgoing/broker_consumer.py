@@ -233,7 +233,8 @@ class _Consumer:
     def _beat(self) -> None:
         if self._broker.is_open:
             with suppress(BrokerTrouble):  # the line is finished all the same, and comes again
-                self._broker.wait(0.0)
+                while self._broker.wait(0.0):  # heartbeats are sent when all that has come is taken in
+                    pass
 
 
 def _body(message: Any) -> bytes:
