@@ -1,6 +1,7 @@
 """What was missed is fetched: each provider's stand-in loses callbacks, and one run makes it good."""
 
 from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from pulled import CALLING, PASSWORD, PROVIDERS, faxes_of, pulled
@@ -221,7 +222,7 @@ def test_a_budget_that_is_used_up_ends_the_run_and_the_next_one_goes_on(tmp_path
 
 def test_a_count_that_differs_keeps_what_it_is_made_of(tmp_path, sqlite_url):
     """FAXAGE has calls of a day of which we know no fax."""
-    day = (datetime.now(UTC) - timedelta(days=1)).date()
+    day = (datetime.now(ZoneInfo("America/Denver")) - timedelta(days=1)).date()  # the last one that is over there
     lines = [f"{day} 12:00:0{second},OUT,3035550110,800555014{second},31" for second in range(3)]
     with pulled(tmp_path, sqlite_url, "faxage") as it:
         it.world.garble(1, "\n".join([*lines, f"{day} 13:00:00,OUT,1,2,"]).encode(), operation="getcdr")
