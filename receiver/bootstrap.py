@@ -325,6 +325,7 @@ def _endpoint(endpoint: configuration.Endpoint, account: Account, settings: Sett
         provider=provider,
         source=account.source,
         gate=Gate(endpoint, around),
+        auth=endpoint.auth.mode,
         answer=endpoint.answer,
     )
 

@@ -26,7 +26,7 @@ from receiver.outgoing.broker import Broker
 from receiver.outgoing.broker_errors import words
 from receiver.outgoing.declared import declared, losses
 from receiver.settings import Queue, Settings
-from receiver.store import Store, damage, figures, now_ms
+from receiver.store import Store, browsing, damage, figures, now_ms
 from receiver.store.browsing import iso
 from receiver.store.clock import doubted_since_ms
 from receiver.store.figures import Figures
@@ -236,9 +236,8 @@ def _write(store: Store) -> Finding:
 
 def _clock(store: Store, found: Figures) -> Finding:
     """Against what wrote before, against the database's own, and against when this version was made."""
-    receipts = store.tables.receipts
     with store.reading() as connection:
-        newest = connection.scalar(sa.select(receipts.c.received_at_ms).order_by(receipts.c.id.desc()).limit(1))
+        newest = browsing.newest_receipt_ms(connection, store.tables)
         theirs = None
         if store.file is None:
             theirs = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp()) * 1000").scalar_one()

@@ -102,6 +102,35 @@ def of(event: FaxCompleted) -> Facts:
     }
 
 
+# Of an event's ``data``, what is a fact; the rest belongs to one publication of it.
+_OF_DATA = (
+    "account",
+    "provider_job_id",
+    "provider_fax_id",
+    "provider_call_id",
+    "outcome",
+    "failure",
+    "provider_status",
+    "recipient",
+    "sender",
+    "pages",
+    "partial",
+    "duration_seconds",
+    "attempts",
+    "cost",
+    "submitted_at",
+    "completed_at",
+    "time_quality",
+    "reference",
+    "test",
+)
+
+
+def of_published(data: Mapping[str, Any]) -> Facts:
+    """The facts in the ``data`` of an event, as it was published."""
+    return {name: data[name] for name in _OF_DATA}
+
+
 def timestamp(time: datetime | None) -> str | None:
     """RFC 3339 in UTC with ``Z``; milliseconds where the time has a fraction."""
     if time is None:

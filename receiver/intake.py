@@ -17,9 +17,9 @@ from receiver.auth import Request
 from receiver.errors import Inbound, InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
 from receiver.providers import RawCallback, Source, names_in, read
-from receiver.runtime import Endpoint, Runtime
+from receiver.runtime import Endpoint, Runtime, kept
 from receiver.store import new_id, now_ms, rfc3339
-from receiver.store.recording import Recorded, Submission
+from receiver.store.submissions import Recorded, Submission
 from receiver.system import collecting
 from schemas.encoding import compact_ascii
 from schemas.event import FaxCompleted
@@ -240,8 +240,10 @@ def submit(
         # A replay adds to the store now, or retention would take its payloads back at once.
         received_at_ms=now_ms() if arrival.replay else arrival.received_at_ms,
         size=len(arrival.raw.body) or len(arrival.raw.query),
-        body=None if arrival.replay or ignored else runtime.keep(arrival.raw, endpoint),
+        body=None if arrival.replay or ignored else kept(arrival.raw, endpoint),
         observed_at=rfc3339(arrival.received_at_ms),
+        auth=endpoint.auth,
+        answer=refusal.status if refusal else _success(endpoint),
         announcements=announcements,
         invalid=len(invalid),
         refused=refusal.code if refusal else None,
@@ -252,6 +254,10 @@ def submit(
 
 
 # --- station 8: the answer -----------------------------------------------------------------------------------------
+
+
+def _success(endpoint: Endpoint) -> int:
+    return 200 if endpoint.provider.push.success else endpoint.answer
 
 
 def answer(endpoint: Endpoint, recorded: Recorded) -> Answer:

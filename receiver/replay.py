@@ -6,7 +6,7 @@ from receiver.intake import Arrival
 from receiver.providers import RawCallback
 from receiver.runtime import Endpoint, Runtime
 from receiver.store import browsing
-from receiver.store.recording import Recorded
+from receiver.store.submissions import Recorded
 
 
 def replay(runtime: Runtime, receipt_id: str, as_endpoint: str | None = None) -> Recorded:

@@ -1,9 +1,7 @@
 """What a process needs to serve callbacks: made once by ``receiver.bootstrap``, and handed to the stations."""
 
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from receiver.auth import Gate
@@ -12,7 +10,7 @@ from receiver.refusals import Refusals
 from receiver.settings import Reports, Settings, Token
 from receiver.store import Store
 from receiver.store.nonces import Nonces
-from receiver.store.recording import KeptBody
+from receiver.store.submissions import KeptBody
 from receiver.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -27,6 +25,7 @@ class Endpoint:
     provider: Provider
     source: Source
     gate: Gate
+    auth: str  # the mode
     answer: int
 
 
@@ -61,11 +60,8 @@ class Runtime:
         self.nonces.close()
         self.store.close()
 
-    def keep(self, raw: RawCallback, endpoint: Endpoint) -> KeptBody:
-        """The callback as it may be stored: without its secrets. The hash is keyed, since a fax number is guessable."""
-        redact = endpoint.provider.push.redact
-        body = redact(raw.body) if redact else raw.body
-        digest = hmac.new(self.fingerprint_key, digestmod=sha256)
-        for part in (body, raw.query, raw.content_type.encode(), (raw.reference or "").encode()):
-            digest.update(len(part).to_bytes(8) + part)
-        return KeptBody(digest.hexdigest(), body, raw.query, raw.content_type, raw.reference)
+
+def kept(raw: RawCallback, endpoint: Endpoint) -> KeptBody:
+    """The callback as it may be stored: without its secrets."""
+    redact = endpoint.provider.push.redact
+    return KeptBody(redact(raw.body) if redact else raw.body, raw.query, raw.content_type, raw.reference)

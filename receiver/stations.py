@@ -18,7 +18,7 @@ from receiver.errors import Inbound, Unprocessable
 from receiver.logs import log
 from receiver.providers import Callback, Provider, RecordReport, Source, comes_in, names_in
 from receiver.store.counters import Counts
-from receiver.store.recording import Announcement, Recorded, Submission
+from receiver.store.submissions import Announcement, Recorded, Submission
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow, flatten, noting_unreadable
 from schemas.identity import fax_id

@@ -18,6 +18,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from receiver import bootstrap, providers, settings
 from receiver.providers import Provider
 from receiver.runtime import Runtime
+from receiver.store import browsing
 from receiver.web.app import create_app
 
 TOKEN = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
@@ -122,19 +123,15 @@ class House:
     def events(self) -> list[Any]:
         """The outbox's envelopes in row order."""
         tables = self.runtime.store.tables
-        joined = tables.events.join(tables.payloads, tables.payloads.c.seq == tables.events.c.seq)
         with self.runtime.store.reading() as connection:
-            rows = connection.execute(
-                sa.select(tables.payloads.c.body).select_from(joined).order_by(tables.events.c.seq)
-            )
-            return [json.loads(body) for body in rows.scalars()]
+            bodies = connection.scalars(sa.select(tables.events.c.body).order_by(tables.events.c.seq))
+            return [json.loads(body) for body in bodies if body is not None]
 
     def receipts(self) -> list[tuple[str, str | None]]:
         """State and reason of each receipt, in the order of arrival."""
-        table = self.runtime.store.tables.receipts
         with self.runtime.store.reading() as connection:
-            rows = connection.execute(sa.select(table.c.state, table.c.reason).order_by(table.c.id))
-            return [(row.state, row.reason) for row in rows]
+            rows = browsing.receipts(connection, self.runtime.store.tables, limit=None)
+        return [(row["state"], row["reason"]) for row in reversed(rows)]
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from receiver.cli import main
 from receiver.errors import Refusal
 from receiver.providers import RawCallback
 from receiver.runtime import Runtime
-from receiver.store import browsing, new_id, now_ms
+from receiver.store import browsing, new_id, now_ms, outbox
 
 FAXHOOK = [sys.executable, "-m", "receiver"]
 
@@ -82,10 +82,16 @@ class Stock:
 
     def rewrite(self, event_id: str, **values: Any) -> None:
         """Change what is stored as the event's payload, behind everybody's back."""
-        tables = self.runtime.store.tables
-        seq = sa.select(tables.events.c.seq).where(tables.events.c.id == event_id).scalar_subquery()
+        events = self.runtime.store.tables.events
         with self.runtime.store.writing() as connection:
-            connection.execute(tables.payloads.update().where(tables.payloads.c.seq == seq).values(values))
+            connection.execute(events.update().where(events.c.id == event_id).values(values))
+
+    def park(self, *event_ids: str) -> None:
+        """Make dead letters of these, as the relay does with what the broker refuses."""
+        store = self.runtime.store
+        with store.writing() as connection:
+            rows = [row for row in outbox.pending(connection, store.tables, 1000) if row.event_id in event_ids]
+            outbox.park(connection, store.tables, rows, "refused", now_ms())
 
     def audit(self) -> list[tuple[str, str]]:
         table = self.runtime.store.tables.audit

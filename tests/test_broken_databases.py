@@ -176,7 +176,9 @@ def test_tables_of_a_newer_version(tmp_path: Path, migrated_url: str) -> None:
 
 
 def test_tables_that_were_dropped(tmp_path: Path, migrated_url: str) -> None:
-    administer(migrated_url, "DROP TABLE faxhook.events CASCADE", "DROP TABLE faxhook.endpoints")
+    administer(
+        migrated_url, "DROP TABLE faxhook.events CASCADE", "DROP TABLE faxhook.waiting", "DROP TABLE faxhook.endpoints"
+    )
     refuses(configured(tmp_path, migrated_url), ["doctor", *WRITING], "the tables of faxhook are not there")
 
 

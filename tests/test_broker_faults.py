@@ -16,7 +16,7 @@ from test_delivery import deliver, opened, reasons
 from waiting import until
 
 from receiver.outgoing import publisher as publishing
-from receiver.store.recording import checksum
+from receiver.store.submissions import checksum
 
 pytestmark = pytest.mark.service("rabbitmq")
 

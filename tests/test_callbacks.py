@@ -8,6 +8,7 @@ from pathlib import Path
 
 import live
 import pytest
+import sqlalchemy as sa
 from house import CONFIGURATION, FORM, TOKEN, ask, house
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -172,14 +173,16 @@ def test_every_sample_has_been_sent():
     assert tested == set(paths("push", "negative", "other"))
 
 
-def test_a_byte_identical_redelivery_is_one_fax_and_one_stored_body(tmp_path, store_url):
+def test_a_byte_identical_redelivery_is_one_fax_and_each_receipt_has_its_body(tmp_path, store_url):
     with house(tmp_path, store_url) as server:
         assert send(server.port, "openfax/01_success.form").json["status"] == "accepted"
         assert send(server.port, "openfax/26_duplicate_of_01.form").json["status"] == "duplicate"
         assert len(server.events()) == 1
         tables = server.runtime.store.tables
         with server.runtime.store.reading() as connection:
-            assert len(connection.execute(tables.bodies.select()).all()) == 1
+            bodies = connection.scalars(sa.select(tables.receipts.c.body)).all()
+        assert len(bodies) == 2
+        assert len(set(bodies)) == 1
 
 
 def test_two_dispositions_of_one_request_are_two_faxes(tmp_path, sqlite_url):

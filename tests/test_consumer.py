@@ -134,10 +134,7 @@ def test_two_consumers_share_the_events(anywhere: Stock) -> None:
 
 def test_a_damaged_event_is_parked_and_the_others_go_on(filled: Stock) -> None:
     filled.fill(3)
-    tables = filled.runtime.store.tables
-    damaged = sa.select(tables.events.c.seq).where(tables.events.c.id == filled.events()[1]["id"]).scalar_subquery()
-    with filled.runtime.store.writing() as connection:
-        connection.execute(tables.payloads.update().where(tables.payloads.c.seq == damaged).values(body=b"{}"))
+    filled.rewrite(filled.events()[1]["id"], body=b"{}")
     process = filled.start("consume")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0
@@ -177,12 +174,12 @@ def test_without_a_store_there_is_nothing_to_consume(filled: Stock, tmp_path: Pa
 def test_a_consumer_that_lost_its_lease_publishes_nothing_twice_as_its_own(filled: Stock) -> None:
     """Its reader was too slow: another consumer has the events, and the late acknowledgement does not count."""
     filled.fill(160)
-    tables = filled.runtime.store.tables
+    waiting = filled.runtime.store.tables.waiting
     with filled.start("consume", "--follow") as process:
         until(lambda: filled.states().get("leased") == STUCK)
         with filled.runtime.store.writing() as connection:
-            leased = tables.events.c.state == "leased"
-            connection.execute(tables.events.update().where(leased).values(lease_owner="another/1/1"))
+            leased = waiting.c.holder.is_not(None)
+            connection.execute(waiting.update().where(leased).values(holder="another/1/1"))
         assert process.stdout is not None
         for _ in range(160):
             process.stdout.readline()
@@ -191,7 +188,7 @@ def test_a_consumer_that_lost_its_lease_publishes_nothing_twice_as_its_own(fille
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=120)
     with filled.runtime.store.reading() as connection:
-        owners = connection.scalars(sa.select(tables.events.c.lease_owner).where(leased).distinct()).all()
+        owners = connection.scalars(sa.select(waiting.c.holder).where(leased).distinct()).all()
     assert owners == ["another/1/1"]
 
 

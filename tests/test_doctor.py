@@ -19,7 +19,7 @@ from receiver import doctor, hosting, transports
 from receiver.cli import main
 from receiver.outgoing.broker import Broker
 from receiver.settings import Queue
-from receiver.store import now_ms, outbox, refusals
+from receiver.store import now_ms, refusals
 from receiver.store.clock import RetentionClock
 from receiver.store.leading import sign_of_life
 
@@ -233,8 +233,7 @@ def test_a_silent_relay_an_old_backlog_and_dead_letters_are_told(filled: Stock) 
     assert found["relay"][0][0] == "warning"
     assert found["backlog"][0][0] == "warning"
     assert found["backlog"][0][1].startswith("3 events, the oldest for 360")
-    with filled.runtime.store.writing() as connection:
-        outbox.park(connection, filled.runtime.store.tables, [event_id])
+    filled.park(event_id)
     found = examined(filled, exit_code=1)
     assert found["dead letters"][0][0] == "trouble"
     assert found["dead letters"][0][1].startswith("1;")

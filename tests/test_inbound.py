@@ -49,7 +49,7 @@ def test_an_inbound_notice_is_ignored_counted_and_not_kept(tmp_path, sqlite_url,
         assert server.receipts() == [("ignored", "inbound")]
         assert server.events() == []
         with server.runtime.store.reading() as connection:
-            assert connection.execute(sa.select(server.runtime.store.tables.bodies.c.hash)).all() == []
+            assert connection.scalars(sa.select(server.runtime.store.tables.receipts.c.body)).all() == [None]
         counted = f'faxhook_receipts_total{{endpoint="{endpoint}",reason="inbound",state="ignored"}}'
         assert counted in server.ask("GET", "/metrics").body.decode()
 

@@ -24,7 +24,7 @@ from receiver.cli import main
 from receiver.outgoing.relay import tidy
 from receiver.store import browsing, figures, now_ms
 from receiver.store.clock import RetentionClock
-from receiver.store.retention import Limits, purge
+from receiver.store.retention import Limits, Purged, purge
 
 DAY = timedelta(days=1)
 LIMITS = Limits(bodies=7 * DAY, rejected=30 * DAY, ids=90 * DAY)
@@ -64,16 +64,13 @@ def steps(connection: Any) -> Iterator[list[int]]:
 # --- each receipt's body ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="E4: a body that two receipts share goes with the first of them"
-)
 def test_a_refused_callback_can_be_replayed_for_its_whole_time_though_an_older_one_was_the_same(filled: Stock) -> None:
     body = b"OutTransID=1&AccountID=1&LastStatus=none"
     older = filled.take("openfax", body, age_ms=31 * DAY_MS)
     newer = filled.take("openfax", body, age_ms=2 * DAY_MS)
     store = filled.runtime.store
     with store.writing() as connection:
-        while purge(connection, store.tables, LIMITS, now_ms()):
+        while purge(connection, store.tables, LIMITS, now_ms()) != Purged():
             pass
     with store.reading() as connection:
         found = [browsing.receipt(connection, store.tables, receipt) for receipt in (older, newer)]
@@ -167,9 +164,6 @@ def most_steps_under_the_lock(made: Stock) -> int:
     return max(found)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="E14: retention walks the whole backlog under the write lock"
-)
 def test_a_backlog_does_not_make_forgetting_hold_the_lock_for_longer(filled: Stock) -> None:
     fill(filled, 1000, age_ms=8 * DAY_MS)
     few = most_steps_under_the_lock(filled)
@@ -192,18 +186,18 @@ QUESTIONS = {
 }
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="E15: what operators ask grows with the store")
 @pytest.mark.parametrize("name", QUESTIONS)
 def test_a_question_of_an_operator_takes_no_more_work_in_a_larger_store(filled: Stock, name: str) -> None:
+    fill(filled, 1200)
     for number in range(100):
         filled.fax(number)
     few = steps_of(filled, QUESTIONS[name])
+    fill(filled, 2400)
     for number in range(100, 800):
         filled.fax(number)
     assert steps_of(filled, QUESTIONS[name]) < 2 * few + 10
 
 
-@pytest.mark.xfail(strict=True, raises=AssertionError, reason="E15: a list for programs is the whole store")
 def test_a_list_for_programs_has_a_limit_unless_told_and_says_so(filled: Stock) -> None:
     fill(filled, 1500)
     result = CliRunner().invoke(main, ["events", "list", "--json", "--config", str(filled.config)])

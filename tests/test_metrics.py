@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -117,9 +118,8 @@ def figures(made: House) -> dict[str, float]:
 def publish(made: House, count: int, *, after_ms: int) -> None:
     store = made.runtime.store
     with store.writing() as connection:
-        rows, _ = outbox.pending(connection, store.tables, count)
-        for row in rows:
-            outbox.publish(connection, store.tables, [row.seq], row.created_at_ms + after_ms)
+        for row in outbox.pending(connection, store.tables, count):
+            outbox.publish(connection, store.tables, [row], row.created_at_ms + after_ms)
 
 
 def test_a_new_store_has_figures_too(made: House) -> None:
@@ -140,8 +140,7 @@ def test_backlog_dead_letters_and_delays_are_those_of_the_store(made: House) -> 
     store = made.runtime.store
     with store.writing() as connection:
         leased, _ = outbox.lease(connection, store.tables, "somebody/1/1", 1, now_ms())
-        waiting, _ = outbox.pending(connection, store.tables, 1)
-        outbox.park(connection, store.tables, [waiting[0].event_id])
+        outbox.park(connection, store.tables, outbox.pending(connection, store.tables, 1), "refused", now_ms())
         events = store.tables.events
         an_hour_ago = events.update().where(events.c.seq == leased[0].seq).values(created_at_ms=now_ms() - 3_600_000)
         connection.execute(an_hour_ago)
@@ -240,12 +239,14 @@ def test_events_are_counted_by_outcome_and_reason(made: House) -> None:
 
 def test_figures_take_little_where_a_hundred_thousand_events_wait(made: House) -> None:
     store = made.runtime.store
-    events = store.tables.events
-    row = {"type": "fax.completed.v1", "outcome": "delivered", "state": "pending", "created_at_ms": now_ms()}
+    waiting = store.tables.waiting
     with store.writing(time.monotonic() + 60) as connection:
-        for start in range(0, 100_000, 10_000):
-            rows = [{**row, "id": f"{number}", "fax_id": f"{number}"} for number in range(start, start + 10_000)]
-            connection.execute(sa.insert(events), rows)
+        for start in range(1, 100_001, 10_000):
+            rows = [
+                {"sink": "queue", "turn": number, "seq": number, "fax_id": str(uuid.UUID(int=number)), "revision": 1}
+                for number in range(start, start + 10_000)
+            ]
+            connection.execute(sa.insert(waiting), rows)
     began = time.monotonic()
     assert figures(made)["faxhook_backlog_events"] == 100_000
     assert time.monotonic() - began < 30

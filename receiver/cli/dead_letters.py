@@ -28,6 +28,7 @@ def list_(config: Path | None, limit: int | None, is_json: bool) -> None:
         most = printing.limit(limit, is_json=is_json)
         rows = browsing.events(connection, store.tables, limit=most, state="dead")
     printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
+    printing.say_if_cut(rows, limit, is_json=is_json)
 
 
 @dead_letters.command()

@@ -44,6 +44,7 @@ def list_(
             fax_id=fax_id,
         )
     printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
+    printing.say_if_cut(rows, limit, is_json=is_json)
 
 
 @events.command()

@@ -17,15 +17,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 MASK = "********"
 _SHOWN = 50
+_SHOWN_AS_JSON = 1000
 
 limit_option = click.option(
-    "--limit", type=click.IntRange(min=1), help=f"At most so many; by default {_SHOWN}, and all with --json."
+    "--limit",
+    type=click.IntRange(min=1),
+    help=f"At most so many; by default {_SHOWN}, and {_SHOWN_AS_JSON} with --json.",
 )
 
 
-def limit(given: int | None, *, is_json: bool) -> int | None:
-    """How many rows a list has; None: all. A program wants all of them, a person the newest."""
-    return given if given is not None or is_json else _SHOWN
+def limit(given: int | None, *, is_json: bool) -> int:
+    """How many rows a list has at most."""
+    return given or (_SHOWN_AS_JSON if is_json else _SHOWN)
 
 
 def is_terminal() -> bool:
@@ -73,13 +76,23 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], narrow: Seq
 
 
 def listing(
-    columns: Sequence[str], rows: Sequence[Mapping[str, Any]], *, is_json: bool, narrow: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    is_json: bool,
+    narrow: Sequence[str] = (),
 ) -> None:
     """narrow: the columns for a terminal, where not all fit."""
     if is_json:
         as_json(rows)
     else:
         table(columns, rows, narrow)
+
+
+def say_if_cut(rows: Sequence[object], given: int | None, *, is_json: bool) -> None:
+    """Beside a list: that it may have no end there. given: the option."""
+    if given is None and len(rows) == limit(None, is_json=is_json):
+        click.echo(f"(there may be more than these {len(rows)}; --limit N shows N of them)", err=True)
 
 
 _WIDE = f"{__name__}.wide"

@@ -34,6 +34,7 @@ def list_(config: Path | None, state: str | None, endpoint: str | None, limit: i
         most = printing.limit(limit, is_json=is_json)
         rows = browsing.receipts(connection, store.tables, limit=most, state=state, endpoint=endpoint)
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+    printing.say_if_cut(rows, limit, is_json=is_json)
 
 
 @receipts.command()

@@ -150,6 +150,7 @@ def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) ->
         rows = [{**row, "detail": json.dumps(row["detail"], ensure_ascii=False)} for row in rows]
     columns = ("id", "kind", "endpoint", "subject", "detail", "found_at", "seen_at", "closed_at", "age_seconds")
     printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "detail"))
+    printing.say_if_cut(rows, limit, is_json=is_json)
     if is_open:
         raise SystemExit(1)
 

@@ -11,10 +11,9 @@ from receiver.errors import Unavailable
 from receiver.logs import error_class, log
 from receiver.outgoing import lines
 from receiver.store import Store, now_ms, outbox
-from receiver.store.damage import is_damage, set_aside
+from receiver.store.damage import around
 from receiver.store.migrating import check_version
 from receiver.store.outbox import Row
-from receiver.store.trouble import StoreUnavailable
 from receiver.store.watching import Changes
 from receiver.system.backoff import Backoff
 from receiver.system.stopping import Interrupted, Stop, on_signals
@@ -77,15 +76,22 @@ def peek(store: Store, out: lines.Output, max_events: int | None) -> None:
     """
     check_version(store)
     after, left = 0, max_events
-    while left is None or left > 0:
+
+    def read() -> list[Row]:
         with store.reading() as connection:
-            rows, damaged, after = outbox.waiting(connection, store.tables, min(_BATCH, left or _BATCH), after)
-        for event_id in damaged:
-            log.error("event_damaged", event_id=event_id)
-        if not rows and not damaged:
+            return outbox.waiting(connection, store.tables, min(_BATCH, left or _BATCH), after)
+
+    while left is None or left > 0:
+        rows = around(store, read)
+        if not rows:
             return
-        lines.write(out, [row.body for row in rows])
-        left = None if left is None else left - len(rows)
+        after = rows[-1].turn
+        whole = [row for row in rows if not row.is_damaged]
+        for row in rows:
+            if row.is_damaged:
+                log.error("event_damaged", event_id=row.event_id)
+        lines.write(out, [row.body for row in whole])
+        left = None if left is None else left - len(whole)
 
 
 class _Consumer:
@@ -112,19 +118,14 @@ class _Consumer:
 
     def step(self) -> bool:
         """Acknowledge what is written, then lease and write the next batch; whether there was one."""
-        try:
-            leased, damaged = self._next()
-        except StoreUnavailable as error:
-            if not is_damage(error) or not set_aside(self._store):
-                raise
-            leased, damaged = self._next()
-        for event_id in damaged:
-            log.error("event_damaged", event_id=event_id, state="dead")
+        leased, damaged = around(self._store, self._next)
+        for row in damaged:
+            log.error("event_damaged", event_id=row.event_id, state="dead")
         if leased:
             self._write(leased)
         return bool(leased or damaged)
 
-    def _next(self) -> tuple[list[Row], list[str]]:
+    def _next(self) -> tuple[list[Row], list[Row]]:
         """One transaction for both, since each costs a sync of the disk."""
         tables, now = self._store.tables, now_ms()
         most = self.lines.batch
@@ -133,8 +134,8 @@ class _Consumer:
         lost = 0
         with self._store.writing() as connection:
             if self._written:
-                seqs = [event.seq for event in self._written]
-                lost = len(seqs) - outbox.acknowledge(connection, tables, self._holder, seqs, now)
+                taken = outbox.acknowledge(connection, tables, self._holder, self._written, now)
+                lost = len(self._written) - taken
             if was_unsure:
                 outbox.release(connection, tables, self._holder)
             if time.monotonic() >= self._reclaim_due:

@@ -7,8 +7,8 @@ cannot take, or a channel closed for it, three times, when it was sent alone.
 """
 
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Sequence, Set
 from pathlib import Path
 
 from receiver import metrics
@@ -17,9 +17,8 @@ from receiver.logs import error_class, log
 from receiver.outgoing.publisher import Message, Publisher
 from receiver.settings import Queue
 from receiver.store import Store, now_ms, outbox
-from receiver.store.damage import is_damage, set_aside
+from receiver.store.damage import around
 from receiver.store.outbox import Row
-from receiver.store.trouble import StoreUnavailable
 from receiver.system.backoff import Backoff
 from receiver.system.stopping import Stop
 from schemas.envelope import routing_key
@@ -28,6 +27,8 @@ BATCH = 200  # pipelined; more is not faster
 _TRIES = 3  # of a row that the broker refuses when it comes alone
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 10.0
+_LATE_SECONDS = 2.0  # between two commits whose turns are in the other order, nearly always much less
+_FROM_THE_START_SECONDS = 5.0
 _GRACE_SECONDS = 2.0  # after SIGTERM, for confirms that are under way; platforms kill us at 10
 
 
@@ -45,7 +46,9 @@ class Delivery:
         self._stop = stop
         self._publisher = Publisher(queue, state_dir)
         self._backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
-        self._after = 0  # rows up to this one are stepped over: the broker did not take some of them
+        self._after = 0  # turns up to this one are stepped over: the broker did not take some of them
+        self._held: set[str] = set()  # faxes of those
+        self._place = _Place(store)
         self._confirmed: list[Row] = []  # and not yet marked, since the store would not take it
         self._tries: Counter[int] = Counter()
 
@@ -55,6 +58,7 @@ class Delivery:
         rows = self._next()
         if not rows:
             self._after = 0
+            self._held.clear()
             return 0
         started = time.perf_counter()
         trouble = self._send(rows)
@@ -82,20 +86,15 @@ class Delivery:
     # --- one batch ---------------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Row]:
-        try:
-            with self._store.reading() as connection:
-                rows, damaged = outbox.pending(connection, self._store.tables, BATCH, self._after)
-        except StoreUnavailable as error:
-            if not is_damage(error) or not set_aside(self._store):
-                raise
-            return self._next()
-        if damaged:
-            self._park(damaged, "damaged")
+        rows = around(self._store, lambda: self._place.read(self._after, self._held))
         largest = self._publisher.broker.transport.largest
-        if largest is None:
-            return rows
-        self._park([row.event_id for row in rows if len(row.body) > largest], "too_large")
-        return [row for row in rows if len(row.body) <= largest]
+        damaged = [row for row in rows if row.is_damaged]
+        too_large = [row for row in rows if largest is not None and len(row.body) > largest]
+        self._park(damaged, "damaged")
+        self._park(too_large, "too_large")
+        parked = {row.turn for row in (*damaged, *too_large)}
+        left = [row for row in rows if row.turn not in parked]
+        return left if left or not parked else self._next()
 
     def _send(self, rows: Sequence[Row]) -> BrokerTrouble | None:
         """Publish; where one of the rows is to blame for a failure, find it by halves, each on a fresh connection."""
@@ -104,7 +103,8 @@ class Delivery:
             result = self._publisher.publish(messages)
         self._confirmed += (row for row in rows if row.event_id in result.confirmed)
         if result.returned:
-            self._after = rows[-1].seq
+            self._after = rows[-1].turn
+            self._held.update(row.fax_id for row in rows if row.event_id not in result.confirmed)
         if not result.is_about_message or self._stop.asked:
             return result.trouble
         rest = [row for row in rows if row.event_id not in result.confirmed]
@@ -120,29 +120,35 @@ class Delivery:
     def _blame(self, row: Row) -> None:
         self._tries[row.seq] += 1
         if self._tries[row.seq] >= _TRIES:
-            self._park([row.event_id], "refused")
+            self._park([row], "refused")
             del self._tries[row.seq]
 
-    def _park(self, event_ids: Sequence[str], reason: str) -> None:
-        if not event_ids:
+    def _park(self, rows: Sequence[Row], reason: str) -> None:
+        if not rows:
             return
+        around(self._store, lambda: self._write_dead_letters(rows, reason))
+        for row in rows:
+            log.error("dead_letter", event_id=row.event_id, reason=reason)
+
+    def _write_dead_letters(self, rows: Sequence[Row], reason: str) -> None:
         with self._store.writing() as connection:
-            outbox.park(connection, self._store.tables, event_ids)
-        for event_id in event_ids:
-            log.error("dead_letter", event_id=event_id, reason=reason)
+            outbox.park(connection, self._store.tables, rows, reason, now_ms())
 
     def _mark(self) -> None:
         """Until the store takes it, nothing more is sent: else a full disk would have the same events sent for ever."""
         if not self._confirmed:
             return
         now = now_ms()
-        with self._store.writing() as connection:
-            outbox.publish(connection, self._store.tables, [row.seq for row in self._confirmed], now)
+        around(self._store, lambda: self._write_arrived(now))
         for row in self._confirmed:
             metrics.published.labels(row.type, row.outcome).inc()
             metrics.delivery_seconds.observe(max(0, now - row.created_at_ms) / 1000)
         log.info("published", count=len(self._confirmed))
         self._confirmed = []
+
+    def _write_arrived(self, now: int) -> None:
+        with self._store.writing() as connection:
+            outbox.publish(connection, self._store.tables, self._confirmed, now)
 
     def _judge(self, trouble: BrokerTrouble | None) -> None:
         if trouble is None:
@@ -159,3 +165,37 @@ class Delivery:
         metrics.publish_failures.labels(trouble.kind).inc()
         said = {"reason": trouble.kind, "error": error_class(trouble.error), "cause": trouble.detail}
         log.error("publish_failed", **said, delay_seconds=delay)
+
+
+class _Place:
+    """
+    Where in the queue reading begins.
+
+    PostgreSQL keeps the rows that were taken as long as somebody has an old snapshot, and walks over them. So reading
+    begins where it was two seconds ago; and, for what was committed late, at the very start every five seconds.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._turns: deque[tuple[float, int]] = deque([(0.0, 0)])  # when reading was where, the oldest first
+        self._start_due = 0.0
+
+    def read(self, after: int, held: Set[str]) -> list[Row]:
+        """A batch of rows behind the turn ``after``, none of them of a fax that is held."""
+        now = time.monotonic()
+        if after or self._store.file is not None or now >= self._start_due:
+            self._start_due = max(self._start_due, now + _FROM_THE_START_SECONDS if not after else 0.0)
+            rows = self._read(after, held)
+        else:
+            while len(self._turns) > 1 and self._turns[1][0] <= now - _LATE_SECONDS:
+                self._turns.popleft()
+            rows = self._read(self._turns[0][1], held)
+            if any(row.revision > 1 for row in rows):  # an earlier one of its fax may be before that
+                rows = self._read(0, held)
+        if rows:
+            self._turns.append((now, rows[0].turn - 1))
+        return rows
+
+    def _read(self, after: int, held: Set[str]) -> list[Row]:
+        with self._store.reading() as connection:
+            return outbox.pending(connection, self._store.tables, BATCH, after, held)

@@ -15,9 +15,10 @@ from receiver.outgoing.delivery import BATCH, Delivery
 from receiver.settings import Queue, Settings
 from receiver.store import Store, now_ms, outbox, retention
 from receiver.store.clock import RetentionClock
-from receiver.store.damage import WholeCheck, is_damage
+from receiver.store.damage import WholeCheck, is_damage, noted
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
+from receiver.store.retention import Purged
 from receiver.store.watching import Changes
 from receiver.system.backoff import Backoff
 from receiver.system.stopping import Stop, on_signals
@@ -183,11 +184,12 @@ def tidy(store: Store, limits: retention.Limits, clock: RetentionClock) -> Itera
     purged = 0
     while True:
         with store.writing() as connection:
-            at_ms = clock.look(connection)
-            changed = 0 if at_ms is None else retention.purge(connection, store.tables, limits, at_ms)
-        purged += changed
+            # An event whose row of ``waiting`` is lost looks as if it had arrived: it stays until the store is mended.
+            at_ms = clock.look(connection) if noted(connection, store.tables) is None else None
+            done = Purged() if at_ms is None else retention.purge(connection, store.tables, limits, at_ms)
+        purged += done.forgotten
         yield
-        if changed == 0:
+        if done == Purged():
             break
     if purged:
         store.empty_log()

@@ -14,7 +14,8 @@ from receiver.providers import Finding, Page, RecordReport
 from receiver.reconcile.model import Place
 from receiver.reconcile.turn import FIRST_WINDOW, Turn
 from receiver.store import jobs, new_id, now_ms, rfc3339
-from receiver.store.recording import REPORT, Announcement, Position, Recorded, Submission, record
+from receiver.store.recording import record
+from receiver.store.submissions import REPORT, Announcement, Position, Recorded, Submission
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 from receiver.system.stopping import Interrupted
 from schemas.envelope import AMENDED
@@ -167,6 +168,7 @@ def _store(
             size=0,
             body=None,
             observed_at=rfc3339(at),
+            auth=REPORT,
             observed_via=REPORT,
             announcements=part,
             invalid=len(invalid) if is_last else 0,

@@ -102,6 +102,10 @@ class Store:
         except StoreUnavailable:
             self._has_noted_damage = False  # /readyz, which writes as well, is red without the note
 
+    def wake(self) -> None:
+        """After a commit: let those who wait for events look. SQLite needs no word, as they watch its file."""
+        self._database.wake()
+
     def verify(self) -> None:
         """Raise StoreError where the database itself is not fit to be a store; its tables are not looked at."""
         with self.reading() as connection:
@@ -143,7 +147,7 @@ def new_id(now_ms: int) -> str:
 def first_id(at_ms: int) -> str:
     """What every id made at that time or later is not below."""
     text = f"{max(at_ms, 0):012x}"
-    return f"{text[:8]}-{text[8:]}"
+    return f"{text[:8]}-{text[8:]}-0000-0000-000000000000"
 
 
 def now_ms() -> int:

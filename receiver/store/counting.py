@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from receiver import facts as fax_facts
 from receiver.store import first_id
+from receiver.store.submissions import REPORT
 from receiver.store.tables import Tables
 
 HOUR_MS = 3600_000
@@ -53,32 +55,34 @@ def digits(number: str | None) -> str:
 def _facts(
     connection: Connection, tables: Tables, provider: str, account: str, since_ms: int
 ) -> Iterator[tuple[Mapping[str, Any], int]]:
-    faxes = tables.faxes
+    """What is known of each fax of the account that was heard of since, and when it was."""
+    faxes, events, learned = tables.faxes, tables.events, tables.learned
     query = (
-        sa.select(faxes.c.facts, faxes.c.seen_at_ms)
+        sa.select(faxes.c.seen_at_ms, events.c.body, learned.c.facts)
+        .join_from(faxes, events, events.c.id == faxes.c.event_id)
+        .outerjoin(learned, sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id))
         .where(
-            faxes.c.facts.is_not(None),
+            events.c.body.is_not(None),
             faxes.c.seen_at_ms >= since_ms,
             faxes.c.provider == provider,
             faxes.c.account == account,
         )
         .execution_options(yield_per=_BATCH)
     )
-    for text, seen_at_ms in connection.execute(query):
-        yield json.loads(text), seen_at_ms
+    for seen_at_ms, body, facts in connection.execute(query):
+        yield json.loads(facts) if facts else fax_facts.of_published(json.loads(body)["data"]), seen_at_ms
 
 
 def called_hours(connection: Connection, tables: Tables, since_ms: int) -> dict[str, list[int]]:
     """Endpoint -> the hours since 1970 in which a callback came to it, in order; reports and replays are none."""
-    receipts = tables.receipts
-    hour = (receipts.c.received_at_ms - receipts.c.received_at_ms % HOUR_MS).label("hour")
-    query = (
-        sa.select(receipts.c.endpoint, hour)
-        .where(receipts.c.id >= first_id(since_ms), receipts.c.body_hash.is_not(None))
-        .group_by(receipts.c.endpoint, hour)
-        .order_by(hour)
-    )
-    found: dict[str, list[int]] = {}
-    for endpoint, at in connection.execute(query):
-        found.setdefault(endpoint, []).append(int(at) // HOUR_MS)
-    return found
+    found: dict[str, set[int]] = {}
+    for table in (tables.receipts, tables.rejected_receipts):
+        hour = (table.c.received_at_ms - table.c.received_at_ms % HOUR_MS).label("hour")
+        query = (
+            sa.select(table.c.endpoint, hour)
+            .where(table.c.id >= first_id(since_ms), table.c.auth != REPORT)
+            .group_by(table.c.endpoint, hour)
+        )
+        for endpoint, at in connection.execute(query):
+            found.setdefault(endpoint, set()).add(int(at) // HOUR_MS)
+    return {endpoint: sorted(hours) for endpoint, hours in found.items()}

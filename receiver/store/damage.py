@@ -5,26 +5,29 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver.errors import StoreError, Unavailable
 from receiver.logs import log
-from receiver.store import DAMAGED, Store, now_ms
+from receiver.store import DAMAGED, Store, now_ms, outbox
 from receiver.store.file_causes import unavailable
 from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.tables import PREFIX, Tables, insert_or_replace
 from receiver.store.trouble import StoreUnavailable
+from receiver.store.unnumbered import by_key
 from receiver.system.stopping import Interrupted, Stop
 
-_CHUNK = 200
+_CHUNK = 200  # rows at once
 _NEWEST = 20  # rows of each table, which are on its last pages
 _UNREADABLE = ("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")  # of statements that any schema of ours takes
 _MOST_FOUND = 100  # lines of PRAGMA integrity_check
 _MOST_NOTED = 10
 _STEPS = 10_000  # of SQLite, some of them whole pages, between two looks at the clock
+
+Result = TypeVar("Result")
 
 
 def is_damage(error: Unavailable) -> bool:
@@ -166,36 +169,90 @@ class WholeCheck:
 # --- going around it ------------------------------------------------------------------------------------------------
 
 
+def around(store: Store, work: Callable[[], Result]) -> Result:
+    """Do it; where damage is in the way, set that aside and do it once more."""
+    try:
+        return work()
+    except StoreUnavailable as error:
+        if not is_damage(error) or not set_aside(store):
+            raise
+    return work()
+
+
 def set_aside(store: Store) -> int:
     """
-    Make dead letters of the pending events whose payload SQLite cannot read; how many.
+    Let the healthy rows of the outbox go out; how many things were in their way: tables and events.
 
-    The statements that read many rows at once fail for all of them when one page is bad; afterwards they work again.
+    Waiting events that SQLite cannot read become dead letters. The statements that read many rows at once fail for all
+    of them when one page is bad; afterwards they work again.
     """
-    events = store.tables.events
-    with store.reading() as connection:  # the index holds both: the rows themselves may be the bad ones
-        pending = connection.scalars(sa.select(events.c.seq).where(events.c.state == "pending")).all()
+    tables = store.tables
+    begun = sum(_begin_anew(store, table) for table in (tables.waiting, tables.taken, tables.dead_letters))
+    with store.reading() as connection:
+        rows = [row for row in outbox.all_waiting(connection, tables) if row.holder is None]
     bad = [
-        seq
-        for start in range(0, len(pending), _CHUNK)
-        if not _can_be_read(store, pending[start : start + _CHUNK])
-        for seq in pending[start : start + _CHUNK]
-        if not _can_be_read(store, [seq])
+        row
+        for start in range(0, len(rows), _CHUNK)
+        if not _can_be_read(store, rows[start : start + _CHUNK])
+        for row in rows[start : start + _CHUNK]
+        if not _can_be_read(store, [row])
     ]
     with store.writing() as connection:
-        parked = events.update().where(events.c.seq.in_(bad), events.c.state == "pending").values(state="dead")
-        connection.execute(parked)
+        outbox.park(connection, tables, bad, "damaged", now_ms())
     log.error("store_damaged", dead=len(bad))
-    return len(bad)
+    return begun + len(bad)
 
 
-def _can_be_read(store: Store, seqs: Sequence[int]) -> bool:
-    payloads = store.tables.payloads
+def _can_be_read(store: Store, rows: Sequence[outbox.Waiting]) -> bool:
+    events = store.tables.events
     try:
         with store.reading() as connection:
-            connection.execute(sa.select(payloads).where(payloads.c.seq.in_(seqs))).all()
+            connection.execute(sa.select(events).where(events.c.seq.in_([row.seq for row in rows]))).all()
     except StoreUnavailable as error:
         if not is_damage(error):
             raise
         return False
     return True
+
+
+def _begin_anew(store: Store, table: sa.Table) -> bool:
+    """
+    Where a table has bad pages, put a new one in its place, with the rows that can be read; whether it was so.
+
+    Going around bad pages would not be enough: SQLite also reads the neighbours of a page from which it deletes, and
+    could neither take out what has arrived nor add what is new. The old table stays in the file, as evidence.
+    """
+    with store.reading() as connection:
+        if _is_whole(connection, table):
+            return False
+    names = [column.name for column in table.c]
+    with store.writing() as connection:
+        with store.reading() as reading:  # a transaction that has met a bad page can write nothing any more
+            if _is_whole(reading, table):
+                return False  # another process was faster
+            rows = [row for some in by_key(reading.connection.driver_connection, table, names) for row in some]
+        for index in table.indexes:
+            connection.exec_driver_sql(f"DROP INDEX {index.name}")
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} RENAME TO {begun_anew(now_ms(), table)}")
+        table.create(connection)
+        marks = ", ".join("?" for _ in names)
+        insert = f"INSERT OR REPLACE INTO {table.name} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608 - ours
+        connection.connection.cursor().executemany(insert, rows)
+    log.error("store_table_begun_anew", cause=f"{table.name}: rows are lost; `faxhook store salvage` makes up for them")
+    return True
+
+
+def begun_anew(at: object, table: sa.Table) -> str:
+    """What a table is called once another one has taken its place."""
+    return f"damaged_{at}_{table.name}"
+
+
+def _is_whole(connection: Connection, table: sa.Table) -> bool:
+    """Whether each of its rows can be read and is in its place, and its indexes as well."""
+    source = connection.connection.cursor()
+    try:
+        for _ in source.execute(f"SELECT * FROM {table.name}"):  # noqa: S608 - a name of ours
+            pass  # only reading them tells which texts are none
+        return bool(source.execute(f"PRAGMA integrity_check({table.name})").fetchall() == [("ok",)])
+    except (SQLITE.DatabaseError, UnicodeDecodeError):
+        return False

@@ -9,12 +9,12 @@ from sqlalchemy.engine import Connection
 
 from receiver.store import counters, cursors, discrepancies, now_ms, refusals
 from receiver.store.counters import Counts
-from receiver.store.tables import Tables
+from receiver.store.tables import QUEUE, Tables
 
 ALIVE_SECONDS = 60.0  # a relay shows a sign of life each 10 s, or later while it waits for its broker
+_COUNTED = 1000  # rows of the backlog
 _SAMPLE = 500  # events that delays are measured on
 _HOUR_MS = 3600_000
-_WAITING = ("pending", "leased")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +63,13 @@ class Figures:
 
 
 def read(connection: Connection, tables: Tables) -> Figures:
-    """All of them, from the index on state and row order: 35 ms (PostgreSQL: 0.2 s) where a million events wait."""
+    """All of them; none takes longer in a larger store."""
     now = now_ms()
     return Figures(
         at_ms=now,
         backlog=undelivered(connection, tables),
-        oldest_at_ms=min(filter(None, (_oldest(connection, tables, state) for state in _WAITING)), default=None),
-        dead=_count(connection, tables, "dead"),
+        oldest_at_ms=_oldest(connection, tables),
+        dead=_dead(connection, tables),
         relay=_relay(connection, tables),
         delays=_delays(connection, tables),
         discrepancies=discrepancies.open_by_kind(connection, tables),
@@ -80,19 +80,38 @@ def read(connection: Connection, tables: Tables) -> Figures:
 
 
 def undelivered(connection: Connection, tables: Tables) -> int:
-    """How many events have not arrived at the broker or a consumer."""
-    return _count(connection, tables, *_WAITING)
+    """
+    How many events have not arrived at the broker or a consumer.
+
+    Of more than a thousand only these are counted; the others are so many as there are turns behind them, which are
+    given one after the other. So a large backlog is no work for who asks.
+    """
+    turn = tables.waiting.c.turn
+    mine = tables.waiting.c.sink == QUEUE
+    counted = sa.select(turn).where(mine).order_by(turn).limit(_COUNTED).subquery()
+    count, last = connection.execute(sa.select(sa.func.count(), sa.func.max(counted.c.turn))).one()
+    if count < _COUNTED:
+        return int(count)
+    newest = connection.execute(sa.select(turn).where(mine).order_by(turn.desc()).limit(1)).scalar_one()
+    return int(count + newest - last)
 
 
-def _count(connection: Connection, tables: Tables, *states: str) -> int:
-    events = tables.events
-    query = sa.select(sa.func.count()).select_from(events).where(events.c.state.in_(states))
+def _dead(connection: Connection, tables: Tables) -> int:
+    table = tables.dead_letters
+    query = sa.select(sa.func.count()).select_from(table).where(table.c.sink == QUEUE)
     return int(connection.execute(query).scalar_one())
 
 
-def _oldest(connection: Connection, tables: Tables, state: str) -> int | None:
-    events = tables.events
-    query = sa.select(events.c.created_at_ms).where(events.c.state == state).order_by(events.c.seq).limit(1)
+def _oldest(connection: Connection, tables: Tables) -> int | None:
+    """When the event was written whose turn is next."""
+    events, waiting = tables.events, tables.waiting
+    query = (
+        sa.select(events.c.created_at_ms)
+        .join_from(waiting, events, events.c.seq == waiting.c.seq)
+        .where(waiting.c.sink == QUEUE)
+        .order_by(waiting.c.turn)
+        .limit(1)
+    )
     return connection.execute(query).scalar_one_or_none()
 
 
@@ -103,11 +122,12 @@ def _relay(connection: Connection, tables: Tables) -> Relay | None:
 
 
 def _delays(connection: Connection, tables: Tables) -> tuple[float, ...]:
-    events = tables.events
-    newest = (
-        sa.select(events.c.published_at_ms - events.c.created_at_ms)
-        .where(events.c.state == "published")
-        .order_by(events.c.seq.desc())
-        .limit(_SAMPLE)
-    )
-    return tuple(sorted(max(0, delay) / 1000 for delay in connection.scalars(newest)))
+    events, taken = tables.events, tables.taken
+    newest = sa.select(taken.c.first, taken.c.last, taken.c.at_ms).where(taken.c.sink == QUEUE)
+    arrived: dict[int, int] = {}
+    for first, last, at_ms in connection.execute(newest.order_by(taken.c.first.desc()).limit(_SAMPLE)):
+        arrived |= {seq: at_ms for seq in range(last, first - 1, -1) if seq not in arrived}
+        if len(arrived) >= _SAMPLE:
+            break
+    written = sa.select(events.c.seq, events.c.created_at_ms).where(events.c.seq.in_(list(arrived)[:_SAMPLE]))
+    return tuple(sorted(max(0, arrived[row.seq] - row.created_at_ms) / 1000 for row in connection.execute(written)))

@@ -16,7 +16,9 @@ from sqlalchemy.engine import Connection, Row
 from receiver import facts as fax_facts
 from receiver.store import meeting
 from receiver.store.browsing import iso
-from receiver.store.tables import Tables, insert_or_keep
+from receiver.store.rows import newest_facts
+from receiver.store.tables import Tables, insert_or_keep, insert_or_replace
+from schemas.encoding import compact_ascii
 
 _FIRST_PAUSE_MS = 60_000  # between two questions for the same fax, doubled each time
 _LONGEST_PAUSE_MS = 6 * 3600_000
@@ -102,17 +104,17 @@ def _teach(connection: Connection, tables: Tables, wanted: Mapping[str, Expected
     faxes = tables.faxes
     known = {}
     for some in _batches(sorted(wanted)):
-        query = sa.select(faxes.c.fax_id, faxes.c.outcome, faxes.c.event_id, faxes.c.facts)
+        query = sa.select(faxes.c.fax_id, faxes.c.outcome, faxes.c.event_id)
         query = query.where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
         for row in connection.execute(query).all():
             known[row.fax_id] = Registered("known", row.outcome, row.event_id)
-            if row.facts is None:
+            facts = newest_facts(connection, tables, row.fax_id)
+            if facts is None:
                 continue  # purged: nothing of the fax is kept any more but its outcome
-            facts = json.loads(row.facts)
             learned = fax_facts.completed(facts, wanted[row.fax_id].facts)
             if learned != facts:
-                change = faxes.update().where(faxes.c.fax_id == row.fax_id)
-                connection.execute(change.values(facts=json.dumps(learned, separators=(",", ":"))))
+                values = {"fax_id": row.fax_id, "event_id": row.event_id, "facts": compact_ascii(learned)}
+                connection.execute(insert_or_replace(tables.learned, connection.dialect.name).values(values))
     return known
 
 

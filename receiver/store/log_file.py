@@ -34,21 +34,22 @@ class LogFile:
         self._log = log
         self._index = index
         self._opened: dict[Identity, int] = {}  # the index, and those that it has replaced
+        self._opened_log: tuple[Identity, int] | None = None
 
-    def is_whole(self) -> bool:
+    def is_whole(self, log: Identity, index: Identity) -> bool:
         """
-        Whether size, beginning and last frame of the log are what the index says; true as well where there is none.
+        Whether size, beginning and last frame of the log are what the index says; which files are there is known.
 
         The lock on writing must be held.
         """
         try:
-            header = os.pread(self._open_index(), _INDEX_HEADER.size, 0)
+            header = os.pread(self._open_index(index), _INDEX_HEADER.size, 0)
             if len(header) < _INDEX_HEADER.size:
                 return True
             is_initialised, page_size, frames, checksum, salt = _INDEX_HEADER.unpack(header)
             if not is_initialised or not frames:
                 return True
-            return self._holds(frames, 65536 if page_size == 1 else page_size, _in_file(checksum), salt)
+            return self._holds(log, frames, 65536 if page_size == 1 else page_size, _in_file(checksum), salt)
         except FileNotFoundError:
             return True  # that they are gone is noticed by others
 
@@ -59,17 +60,15 @@ class LogFile:
         The lock on writing must be held.
         """
         with suppress(OSError):
-            os.pwrite(self._open_index(), bytes(_HEADERS), 0)
+            found = os.stat(self._index)
+            os.pwrite(self._open_index((found.st_dev, found.st_ino)), bytes(_HEADERS), 0)
 
-    def _holds(self, frames: int, page_size: int, checksum: bytes, salt: bytes) -> bool:
-        descriptor = os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            last = _LOG_HEADER + (frames - 1) * (_FRAME_HEADER + page_size)
-            header = os.pread(descriptor, _LOG_HEADER, 0)
-            frame = os.pread(descriptor, _FRAME_HEADER, last)
-            is_long_enough = os.fstat(descriptor).st_size >= last + _FRAME_HEADER + page_size
-        finally:
-            os.close(descriptor)
+    def _holds(self, log: Identity, frames: int, page_size: int, checksum: bytes, salt: bytes) -> bool:
+        descriptor = self._open_log(log)
+        last = _LOG_HEADER + (frames - 1) * (_FRAME_HEADER + page_size)
+        header = os.pread(descriptor, _LOG_HEADER, 0)
+        frame = os.pread(descriptor, _FRAME_HEADER, last)
+        is_long_enough = os.fstat(descriptor).st_size >= last + _FRAME_HEADER + page_size
         return is_long_enough and header[16:24] == salt and frame[8:] == salt + checksum
 
     def forget(self) -> None:
@@ -81,10 +80,21 @@ class LogFile:
                     os.close(_descriptors.pop(known))
                     del _users[known]
             self._opened.clear()
+        self._close_log()
 
-    def _open_index(self) -> int:
-        found = os.stat(self._index)
-        known = found.st_dev, found.st_ino
+    def _open_log(self, known: Identity) -> int:
+        """SQLite has no locks on the log: it may be closed at any time."""
+        if self._opened_log is None or self._opened_log[0] != known:
+            self._close_log()
+            self._opened_log = known, os.open(self._log, os.O_RDONLY | os.O_CLOEXEC)
+        return self._opened_log[1]
+
+    def _close_log(self) -> None:
+        if self._opened_log is not None:
+            os.close(self._opened_log[1])
+            self._opened_log = None
+
+    def _open_index(self, known: Identity) -> int:
         if known not in self._opened:
             with _mutex:
                 if known not in _descriptors:

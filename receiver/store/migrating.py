@@ -13,7 +13,8 @@ from receiver.store.tables import SCHEMA
 
 # Raised only when older code could no longer work on the tables a migration leaves behind. The store keeps the
 # number, so that older code knows it is refused; newer tables as such are no reason, since migrations add.
-SERVES = 2
+SERVES = 3
+_FIRST_SERVED = 3  # below it: stores of development versions, which nothing carries over
 
 _MIGRATIONS = Path(__file__).with_name("migrations")
 _WAIT_SECONDS = 300.0  # for another runner to finish
@@ -96,6 +97,11 @@ def _is_served(store: Store, connection: Connection) -> bool:
     serves = connection.execute(sa.select(meta.c.value).where(meta.c.name == "serves")).scalar_one_or_none()
     if serves is not None and int(serves) > SERVES:
         raise StoreError("the store was written by a newer faxhook that this version cannot work with; upgrade faxhook")
+    if serves is not None and int(serves) < _FIRST_SERVED:
+        raise StoreError(
+            f"{store.where}: this store was made by a development version before 0.1.0, which nothing carries over;"
+            " take what waits in it with that version's `faxhook consume`, then name another store.url or remove it"
+        )
     known = _revisions()
     return revision not in known or revision == known[-1]
 

@@ -1,37 +1,47 @@
 """
-The outbox as a queue: its rows are sent or handed out in row order, and marked published when they have arrived.
+The outbox as a queue: what stands in ``waiting`` is undelivered, and who has taken an event deletes its row there.
 
-The relay, of which one is active, takes pending rows to a broker. Where there is none, consumers lease them and
-acknowledge; a row whose consumer died is leased again. Either way no row of a fax goes out while an earlier one of the
-same fax has not arrived, and a row whose payload fails its checksum is parked (``dead``) while the others go on.
+The relay, of which one is active, takes rows to a broker. Where there is none, consumers lease them and acknowledge; a
+row whose consumer died is leased again. Either way no row of a fax goes out while an earlier one of the same fax has
+not arrived, and a row whose payload fails its checksum is parked (a dead letter) while the others go on.
 """
 
 import os
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store.recording import checksum
-from receiver.store.tables import Tables
+from receiver.store import places
+from receiver.store.submissions import checksum
+from receiver.store.tables import QUEUE, Tables, insert_or_keep
+from schemas.envelope import AMENDED, COMPLETED
 
 LEASE_SECONDS = 30
+LONGEST_RUN = 200  # row numbers in one row of ``taken``, so that an event is looked for in few of them
+_AT_ONCE = 200  # rows read, or named in one statement
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One event on its way out. seq: row order. body: the published envelope."""
+    """
+    One event on its way out. seq: row order. turn: its place in the queue. body: the published envelope; empty and
+    is_damaged where it is not there as it was written.
+    """
 
     seq: int
+    turn: int
     event_id: str
     fax_id: str
+    revision: int
     type: str
     outcome: str
-    body: bytes
     created_at_ms: int
+    body: bytes
+    is_damaged: bool = False
 
 
 def owner() -> str:
@@ -39,124 +49,220 @@ def owner() -> str:
     return f"{_host()}/{os.getpid()}/{_started(os.getpid())}"
 
 
-def pending(connection: Connection, tables: Tables, limit: int, after: int = 0) -> tuple[list[Row], list[str]]:
-    """Up to ``limit`` rows to send, in row order, of those above ``after``; and the ids of damaged ones."""
-    found = connection.execute(_next_rows(tables, limit).where(tables.events.c.seq > after))
-    return _verified(found)
+# --- reading --------------------------------------------------------------------------------------------------------
 
 
-def waiting(connection: Connection, tables: Tables, limit: int, after: int) -> tuple[list[Row], list[str], int]:
-    """Rows that consumers have not acknowledged, also those in the hands of one; as ``pending``, and the last's seq."""
-    state, seq = tables.events.c.state, tables.events.c.seq
-    found = connection.execute(_rows(tables, limit).where(state.in_(("pending", "leased")), seq > after)).all()
-    return *_verified(found), found[-1].seq if found else after
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A row of ``waiting``, without its event."""
+
+    turn: int
+    seq: int
+    fax_id: str
+    holder: str | None
 
 
-def publish(connection: Connection, tables: Tables, seqs: Sequence[int], now_ms: int) -> None:
-    """Mark rows that a broker has confirmed, whether or not a consumer holds them."""
-    events = tables.events
-    connection.execute(
-        events.update()
-        .where(events.c.seq.in_(seqs), events.c.state.in_(("pending", "leased")))
-        .values(state="published", published_at_ms=now_ms, lease_owner=None, lease_until_ms=None)
-    )
+def pending(connection: Connection, tables: Tables, limit: int, after: int = 0, held: Container[str] = ()) -> list[Row]:
+    """
+    Up to ``limit`` rows to send, in turn, of those behind the turn ``after``: at most one of each fax, and none of a
+    fax that is held, or of which an earlier row is in the hands of a consumer.
+    """
+    free: list[Waiting] = []
+    for some in _free(connection, tables, after, held):
+        free += some
+        if len(free) >= limit:
+            break
+    return _with_events(connection, tables, free[:limit])
 
 
-def park(connection: Connection, tables: Tables, event_ids: Sequence[str]) -> None:
-    """Make dead letters of pending rows: kept, listed, and no longer in the way of others."""
-    events = tables.events
-    connection.execute(
-        events.update().where(events.c.id.in_(event_ids), events.c.state == "pending").values(state="dead")
-    )
+def waiting(connection: Connection, tables: Tables, limit: int, after: int) -> list[Row]:
+    """Rows that consumers have not acknowledged, also those in the hands of one."""
+    return _with_events(connection, tables, _read(connection, tables, after, limit))
 
 
-def lease(connection: Connection, tables: Tables, holder: str, limit: int, now_ms: int) -> tuple[list[Row], list[str]]:
-    """Up to ``limit`` rows in row order, now held by ``holder``; and the ids of damaged ones, which are parked."""
-    events = tables.events
-    wanted = _next_rows(tables, limit).with_for_update(of=events, skip_locked=True)
-    rows, damaged = _verified(connection.execute(wanted))
-    if damaged:
-        park(connection, tables, damaged)
-    if rows:
-        connection.execute(
-            events.update()
-            .where(events.c.seq.in_([row.seq for row in rows]))
-            .values(state="leased", lease_owner=holder, lease_until_ms=now_ms + LEASE_SECONDS * 1000)
-        )
-    return rows, damaged
+def all_waiting(connection: Connection, tables: Tables) -> list[Waiting]:
+    """Every row in turn, without its event: where events are on bad pages, these rows need not be."""
+    found: list[Waiting] = []
+    while some := _read(connection, tables, found[-1].turn if found else 0, _AT_ONCE):
+        found += some
+    return found
 
 
-def _next_rows(tables: Tables, limit: int) -> sa.Select[*tuple[Any, ...]]:
-    """Pending rows with their payloads: at most one of each fax, and none whose fax has an earlier one under way."""
-    events = tables.events
-    earlier = events.alias("earlier")
-    return _rows(tables, limit).where(
-        events.c.state == "pending",
-        ~sa.exists().where(
-            earlier.c.fax_id == events.c.fax_id,
-            earlier.c.seq < events.c.seq,
-            earlier.c.state.in_(("pending", "leased")),
-        ),
-    )
+def _free(connection: Connection, tables: Tables, after: int, held: Container[str]) -> Iterator[list[Waiting]]:
+    """Some at a time: rows that nobody has, each the first one of its fax."""
+    met: set[str] = set()
+    while rows := _read(connection, tables, after, _AT_ONCE):
+        free = []
+        for row in rows:
+            if row.fax_id not in met and row.fax_id not in held and row.holder is None:
+                free.append(row)
+            met.add(row.fax_id)
+        yield free
+        if len(rows) < _AT_ONCE:
+            return
+        after = rows[-1].turn
 
 
-def _rows(tables: Tables, limit: int) -> sa.Select[*tuple[Any, ...]]:
-    """In row order, with their payloads."""
-    events, payloads = tables.events, tables.payloads
-    columns = (events.c.seq, events.c.id, events.c.fax_id, events.c.type, events.c.outcome, events.c.created_at_ms)
-    return (
-        sa.select(*columns, payloads.c.body, payloads.c.checksum)
-        .outerjoin_from(events, payloads, payloads.c.seq == events.c.seq)
-        .order_by(events.c.seq)
+def _read(connection: Connection, tables: Tables, after: int, limit: int) -> list[Waiting]:
+    table = tables.waiting
+    query = (
+        sa.select(table.c.turn, table.c.seq, table.c.fax_id, table.c.holder)
+        .where(table.c.sink == QUEUE, table.c.turn > after)
+        .order_by(table.c.turn)
         .limit(limit)
     )
+    return [Waiting(*row) for row in connection.execute(query)]
 
 
-def _verified(found: Iterable[Any]) -> tuple[list[Row], list[str]]:
-    """The rows as stored, and the ids of those that are not as they were written."""
-    rows: list[Row] = []
-    damaged: list[str] = []
-    for one in found:
-        if one.body is None or checksum(one.id, one.body) != one.checksum:
-            damaged.append(one.id)
-        else:
-            rows.append(Row(one.seq, one.id, one.fax_id, one.type, one.outcome, one.body, one.created_at_ms))
-    return rows, damaged
-
-
-def acknowledge(connection: Connection, tables: Tables, holder: str, seqs: Sequence[int], now_ms: int) -> int:
-    """Mark leased rows published; the number that were still ours."""
+def _with_events(connection: Connection, tables: Tables, rows: Sequence[Waiting]) -> list[Row]:
     events = tables.events
-    done = connection.execute(
-        events.update()
-        .where(events.c.seq.in_(seqs), events.c.lease_owner == holder, events.c.state == "leased")
-        .values(state="published", published_at_ms=now_ms, lease_owner=None, lease_until_ms=None)
+    found: dict[int, Any] = {}
+    for some in _batches([row.seq for row in rows]):
+        for event in connection.execute(sa.select(events).where(events.c.seq.in_(some))):
+            found[event.seq] = event
+    return [_row(row, found.get(row.seq)) for row in rows]
+
+
+def _row(row: Waiting, event: Any) -> Row:
+    if event is None:  # lost with a bad page
+        return Row(row.seq, row.turn, "", row.fax_id, 0, "", "", 0, b"", is_damaged=True)
+    is_whole = event.body is not None and checksum(event.id, event.body) == event.checksum
+    return Row(
+        seq=row.seq,
+        turn=row.turn,
+        event_id=event.id,
+        fax_id=row.fax_id,
+        revision=event.revision,
+        type=COMPLETED if event.revision == 1 else AMENDED,
+        outcome=event.outcome,
+        created_at_ms=event.created_at_ms,
+        body=event.body if is_whole else b"",
+        is_damaged=not is_whole,
     )
-    return int(done.rowcount)
+
+
+# --- changing -------------------------------------------------------------------------------------------------------
+
+
+def publish(connection: Connection, tables: Tables, rows: Sequence[Row], now_ms: int) -> None:
+    """These have arrived, whether or not a consumer holds them."""
+    _take(connection, tables, rows, now_ms, sa.true())
+
+
+def acknowledge(connection: Connection, tables: Tables, holder: str, rows: Sequence[Row], now_ms: int) -> int:
+    """These have arrived, as far as they are still this holder's; how many of them are."""
+    return _take(connection, tables, rows, now_ms, tables.waiting.c.holder == holder)
+
+
+def _take(
+    connection: Connection, tables: Tables, rows: Sequence[Row], now_ms: int, condition: sa.ColumnElement[bool]
+) -> int:
+    passed = places.locked(connection, tables, shared=True)
+    seqs: list[int] = []
+    for some in _batches(rows):
+        seqs += _delete(connection, tables, some, condition)
+    runs = [{"sink": QUEUE, "first": run[0], "last": run[-1], "at_ms": now_ms} for run in _runs(sorted(seqs))]
+    if runs:
+        connection.execute(insert_or_keep(tables.taken, connection.dialect.name), runs)
+    # Retention has been there, and left them since they were undelivered.
+    overdue = [{"seq": seq} for seq in seqs if seq <= max(passed.payloads, passed.events)]
+    if overdue:
+        connection.execute(insert_or_keep(tables.overdue, connection.dialect.name), overdue)
+    return len(seqs)
+
+
+def _delete(
+    connection: Connection, tables: Tables, rows: Sequence[Row | Waiting], condition: sa.ColumnElement[bool]
+) -> Sequence[int]:
+    """The row numbers of those that were there: one that was sent again meanwhile has another turn, and stays."""
+    table = tables.waiting
+    delete = table.delete().where(
+        table.c.sink == QUEUE,
+        table.c.turn.in_([row.turn for row in rows]),
+        table.c.seq.in_([row.seq for row in rows]),
+        condition,
+    )
+    return connection.scalars(delete.returning(table.c.seq)).all()
+
+
+def _runs(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Row numbers that follow each other."""
+    start = 0
+    for at in range(1, len(seqs) + 1):
+        if at == len(seqs) or seqs[at] != seqs[at - 1] + 1 or at - start == LONGEST_RUN:
+            yield seqs[start:at]
+            start = at
+
+
+def park(connection: Connection, tables: Tables, rows: Sequence[Row | Waiting], reason: str, now_ms: int) -> None:
+    """Make dead letters of rows that nobody holds: kept, listed, and no longer in the way of others."""
+    fax_ids = {row.seq: row.fax_id for row in rows}
+    for some in _batches(rows):
+        letters = [
+            {"sink": QUEUE, "seq": seq, "fax_id": fax_ids[seq], "reason": reason, "parked_at_ms": now_ms}
+            for seq in _delete(connection, tables, some, tables.waiting.c.holder.is_(None))
+        ]
+        if letters:
+            connection.execute(insert_or_keep(tables.dead_letters, connection.dialect.name), letters)
+
+
+def lease(connection: Connection, tables: Tables, holder: str, limit: int, now_ms: int) -> tuple[list[Row], list[Row]]:
+    """Up to ``limit`` rows in turn, now held by ``holder``; and damaged ones, which are parked."""
+    table = tables.waiting
+    taken: list[Waiting] = []
+    for free in _free(connection, tables, 0, ()):
+        # On PostgreSQL others may be at it: a row that one of them has locked is left to them.
+        mine = (
+            sa.select(table.c.turn)
+            .where(table.c.sink == QUEUE, table.c.turn.in_([row.turn for row in free[: limit - len(taken)]]))
+            .where(table.c.holder.is_(None))
+            .with_for_update(skip_locked=True)
+        )
+        turns = set(connection.scalars(mine)) if free else set()
+        taken += [row for row in free if row.turn in turns]
+        if len(taken) >= limit:
+            break
+    rows = _with_events(connection, tables, taken)
+    damaged = [row for row in rows if row.is_damaged]
+    if damaged:
+        park(connection, tables, damaged, "damaged", now_ms)
+    whole = [row for row in rows if not row.is_damaged]
+    for some in _batches([row.turn for row in whole]):
+        connection.execute(
+            table.update()
+            .where(table.c.sink == QUEUE, table.c.turn.in_(some))
+            .values(holder=holder, until_ms=now_ms + LEASE_SECONDS * 1000)
+        )
+    return whole, damaged
 
 
 def release(connection: Connection, tables: Tables, holder: str) -> int:
     """Give back what a consumer still holds."""
-    events = tables.events
-    given_back = connection.execute(
-        events.update()
-        .where(events.c.lease_owner == holder, events.c.state == "leased")
-        .values(state="pending", lease_owner=None, lease_until_ms=None)
-    )
-    return int(given_back.rowcount)
+    return _give_back(connection, tables, tables.waiting.c.holder == holder)
 
 
 def reclaim(connection: Connection, tables: Tables, now_ms: int) -> int:
     """Give back the rows of consumers that died: at once where they ran on this host, else when the lease ends."""
-    events = tables.events
-    held = events.c.state == "leased"
-    holders = connection.scalars(sa.select(events.c.lease_owner).where(held).distinct()).all()
-    dead = [holder for holder in holders if _is_dead(holder)]
-    ended = sa.or_(events.c.lease_until_ms <= now_ms, events.c.lease_owner.in_(dead))
-    given_back = connection.execute(
-        events.update().where(held, ended).values(state="pending", lease_owner=None, lease_until_ms=None)
-    )
-    return int(given_back.rowcount)
+    table = tables.waiting
+    holders = connection.scalars(sa.select(table.c.holder).where(table.c.holder.is_not(None)).distinct()).all()
+    dead = [holder for holder in holders if holder is not None and _is_dead(holder)]
+    return _give_back(connection, tables, sa.or_(table.c.until_ms <= now_ms, table.c.holder.in_(dead)))
+
+
+def reclaim_all(connection: Connection, tables: Tables) -> int:
+    """Give back every row that is held, whoever holds it."""
+    return _give_back(connection, tables, sa.true())
+
+
+def _give_back(connection: Connection, tables: Tables, condition: sa.ColumnElement[bool]) -> int:
+    table = tables.waiting
+    update = table.update().where(table.c.holder.is_not(None), condition).values(holder=None, until_ms=None)
+    return int(connection.execute(update).rowcount)
+
+
+def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]
 
 
 def _is_dead(holder: str) -> bool:

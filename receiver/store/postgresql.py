@@ -5,6 +5,7 @@ Nothing here needs a session of the server's own, so that a pooler in transactio
 settings are the transaction's, except the client's encoding, which poolers keep for each client.
 """
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,8 +22,12 @@ from receiver.store import causes
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 NOTIFIED = "faxhook"  # the channel on which PostgreSQL says that there are events to send
+WAKE = f"NOTIFY {NOTIFIED}"  # SQLite needs none: waiters watch the file
 POOLED = "faxhook_pooled"  # in a connection's info: whether a pooler stands between it and the server
 _IDLE_SECONDS = 60  # a transaction without a statement: its client hangs, and holds locks
+_BETWEEN_WORDS_SECONDS = 0.005
+_AWAY_SECONDS = 1.0  # after a word that could not be said: waiters look by themselves as often
+_LAST_WORD_SECONDS = 1.0
 _PREPARED_AFTER = 5  # runs of a statement
 _RETRYABLE = ("40001", "40P01")  # a serialisation failure or deadlock: the same transaction may work when run again
 
@@ -35,6 +40,7 @@ class Postgresql:
     def __init__(self, url: URL) -> None:
         self.where = where(url)
         self.engine = _engine(url)
+        self._waker = _Waker(self.engine)
 
     @contextmanager
     def writing(self, deadline: float) -> Iterator[Connection]:
@@ -55,6 +61,9 @@ class Postgresql:
     def reading(self) -> Iterator[Connection]:
         with self.engine.connect() as connection:
             yield connection
+
+    def wake(self) -> None:
+        self._waker.wake()
 
     def empty_log(self) -> bool:
         return True
@@ -82,6 +91,7 @@ class Postgresql:
         return StoreUnavailable(name, f"{self.where}: {words} ({name})", retryable=retryable)
 
     def close(self) -> None:
+        self._waker.close()
         self.engine.dispose()
 
     @contextmanager
@@ -95,6 +105,52 @@ class Postgresql:
                 connection.invalidate()
             raise
         finally:
+            connection.close()
+
+
+class _Waker:
+    """
+    Says on the channel that something was committed: in a transaction of its own, since NOTIFY lets all commits of a
+    cluster wait for each other, and not each time. A word that is lost is made up for by who waits, in a second.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._is_due = threading.Event()
+        self._is_over = False
+        self._thread: threading.Thread | None = None
+        self._mutex = threading.Lock()
+
+    def wake(self) -> None:
+        """Never waits, and never raises."""
+        self._is_due.set()
+        if self._thread is None:
+            with self._mutex:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="faxhook-wake", daemon=True)
+                    self._thread.start()
+
+    def close(self) -> None:
+        self._is_over = True
+        self._is_due.set()
+        if self._thread is not None:
+            self._thread.join(_LAST_WORD_SECONDS)
+
+    def _run(self) -> None:
+        connection: Any = None
+        while not self._is_over:
+            self._is_due.wait()
+            self._is_due.clear()
+            try:
+                if connection is None:
+                    connection = self._engine.raw_connection()
+                    connection.detach()  # it does not count for the pool
+                connection.dbapi_connection.execute(WAKE)
+            except (self._engine.dialect.loaded_dbapi.Error, sa.exc.SQLAlchemyError):
+                connection = None
+                time.sleep(_AWAY_SECONDS)
+            time.sleep(_BETWEEN_WORDS_SECONDS)
+        if connection is not None:
             connection.close()
 
 

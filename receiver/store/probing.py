@@ -32,13 +32,14 @@ def _statements(dialect: sa.Dialect) -> tuple[str, ...]:
     """Inserts of no row, for locks, rights and the table itself; and a look at the newest row where rows grow."""
     tables = define(dialect.name)
     written = (
-        *(tables.faxes, tables.announcements, tables.events, tables.payloads, tables.bodies, tables.receipts),
+        *(tables.faxes, tables.announcements, tables.events, tables.waiting, tables.learned),
+        *(tables.receipts, tables.rejected_receipts, tables.replays),
         *(tables.jobs, tables.cursors, tables.discrepancies),
     )
     statements: list[sa.sql.ClauseElement] = []
     for table in written:
         statements.append(table.insert().from_select(table.c.keys(), sa.select(table).where(sa.text("1 = 0"))))
-    for key in (tables.events.c.seq, tables.payloads.c.seq, tables.bodies.c.seq, tables.receipts.c.id):
+    for key in (tables.events.c.seq, tables.receipts.c.id, tables.rejected_receipts.c.id, tables.waiting.c.turn):
         statements.append(sa.select(key).order_by(key.desc()).limit(1))
     return tuple(str(one.compile(dialect=dialect, compile_kwargs={"literal_binds": True})) for one in statements)
 

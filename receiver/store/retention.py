@@ -1,9 +1,12 @@
 """
 Forgetting: raw bodies, payloads and facts first, ids and outcomes when no duplicate is to be expected any more.
 
-Each call deletes a small batch, so that callbacks never wait for it. What is not yet published is never deleted.
+Each call looks at a window of rows from where the last one has come to, so that callbacks never wait for it and no call
+is longer in a larger store. What is undelivered or parked is left; when it has arrived, it comes here as ``overdue``.
 """
 
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -11,10 +14,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import first_id
-from receiver.store.tables import Tables
+from receiver.store import first_id, places
+from receiver.store.outbox import LONGEST_RUN
+from receiver.store.places import Places
+from receiver.store.tables import QUEUE, Tables, insert_or_keep
+from schemas.identity import completed_id
 
 _VACUUMED_PAGES = 200  # in one transaction: callbacks wait for it
+_DAY_MS = 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,60 +33,239 @@ class Limits:
     ids: timedelta
 
 
-def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, batch: int = 500) -> int:
-    """Delete one batch of each kind; the number of rows changed. 0: nothing is left to forget."""
-    bodies, payloads, events = tables.bodies, tables.payloads, tables.events
-    faxes, announcements, receipts = tables.faxes, tables.announcements, tables.receipts
-    jobs, discrepancies, refusals = tables.jobs, tables.discrepancies, tables.refusals
+@dataclass(slots=True)
+class Purged:
+    """looked_at: rows that were old enough; forgotten: those of them that could be. Both 0: nothing more is due."""
+
+    looked_at: int = 0
+    forgotten: int = 0
+
+
+def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, batch: int = 500) -> Purged:
+    """Look at one batch of each kind."""
     body_age, rejected_age, id_age = (
         now_ms - round(limit.total_seconds() * 1000) for limit in (limits.bodies, limits.rejected, limits.ids)
     )
-    # One that was parked is not published either: its payload stays until an operator has dealt with it.
-    unpublished = events.c.state != "published"
-    unpublished_fax = sa.exists().where(events.c.fax_id == faxes.c.fax_id, unpublished)
-    any_event = sa.exists().where(events.c.fax_id == faxes.c.fax_id)
+    work = _Purge(connection, tables, batch)
+    work.blank_bodies("receipts", body_age)
+    work.blank_bodies("rejected_receipts", rejected_age)
+    work.blank_payloads(max(body_age, id_age))  # none outlives its event
+    work.delete_events(id_age)
+    work.settle_overdue(id_age)
+    work.delete_late_faxes(id_age)
+    work.keep_places()
+    work.delete_receipts(id_age)
+    work.delete_others(body_age, rejected_age, id_age)
+    return work.done
 
-    def delete(table: sa.Table, key: sa.Column[Any], *conditions: sa.ColumnElement[bool] | sa.TextClause) -> int:
-        some = sa.select(key).where(*conditions).limit(batch).scalar_subquery()
-        return int(connection.execute(table.delete().where(key.in_(some))).rowcount)
 
-    def some_faxes(*conditions: sa.ColumnElement[bool]) -> list[str]:
-        """Locked, and without those a callback is at work on."""
-        some = sa.select(faxes.c.fax_id).where(*conditions).limit(batch).with_for_update(skip_locked=True)
-        return list(connection.scalars(some))
+class _Purge:
+    def __init__(self, connection: Connection, tables: Tables, batch: int) -> None:
+        self._connection = connection
+        self._tables = tables
+        self._batch = batch
+        self.done = Purged()
+        # First of all: what is undelivered changes no more until this transaction ends.
+        self._places = places.locked(connection, tables)
+        self._before = Places.text(self._places)
 
-    def delete_oldest(key: sa.Column[Any], at: sa.Column[Any], age: int, *conditions: sa.ColumnElement[bool]) -> int:
+    def keep_places(self) -> None:
+        if self._places.text() != self._before:
+            places.move(self._connection, self._tables, self._places)
+
+    # --- receipts ---------------------------------------------------------------------------------------------------
+
+    def blank_bodies(self, name: str, age_ms: int) -> None:
+        """Raw callbacks of this table's receipts."""
+        table: sa.Table = getattr(self._tables, name)
+        place = getattr(self._places, name)
+        window = sa.select(table.c.id).where(table.c.id > place, table.c.id < first_id(age_ms))
+        ids = self._connection.scalars(window.order_by(table.c.id).limit(self._batch)).all()
+        if not ids:
+            return
+        gone = dict.fromkeys(("content_type", "reference", "query", "body"))
+        kept = table.c.id.in_(ids), table.c.content_type.is_not(None)
+        blanked = self._connection.execute(table.update().where(*kept).values(gone)).rowcount
+        setattr(self._places, name, ids[-1])
+        self._note(len(ids), blanked)
+
+    def delete_receipts(self, age_ms: int) -> None:
+        for table in (self._tables.receipts, self._tables.rejected_receipts):
+            self._delete(table, table.c.id, table.c.id < first_id(age_ms))
+        replays = self._tables.replays
+        oldest = sa.select(replays.c.seq, replays.c.at_ms).order_by(replays.c.seq).limit(self._batch).subquery()
+        self._delete(replays, replays.c.seq, replays.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.at_ms < age_ms)))
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def blank_payloads(self, age_ms: int) -> None:
+        seqs = self._old_events(self._places.payloads, age_ms)
+        if seqs:
+            self._places.payloads = seqs[-1]
+            self._note(len(seqs), self._blank(self._delivered(seqs)))
+
+    def delete_events(self, age_ms: int) -> None:
+        seqs = self._old_events(self._places.events, age_ms)
+        if seqs:
+            self._places.events = seqs[-1]
+            self._note(len(seqs), self._forget(self._delivered(seqs)))
+
+    def settle_overdue(self, id_age_ms: int) -> None:
+        """What was left, and has arrived since."""
+        overdue, events = self._tables.overdue, self._tables.events
+        seqs = self._connection.scalars(sa.select(overdue.c.seq).order_by(overdue.c.seq).limit(self._batch)).all()
+        if not seqs:
+            return
+        delivered = self._delivered(seqs)  # some may have been sent again
+        old = sa.select(events.c.seq).where(events.c.seq.in_(delivered), events.c.created_at_ms < id_age_ms)
+        gone = sorted(seq for seq in self._connection.scalars(old) if seq <= self._places.events)
+        forgotten = self._blank([seq for seq in delivered if seq not in set(gone)]) + self._forget(gone)
+        self._connection.execute(overdue.delete().where(overdue.c.seq.in_(seqs)))
+        self._note(len(seqs), forgotten)
+
+    def _old_events(self, place: int, age_ms: int) -> Sequence[int]:
         """Rows come in the order of time: where the first of them are young enough, so are the others."""
-        oldest = sa.select(key, at.label("at")).where(*conditions).order_by(key).limit(batch).subquery()
-        return delete(key.table, key, key.in_(sa.select(oldest.c[key.name]).where(oldest.c.at < age)))
+        events = self._tables.events
+        window = (
+            sa.select(events.c.seq, events.c.created_at_ms)
+            .where(events.c.seq > place)
+            .order_by(events.c.seq)
+            .limit(self._batch)
+        )
+        rows = self._connection.execute(window).all()
+        young = next((at for at, row in enumerate(rows) if row.created_at_ms >= age_ms), len(rows))
+        return [row.seq for row in rows[:young]]
 
-    published_payload = sa.exists().where(events.c.seq == payloads.c.seq, events.c.state == "published")
-    changed = delete_oldest(bodies.c.seq, bodies.c.stored_at_ms, body_age, bodies.c.rejected.is_(False))
-    # As in the index, or SQLite does not see that it is meant.
-    changed += delete(bodies, bodies.c.seq, sa.text("rejected"), bodies.c.stored_at_ms < rejected_age)
-    # None outlives its event, whose number may be given again.
-    changed += delete_oldest(payloads.c.seq, payloads.c.stored_at_ms, max(body_age, id_age), published_payload)
-    if blank := some_faxes(faxes.c.facts.is_not(None), faxes.c.seen_at_ms < body_age, ~unpublished_fax):
-        connection.execute(faxes.update().where(faxes.c.fax_id.in_(blank)).values(facts=None))
-    changed += len(blank)
-    changed += delete_oldest(events.c.seq, events.c.created_at_ms, id_age, events.c.state == "published")
-    changed += delete(receipts, receipts.c.id, receipts.c.id < first_id(id_age))
-    # A fax goes last and takes with it what was said of it: heard again, it is new, and nothing of it may be left.
-    if gone := some_faxes(faxes.c.facts.is_(None), faxes.c.seen_at_ms < id_age, ~any_event):
-        connection.execute(announcements.delete().where(announcements.c.fax_id.in_(gone)))
-        connection.execute(faxes.delete().where(faxes.c.fax_id.in_(gone)))
-    changed += len(gone)
-    # Of a fax that has ended, a job is left only where one transaction did not see the other's.
-    is_known = sa.exists().where(faxes.c.fax_id == jobs.c.fax_id)
-    changed += delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < id_age, is_known))
-    of_rows = discrepancies.c.rows.is_not(None), discrepancies.c.seen_at_ms < body_age
-    some = sa.select(discrepancies.c.seq).where(*of_rows).limit(batch).scalar_subquery()
-    changed += connection.execute(
-        discrepancies.update().where(discrepancies.c.seq.in_(some)).values(rows=None)
-    ).rowcount
-    changed += delete(discrepancies, discrepancies.c.seq, discrepancies.c.closed_at_ms < id_age)
-    changed += delete(refusals, refusals.c.from_ms, refusals.c.from_ms < rejected_age)
-    return changed
+    def _delivered(self, seqs: Sequence[int]) -> Sequence[int]:
+        """Without those that wait for somebody, or were parked: these stay until an operator has dealt with them."""
+        waiting, dead = self._tables.waiting, self._tables.dead_letters
+        in_turn = sa.select(waiting.c.seq).where(waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn)
+        again = sa.select(waiting.c.seq).where(waiting.c.seq.in_(seqs), sa.text("seq <> turn"))
+        parked = sa.select(dead.c.seq).where(dead.c.seq.in_(seqs))
+        left = {seq for query in (in_turn, again, parked) for seq in self._connection.scalars(query)}
+        return [seq for seq in seqs if seq not in left]
+
+    def _blank(self, seqs: Sequence[int]) -> int:
+        """Payloads, and what their faxes have learned since; how many."""
+        events, learned = self._tables.events, self._tables.learned
+        for_faxes = sa.select(events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs), events.c.body.is_not(None))
+        found = self._connection.execute(for_faxes).all()
+        if not found:
+            return 0
+        self._lock([row.fax_id for row in found])
+        ids = [row.id for row in found]
+        self._connection.execute(events.update().where(events.c.id.in_(ids)).values(body=None))
+        self._connection.execute(
+            learned.delete().where(learned.c.fax_id.in_([row.fax_id for row in found]), learned.c.event_id.in_(ids))
+        )
+        return len(found)
+
+    def _lock(self, fax_ids: Sequence[str]) -> None:
+        """A callback may be at work on one of them: what it learns would outlive the payload."""
+        faxes = self._tables.faxes
+        if self._connection.dialect.name != "sqlite":
+            query = sa.select(faxes.c.fax_id).where(faxes.c.fax_id.in_(fax_ids))
+            self._connection.execute(query.order_by(faxes.c.fax_id).with_for_update()).all()
+
+    def _forget(self, seqs: Sequence[int]) -> int:
+        """Events, and in time the faxes of which these are the newest; how many."""
+        if not seqs:
+            return 0
+        events, taken = self._tables.events, self._tables.taken
+        found = self._connection.execute(sa.select(events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs))).all()
+        self._lock([row.fax_id for row in found])
+        self._connection.execute(events.delete().where(events.c.seq.in_(seqs)))
+        runs = taken.c.first > seqs[0] - LONGEST_RUN, taken.c.first <= seqs[-1], taken.c.last <= seqs[-1]
+        self._connection.execute(taken.delete().where(taken.c.sink == QUEUE, *runs))
+        self._to_be_looked_at({row.id: row.fax_id for row in found})
+        # SQLite gives a number again when it was the highest.
+        newest = self._connection.scalar(sa.select(sa.func.max(events.c.seq))) or 0
+        self._places.events = min(self._places.events, newest)
+        self._places.payloads = min(self._places.payloads, newest)
+        return len(found)
+
+    def _to_be_looked_at(self, events: dict[str, str]) -> None:
+        """events: ids of forgotten events -> their faxes, which have no newer one."""
+        faxes = self._tables.faxes
+        newest = sa.select(faxes.c.fax_id, faxes.c.seen_at_ms).where(
+            faxes.c.fax_id.in_(list(events.values())), faxes.c.event_id.in_(list(events))
+        )
+        rows = [{"due_at_ms": row.seen_at_ms, "fax_id": row.fax_id} for row in self._connection.execute(newest)]
+        if rows:
+            late = insert_or_keep(self._tables.late_faxes, self._connection.dialect.name)
+            self._connection.execute(late, sorted(rows, key=lambda row: str(row["fax_id"])))
+
+    # --- faxes ------------------------------------------------------------------------------------------------------
+
+    def delete_late_faxes(self, age_ms: int) -> None:
+        """
+        Faxes without events, unless they were heard of again: then they are looked at again in time.
+
+        A fax goes last, and takes with it what was said of it: heard again it is new, and nothing of it may be left.
+        """
+        late, faxes = self._tables.late_faxes, self._tables.faxes
+        due = sa.select(late).where(late.c.due_at_ms < age_ms).order_by(late.c.due_at_ms).limit(self._batch)
+        rows = self._connection.execute(due).all()
+        if not rows:
+            return
+        fax_ids = sorted({row.fax_id for row in rows})
+        query = sa.select(faxes).where(faxes.c.fax_id.in_(fax_ids)).order_by(faxes.c.fax_id).with_for_update()
+        known = self._connection.execute(query).all()
+        with_events = self._with_events(known)
+        gone = [fax.fax_id for fax in known if fax.seen_at_ms < age_ms and fax.fax_id not in with_events]
+        for table in (self._tables.announcements, self._tables.learned, faxes):
+            self._connection.execute(table.delete().where(table.c.fax_id.in_(gone)))
+        for row in rows:
+            mine = late.c.due_at_ms == row.due_at_ms, late.c.fax_id == row.fax_id
+            self._connection.execute(late.delete().where(*mine))
+        again = [
+            {"due_at_ms": fax.seen_at_ms if fax.seen_at_ms >= age_ms else age_ms + _DAY_MS, "fax_id": fax.fax_id}
+            for fax in known
+            # One with an event that was told since comes here with that event.
+            if fax.fax_id not in gone and fax.event_id not in with_events.get(fax.fax_id, ())
+        ]
+        if again:
+            self._connection.execute(insert_or_keep(late, self._connection.dialect.name), again)
+        self._note(len(rows), len(gone))
+
+    def _with_events(self, faxes: Sequence[sa.Row[Any]]) -> dict[str, set[str]]:
+        """Fax -> those of its events that are still there, such as a dead letter."""
+        announcements, events = self._tables.announcements, self._tables.events
+        fax_ids = [fax.fax_id for fax in faxes]
+        made = sa.select(announcements.c.event_id).where(
+            announcements.c.fax_id.in_(fax_ids), announcements.c.event_id.is_not(None)
+        )
+        ids = [str(completed_id(uuid.UUID(fax.fax_id), fax.first_outcome)) for fax in faxes]
+        ids += [event_id for event_id in self._connection.scalars(made) if event_id is not None]
+        found: dict[str, set[str]] = {}
+        for row in self._connection.execute(sa.select(events.c.id, events.c.fax_id).where(events.c.id.in_(ids))):
+            found.setdefault(row.fax_id, set()).add(row.id)
+        return found
+
+    # --- the rest ---------------------------------------------------------------------------------------------------
+
+    def delete_others(self, body_age_ms: int, rejected_age_ms: int, id_age_ms: int) -> None:
+        jobs, discrepancies, refusals = self._tables.jobs, self._tables.discrepancies, self._tables.refusals
+        faxes = self._tables.faxes
+        # Of a fax that has ended, a job is left only where one transaction did not see the other's.
+        is_known = sa.exists().where(faxes.c.fax_id == jobs.c.fax_id)
+        self._delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < id_age_ms, is_known))
+        of_rows = discrepancies.c.rows.is_not(None), discrepancies.c.seen_at_ms < body_age_ms
+        some = sa.select(discrepancies.c.seq).where(*of_rows).limit(self._batch).scalar_subquery()
+        blank = discrepancies.update().where(discrepancies.c.seq.in_(some)).values(rows=None)
+        blanked = self._connection.execute(blank).rowcount
+        self._note(blanked, blanked)
+        self._delete(discrepancies, discrepancies.c.seq, discrepancies.c.closed_at_ms < id_age_ms)
+        self._delete(refusals, refusals.c.from_ms, refusals.c.from_ms < rejected_age_ms)
+
+    def _delete(self, table: sa.Table, key: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> None:
+        some = sa.select(key).where(*conditions).limit(self._batch).scalar_subquery()
+        deleted = self._connection.execute(table.delete().where(key.in_(some))).rowcount
+        self._note(deleted, deleted)
+
+    def _note(self, looked_at: int, forgotten: int) -> None:
+        self.done.looked_at += looked_at
+        self.done.forgotten += forgotten
 
 
 def give_back_space(connection: Connection) -> bool:

@@ -1,15 +1,16 @@
 """
 Reading what can be read of a damaged SQLite store, into a new one.
 
-Rows are asked for in ranges of row numbers, halved wherever SQLite says that the file is corrupt, so that one bad page
-costs the rows on it and no others. The damaged files are copied first and never opened themselves.
+Rows are asked for in ranges of row numbers, halved wherever SQLite says that the file is corrupt, or from key to key
+around the damage, so that one bad page costs the rows on it and no others. The damaged files are copied first and never
+opened themselves.
 """
 
 import errno
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +19,20 @@ from typing import Any
 import sqlalchemy as sa
 
 from receiver.errors import StoreError
-from receiver.store import DAMAGED, Store
+from receiver.store import DAMAGED, Store, outbox, places
+from receiver.store.damage import begun_anew
 from receiver.store.migrating import migrate
-from receiver.store.recording import checksum
+from receiver.store.places import Places
 from receiver.store.sqlite import SQLITE
-from receiver.store.tables import PREFIX
+from receiver.store.submissions import checksum
+from receiver.store.tables import PREFIX, QUEUE, Tables
+from receiver.store.unnumbered import by_key, checked_by
 
 _STEP = 500  # rows asked for at once
 _DEAD = 5000  # row numbers, of which none could be read
 _MOST_ROWS = 1_000_000  # where nothing tells how many there were
 _FILES = ("", "-wal", "-shm", "-journal", ".lock")  # of a store, after its name
 _LONGEST = 1 << 40  # bytes: a header that says more is damaged itself
-
-
-_KINDS = {sa.Integer: int, sa.BigInteger: int, sa.Boolean: int, sa.Text: str, sa.LargeBinary: bytes}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +78,14 @@ def _filled(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
         with closing(SQLITE.connect(copy, isolation_level=None)) as connection:
             if _has_no_tables(connection):
                 raise StoreError(f"{damaged}: there are no tables of faxhook in it; restore a backup")
+            is_all_waiting_known = not _was_begun_anew(connection, fresh.tables.waiting)
             for table in fresh.tables.metadata.sorted_tables:
-                yield _salvage(connection, fresh, table)
+                done = _salvage(connection, fresh, table)
+                if table is fresh.tables.waiting and done.lost != 0:
+                    is_all_waiting_known = False
+                yield done
     with fresh.writing() as connection:
-        _complete(connection, fresh)
+        _complete(connection, fresh.tables, is_all_waiting_known=is_all_waiting_known)
 
 
 def _has_no_tables(connection: Any) -> bool:
@@ -92,8 +97,18 @@ def _has_no_tables(connection: Any) -> bool:
         return False
 
 
+def _was_begun_anew(connection: Any, table: sa.Table) -> bool:
+    """Whether some of its rows were lost while faxhook ran."""
+    try:
+        old = "SELECT 1 FROM sqlite_master WHERE name GLOB ? LIMIT 1"
+        return connection.execute(old, (begun_anew("*", table),)).fetchone() is not None
+    except SQLITE.DatabaseError:
+        return True
+
+
 def _has_numbers(table: sa.Table) -> bool:
-    return "seq" in table.c or table.name == f"{PREFIX}faxes"
+    """Whether its rows are ordered by a number of their own."""
+    return [column.name for column in table.primary_key] == ["seq"]
 
 
 def _lengthen(copy: Path) -> None:
@@ -115,11 +130,11 @@ def _salvage(source: Any, fresh: Store, table: sa.Table) -> Salvaged:
     if not columns:
         return Salvaged(table.name.removeprefix(PREFIX), 0, 0)
     names = ", ".join(f'"{name}"' for name in columns)
-    read = _by_number if _has_numbers(table) else _by_key
+    read = _by_number if _has_numbers(table) else by_key
     count = foreign = 0
     lost: int | None = 0
-    batches = read(source, table, names)
-    is_ours = _checked_by([table.c[name] for name in columns])
+    batches = read(source, table, columns)
+    is_ours = checked_by([table.c[name] for name in columns])
     while True:
         try:
             found = next(batches)
@@ -137,17 +152,10 @@ def _salvage(source: Any, fresh: Store, table: sa.Table) -> Salvaged:
     return Salvaged(table.name.removeprefix(PREFIX), count, None if lost is None else lost + foreign)
 
 
-def _checked_by(columns: Sequence[sa.Column[Any]]) -> Callable[[Sequence[Any]], bool]:
-    """Whether a row can be one of the table: a page of another one may have been written in its place."""
-    kinds = [
-        (*((type(None),) if column.nullable else ()), _KINDS[type(column.type.as_generic())]) for column in columns
-    ]
-    return lambda row: all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=True))
-
-
-def _by_number(source: Any, table: sa.Table, names: str) -> Any:
+def _by_number(source: Any, table: sa.Table, names: Sequence[str]) -> Any:
     """Yields rows; returns how many row numbers could not be read."""
-    query = f"SELECT {names} FROM {table.name} WHERE rowid >= ? AND rowid < ? ORDER BY rowid"  # noqa: S608
+    columns = ", ".join(f'"{name}"' for name in names)
+    query = f"SELECT {columns} FROM {table.name} WHERE rowid >= ? AND rowid < ? ORDER BY rowid"  # noqa: S608
 
     def ask(low: int, high: int) -> list[Any] | None:
         try:
@@ -176,97 +184,129 @@ def _by_number(source: Any, table: sa.Table, names: str) -> Any:
 
 
 def _last_number(source: Any, table: sa.Table) -> int:
-    """From the table's last page; where that is bad, from another table's, since they grow together."""
-    numbered = [one for one in table.metadata.sorted_tables if _has_numbers(one)]
-    for one in (table, *numbered):
-        try:
-            (last,) = source.execute(f"SELECT max(rowid) FROM {one.name}").fetchone()  # noqa: S608
-        except SQLITE.DatabaseError:
-            continue
-        if one is table:
-            return last or 0
-        if last:
-            return int(last) + 10 * _STEP
-    return _MOST_ROWS
-
-
-def _by_key(source: Any, table: sa.Table, names: str) -> Any:
-    """A table without row numbers: from its beginning and from its end, up to the damage. What is between is lost."""
-    keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
-    back = ", ".join(f'"{column.name}" DESC' for column in table.primary_key)
-    for order in (keys, back):
-        rows: list[Any] = []
-        try:
-            for row in source.execute(f"SELECT {names} FROM {table.name} ORDER BY {order}"):  # noqa: S608
-                rows.append(row)
-                if len(rows) == _STEP:
-                    yield rows
-                    rows = []
-        except (SQLITE.DatabaseError, UnicodeDecodeError):
-            if rows:
-                yield rows
-        else:
-            if rows:
-                yield rows
-            return 0
-    return None
-
-
-def _complete(connection: sa.Connection, fresh: Store) -> None:
-    """Make whole what was torn apart: an event is undelivered until the opposite is known, and its fax is known."""
-    events, payloads, faxes = fresh.tables.events, fresh.tables.payloads, fresh.tables.faxes
-    connection.execute(fresh.tables.meta.delete().where(fresh.tables.meta.c.name == DAMAGED))
-    connection.execute(
-        events.update().where(events.c.state == "leased").values(state="pending", lease_owner=None, lease_until_ms=None)
-    )
-    orphans = sa.select(payloads).where(~sa.exists().where(events.c.seq == payloads.c.seq))
-    for row in connection.execute(orphans).all():
-        event = _envelope(row)
-        if event is None:
-            continue
-        connection.execute(
-            events.insert().prefix_with("OR IGNORE"),
-            {
-                "seq": row.seq,
-                "id": event["id"],
-                "fax_id": event["subject"],
-                "type": event["type"],
-                "outcome": event["data"]["outcome"],
-                "receipt": None,
-                "state": "pending",  # rather twice than never
-                "created_at_ms": row.stored_at_ms,
-            },
+    """From the table's last page; where that is bad and it is the events', from those who have their numbers."""
+    last = _highest(source, f"SELECT max(rowid) FROM {table.name}")  # noqa: S608 - names of ours
+    if last is not None or table.name != f"{PREFIX}events":
+        return _MOST_ROWS if last is None else last
+    others = [
+        _highest(source, f"SELECT {number} FROM {PREFIX}{other} WHERE sink = '{QUEUE}' ORDER BY {order} DESC LIMIT 1")  # noqa: S608
+        for other, number, order in (
+            ("waiting", "turn", "turn"),
+            ("taken", "last", "first"),
+            ("dead_letters", "seq", "seq"),
         )
+    ]
+    known = [number for number in others if number is not None]
+    return max(known, default=0) + (_MOST_ROWS if len(known) < len(others) else 0)
+
+
+def _highest(source: Any, query: str) -> int | None:
+    """The one number that is asked for, 0 where there are no rows; None where it cannot be read."""
+    try:
+        found = source.execute(query).fetchall()
+    except SQLITE.DatabaseError:
+        return None
+    return int(found[0][0] or 0) if found else 0
+
+
+def _complete(connection: sa.Connection, tables: Tables, *, is_all_waiting_known: bool) -> None:
+    """
+    Make whole what was torn apart: an event is undelivered until the opposite is known, a fax is known by its events,
+    and retention looks at everything once more.
+    """
+    connection.execute(tables.meta.delete().where(tables.meta.c.name == DAMAGED))
+    places.move(connection, tables, Places())
+    outbox.reclaim_all(connection, tables)
+    _forget_faxes(connection, tables, is_all_waiting_known=is_all_waiting_known)
+    _forget_lost_events(connection, tables)
+    _let_wait(connection, tables)
+    _make_known(connection, tables)
+
+
+def _forget_faxes(connection: sa.Connection, tables: Tables, *, is_all_waiting_known: bool) -> None:
+    """
+    Of the faxes whose newest event is lost, forget those of which it may be undelivered: heard again, they are new.
+
+    The others stay known; retention finds them as ``late_faxes``.
+    """
+    faxes, events, late = tables.faxes, tables.events, tables.late_faxes
+    is_there = sa.exists().where(events.c.id == faxes.c.event_id)
+    lost = ~is_there, faxes.c.fax_id.not_in(sa.select(late.c.fax_id))
+    gone = sa.select(faxes.c.fax_id).where(*lost)
+    if is_all_waiting_known:
+        undelivered = [
+            sa.select(table.c.fax_id).where(_has_no_event(table, events))
+            for table in (tables.waiting, tables.dead_letters)
+        ]
+        gone = gone.where(faxes.c.fax_id.in_(sa.union(*undelivered)))
+    for table in (tables.announcements, tables.learned, faxes):  # the last one says which they are
+        connection.execute(table.delete().where(table.c.fax_id.in_(gone)))
+    kept = sa.select(faxes.c.seen_at_ms, faxes.c.fax_id).where(*lost)
+    connection.execute(late.insert().from_select(["due_at_ms", "fax_id"], kept))
+
+
+def _has_no_event(table: sa.Table, events: sa.Table) -> sa.ColumnElement[bool]:
+    return ~sa.exists().where(events.c.seq == table.c.seq)
+
+
+def _forget_lost_events(connection: sa.Connection, tables: Tables) -> None:
+    """What is said of their row numbers: the highest ones will be given again."""
+    events, taken = tables.events, tables.taken
+    for table in (tables.waiting, tables.dead_letters, tables.overdue):
+        connection.execute(table.delete().where(_has_no_event(table, events)))
+    last = connection.scalar(sa.select(sa.func.max(events.c.seq))) or 0
+    connection.execute(taken.delete().where(taken.c.first > last))
+    connection.execute(taken.update().where(taken.c.last > last).values(last=last))
+
+
+def _let_wait(connection: sa.Connection, tables: Tables) -> None:
+    """Rather twice than never, and in the order in which they were told."""
+    events, taken, waiting, dead = tables.events, tables.taken, tables.waiting, tables.dead_letters
+    has_arrived = sa.exists().where(
+        taken.c.sink == QUEUE,
+        taken.c.first > events.c.seq - outbox.LONGEST_RUN,
+        taken.c.first <= events.c.seq,
+        taken.c.last >= events.c.seq,
+    )
+    is_waiting = sa.exists().where(waiting.c.sink == QUEUE, waiting.c.turn == events.c.seq)
+    waits_again = sa.exists().where(waiting.c.seq == events.c.seq, sa.text("seq <> turn"))
+    is_dead = sa.exists().where(dead.c.sink == QUEUE, dead.c.seq == events.c.seq)
+    lost = sa.select(sa.literal(QUEUE), events.c.seq, events.c.seq, events.c.fax_id, events.c.revision).where(
+        ~has_arrived, ~is_waiting, ~waits_again, ~is_dead
+    )
+    connection.execute(waiting.insert().from_select(["sink", "turn", "seq", "fax_id", "revision"], lost))
+
+
+def _make_known(connection: sa.Connection, tables: Tables) -> None:
+    """Faxes whose row is lost, by the newest of their events; their digests are lost with it."""
+    events, faxes = tables.events, tables.faxes
     unknown = (
-        sa.select(events, payloads.c.body, payloads.c.checksum)
-        .outerjoin_from(events, payloads, payloads.c.seq == events.c.seq)
+        sa.select(events)
         .where(~sa.exists().where(faxes.c.fax_id == events.c.fax_id))
-        .order_by(events.c.seq)
+        .order_by(events.c.fax_id, events.c.revision)
     )
     known: dict[str, dict[str, Any]] = {}
     for row in connection.execute(unknown):
-        data = (_envelope(row) or {}).get("data", {})
+        data = _data(row)
+        first_outcome = known[row.fax_id]["first_outcome"] if row.fax_id in known else row.outcome
         known[row.fax_id] = {
             "fax_id": row.fax_id,
             "provider": data.get("provider", ""),
             "account": data.get("account", ""),
             "outcome": row.outcome,
-            "revision": data.get("revision", 1),
+            "revision": row.revision,
             "event_id": row.id,
             "seen_at_ms": row.created_at_ms,
             "first_digest": "",
-            "first_outcome": row.outcome,
-            "facts": None,  # as of one whose facts were purged: only its outcome is compared
+            "first_outcome": first_outcome,
         }
     if known:
         connection.execute(faxes.insert(), list(known.values()))
 
 
-def _envelope(payload: Any) -> dict[str, Any] | None:
-    """What was published, from a row with ``body`` and ``checksum``; None unless it is there as it was written."""
-    try:
-        event = json.loads(payload.body or b"")
-        is_whole = checksum(event["id"], payload.body) == payload.checksum
-    except (ValueError, LookupError, TypeError):
-        return None
-    return event if is_whole else None
+def _data(event: Any) -> dict[str, Any]:
+    """What was published; nothing unless it is there as it was written."""
+    if event.body is None or checksum(event.id, event.body) != event.checksum:
+        return {}
+    data: dict[str, Any] = json.loads(event.body)["data"]
+    return data

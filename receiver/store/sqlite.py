@@ -92,6 +92,9 @@ class Sqlite:
                         self._refuse(connection.connection)
                 yield connection.execution_options(faxhook_reading=True)
 
+    def wake(self) -> None:
+        """Waiters watch the file."""
+
     def empty_log(self) -> bool:
         """Write the log back into the file and cut it off; whether it could: not while somebody reads."""
         deadline = time.monotonic() + BUSY_SECONDS
@@ -139,7 +142,8 @@ class Sqlite:
         if not self.file.was_locked:  # else a command that only reads would make the lock file, for its own user
             return
         with suppress(StoreUnavailable, OSError), self.file.locked(time.monotonic() + BUSY_SECONDS):
-            if not self.file.log.is_whole():
+            _, log, index = self.file.identities()
+            if log is not None and index is not None and not self.file.log.is_whole(log, index):
                 self.file.log.distrust_index()
 
     @contextmanager
@@ -175,11 +179,13 @@ class Sqlite:
         self._refuse_lost(connection)
 
     def _refuse_lost(self, connection: PoolProxiedConnection) -> None:
-        if self._is_replaced(connection):
+        found = self.file.identities()
+        if connection.info["files"] != found:
             self._refuse(connection)
         if self.file.is_empty():
             raise _Replaced
-        if not self.file.log.is_whole():
+        _, log, index = found
+        if log is not None and index is not None and not self.file.log.is_whole(log, index):
             self.file.log.distrust_index()
             raise unavailable("LogDamaged", self.file.path)
 
@@ -298,6 +304,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._name = str(path)  # as the system takes it
         self._log = f"{path}-wal"
         self._index = f"{path}-shm"
         self.log = LogFile(self._log, self._index)
@@ -374,12 +381,12 @@ class File:
 
     def identities(self) -> tuple[Identity | None, Identity | None, Identity | None]:
         """The same of the file, its log and its index."""
-        return identity(self.path), identity(self._log), identity(self._index)
+        return identity(self._name), identity(self._log), identity(self._index)
 
     def is_empty(self) -> bool:
         """Somebody has cut it off: what is written now goes into a log that SQLite deletes at the next start."""
         with suppress(OSError):
-            return os.stat(self.path).st_size == 0
+            return os.stat(self._name).st_size == 0
         return False
 
     def log_is_empty(self) -> bool:

@@ -1,15 +1,16 @@
 """
 The tables, as both databases see them: ``faxhook_receipts`` in SQLite, ``faxhook.receipts`` in PostgreSQL.
 
-Times are whole milliseconds since 1970 in UTC. Bodies and payloads stand apart from their rows, so that what is
-personal can be purged while the ids stay. ``migrations/`` creates them; a test keeps the two equal.
+Times are whole milliseconds since 1970 in UTC. ``README.md`` in this folder says which rows mean what, and
+``migrations/`` creates the tables; a test keeps the two equal.
 
-The pages it changes are most of what a commit costs. So long rows stand in tables that grow at their end, only short
-ones in trees ordered by a hash, and there is no index that a list or a purge could do without.
+The pages it changes are most of what a commit costs. So a new fax is one row in each of four tables: only ``faxes``
+is ordered by a hash, the others grow at their ends, and nothing is written again on its way.
 """
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -29,8 +30,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
+from receiver.store.types import Id, Pairs, Sha256
+
 PREFIX = "faxhook_"
 SCHEMA = "faxhook"
+QUEUE = "queue"  # the sink that [queue] is
+TURNS = f"{SCHEMA}.turns"  # PostgreSQL's sequence of row numbers and turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,17 @@ class Tables:
     meta: Table
     endpoints: Table
     receipts: Table
-    bodies: Table
+    rejected_receipts: Table
+    replays: Table
     faxes: Table
     announcements: Table
+    learned: Table
+    late_faxes: Table
     events: Table
-    payloads: Table
+    waiting: Table
+    taken: Table
+    dead_letters: Table
+    overdue: Table
     audit: Table
     relays: Table
     jobs: Table
@@ -88,76 +99,102 @@ def define(dialect: str) -> Tables:
         ),
         receipts=table(
             "receipts",
-            Column("id", Text, primary_key=True),  # sorts by time of arrival
-            Column("endpoint", Text, nullable=False),
-            Column("provider", Text, nullable=False),
-            Column("state", Text, nullable=False),  # accepted partial duplicate ignored rejected
-            Column("reason", Text),  # a refusal's code
-            Column("detail", Text),  # JSON: names of fields and what was expected, never a value
-            Column("received_at_ms", BigInteger, nullable=False),
-            Column("size", Integer, nullable=False),
-            Column("body_hash", Text),
+            *_receipt(),
+            index("receipts_state", "state", "id", where="state <> 'accepted'"),
             without_rowid=True,
         ),
-        bodies=table(
-            "bodies",
-            Column("seq", row_id, primary_key=True, autoincrement=True),  # row order
-            Column("hash", Text, nullable=False, unique=True),
-            Column("rejected", Boolean(create_constraint=False), nullable=False),  # kept longer
-            Column("stored_at_ms", BigInteger, nullable=False),
-            Column("content_type", Text, nullable=False),
-            Column("reference", Text),
-            Column("query", LargeBinary, nullable=False),
-            Column("body", LargeBinary, nullable=False),
-            index("bodies_rejected", "stored_at_ms", where="rejected"),
+        rejected_receipts=table("rejected_receipts", *_receipt(), without_rowid=True),  # and partial ones: kept longer
+        replays=table(  # of either: the newest says what became of the receipt, unless it was accepted before
+            "replays",
+            Column("seq", row_id, primary_key=True, autoincrement=True),
+            Column("receipt", Id, nullable=False),
+            Column("at_ms", BigInteger, nullable=False),
+            Column("state", Text, nullable=False),
+            Column("reason", Text),
+            Column("detail", Text),
+            Column("faxes", Pairs, nullable=False),
+            index("replays_receipt", "receipt", "seq"),
         ),
         faxes=table(
             "faxes",
-            Column("fax_id", Text, primary_key=True),
+            Column("fax_id", Id, primary_key=True),
             Column("provider", Text, nullable=False),
             Column("account", Text, nullable=False),
             Column("outcome", Text, nullable=False),
             Column("revision", Integer, nullable=False),
-            Column("event_id", Text, nullable=False),  # the current one
+            Column("event_id", Id, nullable=False),  # the newest one; its data are the fax's facts
             Column("seen_at_ms", BigInteger, nullable=False),  # last announcement
-            Column("first_digest", Text, nullable=False),  # of the first announcement
+            Column("first_digest", Sha256, nullable=False),  # of the first announcement
             Column("first_outcome", Text, nullable=False),
-            Column("facts", Text),  # JSON; null once purged
             Column("by_report", Boolean(create_constraint=False)),  # first heard of in a report; null: by a callback
-            index("faxes_with_facts", "seen_at_ms", where="facts IS NOT NULL"),
-            index("faxes_without_facts", "seen_at_ms", where="facts IS NULL"),
+            without_rowid=True,
         ),
         announcements=table(  # all but each fax's first: most faxes are heard of once
             "announcements",
-            Column("fax_id", Text, primary_key=True),
-            Column("digest", Text, primary_key=True),
+            Column("fax_id", Id, primary_key=True),
+            Column("digest", Sha256, primary_key=True),
             Column("outcome", Text, nullable=False),
-            Column("seen_at_ms", BigInteger, nullable=False),
+            Column("event_id", Id),  # the event that it made; null: none
+            without_rowid=True,
+        ),
+        learned=table(  # what a fax has learned since its newest event
+            "learned",
+            Column("fax_id", Id, primary_key=True),
+            Column("event_id", Id, nullable=False),  # that event: when its payload goes, so does this
+            Column("facts", Text, nullable=False),  # JSON: all that is known now
+            without_rowid=True,
+        ),
+        late_faxes=table(  # their events are forgotten, but they were heard of again since
+            "late_faxes",
+            Column("due_at_ms", BigInteger, primary_key=True),  # when retention looks at them again
+            Column("fax_id", Id, primary_key=True),
             without_rowid=True,
         ),
         events=table(
             "events",
-            Column("seq", row_id, primary_key=True, autoincrement=True),  # row order
-            Column("id", Text, nullable=False, unique=True),
-            Column("fax_id", Text, nullable=False),
-            Column("type", Text, nullable=False),
+            Column("seq", row_id, primary_key=True, autoincrement=False),  # row order
+            Column("id", Id, nullable=False, unique=True),
+            Column("fax_id", Id, nullable=False),
+            Column("revision", Integer, nullable=False),
             Column("outcome", Text, nullable=False),
-            Column("receipt", Text),
-            Column("state", Text, nullable=False),  # pending leased published dead
+            Column("receipt", Id, nullable=False),
             Column("created_at_ms", BigInteger, nullable=False),
-            Column("published_at_ms", BigInteger),
-            Column("lease_owner", Text),
-            Column("lease_until_ms", BigInteger),
-            index("events_state", "state", "seq"),
-            index("events_fax", "fax_id", "seq"),
-            index("events_receipt", "receipt"),
+            Column("checksum", Sha256, nullable=False),
+            Column("body", LargeBinary),  # the payload, as it is published; null once purged
         ),
-        payloads=table(
-            "payloads",
-            Column("seq", row_id, primary_key=True, autoincrement=False),  # the event's
-            Column("checksum", Text, nullable=False),
-            Column("stored_at_ms", BigInteger, nullable=False),
-            Column("body", LargeBinary, nullable=False),
+        waiting=table(  # the only truth about what is undelivered; who has taken the event deletes the row
+            "waiting",
+            Column("sink", Text, primary_key=True),
+            Column("turn", BigInteger, primary_key=True, autoincrement=False),  # read in this order
+            Column("seq", BigInteger, nullable=False),  # the event's, and the turn's unless it is sent again
+            Column("fax_id", Id, nullable=False),
+            Column("revision", Integer, nullable=False),
+            Column("holder", Text),  # the consumer that has leased it
+            Column("until_ms", BigInteger),
+            index("waiting_held", "holder", where="holder IS NOT NULL"),
+            index("waiting_again", "seq", where="seq <> turn"),
+            without_rowid=True,
+        ),
+        taken=table(  # which events have arrived, when: runs of row numbers, each of at most ``outbox.LONGEST_RUN``
+            "taken",
+            Column("sink", Text, primary_key=True),
+            Column("first", BigInteger, primary_key=True, autoincrement=False),
+            Column("at_ms", BigInteger, primary_key=True, autoincrement=False),
+            Column("last", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
+        dead_letters=table(  # events that were parked
+            "dead_letters",
+            Column("sink", Text, primary_key=True),
+            Column("seq", BigInteger, primary_key=True, autoincrement=False),
+            Column("fax_id", Id, nullable=False),
+            Column("reason", Text, nullable=False),
+            Column("parked_at_ms", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
+        overdue=table(  # events that retention found undelivered when their time was over, and that have arrived since
+            "overdue",
+            Column("seq", row_id, primary_key=True, autoincrement=False),
         ),
         audit=table(
             "audit",
@@ -179,7 +216,7 @@ def define(dialect: str) -> Tables:
         ),
         jobs=table(  # faxes that were sent and not heard of yet: a row goes when its fax is recorded
             "jobs",
-            Column("fax_id", Text, primary_key=True),
+            Column("fax_id", Id, primary_key=True),
             Column("provider", Text, nullable=False),
             Column("account", Text, nullable=False),
             Column("endpoint", Text, nullable=False),
@@ -237,6 +274,26 @@ def define(dialect: str) -> Tables:
             Column("expires", Double, nullable=False),
             index("nonces_expires", "expires"),
         ),
+    )
+
+
+def _receipt() -> tuple[Column[Any], ...]:
+    return (
+        Column("id", Id, primary_key=True),  # sorts by time of arrival
+        Column("endpoint", Text, nullable=False),
+        Column("provider", Text, nullable=False),
+        Column("state", Text, nullable=False),  # accepted duplicate ignored; rejected partial
+        Column("reason", Text),  # a refusal's code
+        Column("detail", Text),  # JSON: names of fields and what was expected, never a value
+        Column("received_at_ms", BigInteger, nullable=False),
+        Column("auth", Text, nullable=False),  # the endpoint's mode; "report" where nobody called
+        Column("answer", Integer),  # the HTTP status; null: nobody called
+        Column("size", Integer, nullable=False),
+        Column("faxes", Pairs, nullable=False),  # those it names, each with the event it made
+        Column("content_type", Text),  # this and the following are null once purged, or where nothing was kept
+        Column("reference", Text),
+        Column("query", LargeBinary),
+        Column("body", LargeBinary),
     )
 
 

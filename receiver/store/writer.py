@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from receiver.errors import Unavailable
 from receiver.store import Store
-from receiver.store.recording import Recorded, Submission, record
+from receiver.store.recording import record
+from receiver.store.submissions import Recorded, Submission
 from receiver.store.trouble import BUSY_SECONDS, CONFLICT, ConflictError, StoreUnavailable
 
 _TRIES = 3  # of one transaction that met another one
@@ -116,13 +117,17 @@ class Writer:
                     # Not before the store is ours: until then everybody waits in the queue, each by its own deadline.
                     if others_may_join:
                         self._join(group)
-                    return record(cursor, self._store.engine.dialect, [ticket.submission for ticket in group])
+                    results = record(cursor, self._store.engine.dialect, [ticket.submission for ticket in group])
             except ConflictError:
                 if is_last:
                     raise
             except StoreUnavailable as error:
                 if is_last or not error.retryable:
                     raise
+            else:
+                if any(result.told for result in results):
+                    self._store.wake()
+                return results
             time.sleep(0.01 * (attempt + 1))
         raise AssertionError  # the last try returns or raises
 

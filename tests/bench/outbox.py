@@ -29,13 +29,15 @@ from receiver.providers import RawCallback
 from receiver.runtime import Runtime
 from receiver.store import new_id, now_ms
 from receiver.store.migrating import migrate
-from receiver.store.recording import checksum
+from receiver.store.submissions import checksum
+from receiver.store.tables import QUEUE
 from receiver.system.stopping import Stop
 
 ROOT = Path(__file__).parents[2]
 VHOST = "faxhook-bench"
 URL = f"amqp://guest:guest@127.0.0.1:5672/{VHOST}"
 _numbers = itertools.count(int(time.time()) * 1000)
+_BACKLOG = "00000000-0000-0000-0000-"  # how the ids of what fills the queue begin
 _CALLBACKS = bodies("form", int(time.time()) * 1000)
 
 
@@ -172,25 +174,25 @@ def _preload(runtime: Runtime, count: int) -> None:
     tables, store = runtime.store.tables, runtime.store
     body = b'{"specversion":"1.0"}' + b" " * 1000
     at = now_ms()
-    event = {"type": "fax.completed.v1", "outcome": "delivered", "state": "pending", "created_at_ms": at}
-    payload = {"body": body, "stored_at_ms": at}
+    event = {"outcome": "delivered", "receipt": new_id(at), "created_at_ms": at, "body": body}
     first = 10**6
     for start in range(0, count, 20_000):
-        ids = {first + number: f"backlog-{number:012d}" for number in range(start, min(start + 20_000, count))}
-        events = [{"seq": seq, "id": one, "fax_id": one, **event} for seq, one in ids.items()]
-        payloads = [{"seq": seq, "checksum": checksum(one, body), **payload} for seq, one in ids.items()]
+        ids = {first + number: f"{_BACKLOG}{number:012d}" for number in range(start, min(start + 20_000, count))}
+        faxes = [{"seq": seq, "fax_id": one, "revision": 1} for seq, one in ids.items()]
+        events = [{**fax, "id": fax["fax_id"], "checksum": checksum(fax["fax_id"], body), **event} for fax in faxes]
+        rows = [{"sink": QUEUE, "turn": fax["seq"], **fax} for fax in faxes]
         with store.writing() as connection:
             connection.execute(tables.events.insert(), events)
-            connection.execute(tables.payloads.insert(), payloads)
+            connection.execute(tables.waiting.insert(), rows)
 
 
 def _hide(runtime: Runtime, *, hidden: bool) -> None:
-    """Take the backlog out of the relay's sight, or back. A rename of states, so that the tables stay as large."""
-    events = runtime.store.tables.events
-    was, becomes = ("pending", "dead") if hidden else ("dead", "pending")
+    """Take the backlog out of the relay's sight, or back. To another sink, so that the tables stay as large."""
+    waiting = runtime.store.tables.waiting
+    was, becomes = (QUEUE, "hidden") if hidden else ("hidden", QUEUE)
     with runtime.store.writing(time.monotonic() + 300) as connection:
-        of_backlog = events.c.id.like("backlog-%")
-        connection.execute(events.update().where(events.c.state == was, of_backlog).values(state=becomes))
+        of_backlog = waiting.c.fax_id.between(f"{_BACKLOG}{0:012d}", f"{_BACKLOG}{10**12 - 1:012d}")
+        connection.execute(waiting.update().where(waiting.c.sink == was, of_backlog).values(sink=becomes))
 
 
 def _empty(queue: Any) -> None:

@@ -23,7 +23,8 @@ from receiver.reconcile import Choice, reconcile
 from receiver.runtime import Runtime
 from receiver.store import new_id, now_ms
 from receiver.store.migrating import migrate
-from receiver.store.recording import REPORT, Announcement, Submission, record
+from receiver.store.recording import record
+from receiver.store.submissions import REPORT, Announcement, Submission
 from receiver.system.stopping import Stop
 from schemas.identity import fax_id
 

@@ -26,7 +26,7 @@ from receiver.providers import RawCallback, read
 from receiver.runtime import Runtime
 from receiver.store import new_id, now_ms
 from receiver.store.migrating import migrate
-from receiver.store.recording import KeptBody, Submission
+from receiver.store.submissions import KeptBody, Submission
 from receiver.web.app import create_app
 
 Work = Callable[[int], object]
@@ -161,7 +161,7 @@ def _receipt(runtime: Runtime) -> Work:
     def work(times: int) -> None:
         for _ in range(times):
             at = now_ms()
-            body = KeptBody(new_id(at), b"x" * 500, b"", "text/plain", None)
+            body = KeptBody(b"x" * 500, b"", "text/plain", None)
             runtime.writer.submit(Submission(new_id(at), "form", "faxage", at, 500, body, "2026-06-08T15:38:08.000Z"))
 
     return work

@@ -172,10 +172,13 @@ def test_an_operator_closes_what_he_has_looked_at(filled):
     assert filled.audit() == [("discrepancies.close", str(row["id"]))]
 
 
+LATE, EARLY = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+
+
 def test_closing_a_missing_job_means_that_it_is_no_longer_expected(filled):
     jobs, store = filled.runtime.store.tables.jobs, filled.runtime.store
     row = {"provider": "openfax", "account": "123456789", "endpoint": "openfax", "facts": "{}", "asked": 0}
-    late, early = ({"fax_id": name, "job_id": "779029", "due_at_ms": due} for name, due in (("a", 1), ("b", 2**50)))
+    late, early = ({"fax_id": one, "job_id": "779029", "due_at_ms": due} for one, due in ((LATE, 1), (EARLY, 2**50)))
     with store.writing() as connection:
         for one in (late, early):
             connection.execute(jobs.insert().values(**row, **one, registered_at_ms=0))
@@ -183,7 +186,7 @@ def test_closing_a_missing_job_means_that_it_is_no_longer_expected(filled):
     (found,) = listed(filled)
     assert faxhook(filled, "discrepancies", "close", str(found["id"]))[0] == 0
     with store.reading() as connection:
-        assert list(connection.scalars(jobs.select().with_only_columns(jobs.c.fax_id))) == ["b"]  # not due yet
+        assert list(connection.scalars(jobs.select().with_only_columns(jobs.c.fax_id))) == [EARLY]  # not due yet
 
 
 def test_metrics_show_every_kind_and_the_age_of_the_open_ones(filled):

@@ -1,6 +1,7 @@
 """Which window each run asks for, and where the next one goes on: a provider that notes what it is asked."""
 
 import json
+import uuid
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -192,7 +193,8 @@ def expect(asked, *job_ids):
     store = asked.stock.runtime.store
     known = {"provider": "faxage", "account": "acme", "endpoint": "faxage", "facts": {}, "due_at_ms": 1}
     with store.writing() as connection:
-        jobs.register(connection, store.tables, [ExpectedFax(fax_id=one, job_id=one, **known) for one in job_ids], 1)
+        faxes = [ExpectedFax(fax_id=str(uuid.UUID(int=int(one))), job_id=one, **known) for one in job_ids]
+        jobs.register(connection, store.tables, faxes, 1)
 
 
 def test_every_report_of_jobs_is_asked_for_what_the_one_before_did_not_know(asked):

@@ -5,13 +5,14 @@ import json
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
 
 import sqlalchemy as sa
 
 from receiver import facts
-from receiver.store import new_id, now_ms
-from receiver.store.recording import Announcement, KeptBody, Submission, record
+from receiver.store import browsing, new_id, now_ms, outbox
+from receiver.store.recording import record
+from receiver.store.rows import newest_facts
+from receiver.store.submissions import Announcement, KeptBody, Submission
 from schemas.event import Confidence, Failure, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Retryable
 from schemas.identity import fax_id
 
@@ -40,9 +41,9 @@ def submission(*faxes, body=None, **other):
     """A request that announces these."""
     at = other.pop("received_at_ms", None) or now_ms()
     body = b"body %d" % next(_numbers) if body is None else body
-    kept = KeptBody(sha256(body).hexdigest(), body, b"", "text/plain", None)
+    kept = KeptBody(body, b"", "text/plain", None)
     announcements = tuple(Announcement(identity(*fax.key), facts.of(fax)) for fax in faxes)
-    plain = Submission(new_id(at), "fax-age", "faxage", at, len(body), kept, "2026-07-01T13:00:00.000Z")
+    plain = Submission(new_id(at), "fax-age", "faxage", at, len(body), kept, "2026-07-01T13:00:00.000Z", "none", 200)
     return replace(plain, announcements=announcements, **other)
 
 
@@ -70,10 +71,39 @@ def rows(store, table, *columns):
 
 def published(store, event_id):
     """The envelope stored for an event."""
-    events, payloads = store.tables.events, store.tables.payloads
-    of_event = sa.select(payloads.c.body).join(events, events.c.seq == payloads.c.seq).where(events.c.id == event_id)
+    events = store.tables.events
+    of_event = sa.select(events.c.body).where(events.c.id == event_id)
     with store.reading() as connection:
         return json.loads(connection.execute(of_event).scalar_one())
+
+
+def states(store):
+    """Of all events, in row order."""
+    with store.reading() as connection:
+        return [event["state"] for event in reversed(browsing.events(connection, store.tables, limit=None))]
+
+
+def facts_known(store, key="1"):
+    """The fax's current facts; None where they are purged."""
+    with store.reading() as connection:
+        return newest_facts(connection, store.tables, str(identity(key)))
+
+
+def blank_payloads(store):
+    """As retention does."""
+    with store.writing() as connection:
+        connection.execute(store.tables.events.update().values(body=None))
+        connection.execute(store.tables.learned.delete())
+
+
+def deliver(store, now=None):
+    """Let everything that waits arrive."""
+    while True:
+        with store.writing() as connection:
+            found = outbox.waiting(connection, store.tables, 1000, 0)
+            if not found:
+                return
+            outbox.publish(connection, store.tables, found, now or now_ms())
 
 
 def numbered(count, *, prefix="", **facts_stated):

@@ -3,8 +3,9 @@ import secrets
 import psycopg
 import pytest
 
-from receiver.store import Store
+from receiver.store import Store, places
 from receiver.store.migrating import migrate
+from receiver.store.places import Places
 
 SERVER = "postgres@127.0.0.1:5432"
 
@@ -37,6 +38,7 @@ def migrated_url(database):
         for table in store.tables.metadata.tables.values():
             if table is not store.tables.meta:
                 connection.execute(table.delete())
+        places.move(connection, store.tables, Places())
     store.close()
     return url
 

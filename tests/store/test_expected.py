@@ -6,7 +6,20 @@ import time
 
 import pytest
 import sqlalchemy as sa
-from announcing import MORNING, NOON, failed, fax, identity, numbered, published, rows, submission, tell
+from announcing import (
+    MORNING,
+    NOON,
+    blank_payloads,
+    facts_known,
+    failed,
+    fax,
+    identity,
+    numbered,
+    published,
+    rows,
+    submission,
+    tell,
+)
 
 from receiver.store import jobs, recording
 from receiver.store.jobs import ExpectedFax, Registered
@@ -65,7 +78,7 @@ REFERENCE = {"reference_id": "order-1", "recipient_number": "+13035550199", "rec
 
 
 def facts_of(store):
-    return json.loads(rows(store, "faxes", "facts")[0])
+    return facts_known(store)
 
 
 def test_a_known_fax_learns_what_its_sender_says_and_nothing_is_published(store):
@@ -94,17 +107,16 @@ def test_the_next_event_of_the_fax_has_what_was_learned_and_names_the_current_ev
 
 def test_a_fax_whose_facts_are_forgotten_learns_nothing(store):
     tell(store, fax("1"))
-    with store.writing() as connection:
-        connection.execute(store.tables.faxes.update().values(facts=None))
+    blank_payloads(store)
     assert register(store, expected("1", **REFERENCE)) == {str(identity("1")): "known"}
-    assert rows(store, "faxes", "facts") == [None]
+    assert (facts_known(store), rows(store, "learned")) == (None, [])
 
 
 def test_many_known_faxes_learn_at_once(store):
     tell(store, *numbered(1200))
     said = [expected(str(number), reference_id=f"order-{number}") for number in range(1200)]
     assert set(register(store, *said).values()) == {"known"}
-    assert {json.loads(facts)["reference"]["id"] for facts in rows(store, "faxes", "facts")} == {
+    assert {json.loads(facts)["reference"]["id"] for facts in rows(store, "learned", "facts")} == {
         f"order-{number}" for number in range(1200)
     }
 
@@ -123,11 +135,13 @@ class Meeting:
     def loading(self):
         """Held when it has looked for jobs and has written nothing yet."""
         with self.store.recording(time.monotonic() + 60) as cursor:
-            work = recording._Work(cursor, self.store.engine.dialect)
-            work.load([str(identity("1"))])
+            said = submission(self.fax)
+            rows = recording._rows_of(cursor, self.store.engine.dialect)
+            loaded = rows.load(*recording._said([said]))
             yield
-            one = work.submission(submission(self.fax))
-            work.flush()
+            group = recording._Group(*loaded)
+            one = group.submission(said)
+            rows.write(group.changes())
             yield one
 
     def registering(self):

@@ -13,10 +13,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from announcing import failed, fax, identity, rows, tell
+from announcing import fax, rows, tell
 
 import receiver
-from receiver import facts
 from receiver import settings as configuration
 from receiver.errors import ConfigurationError, StoreError
 from receiver.store import Store, migrating
@@ -115,47 +114,15 @@ def test_data_survive_another_migration(store):
     assert len(rows(store, "events")) == 1
 
 
-def test_a_store_of_the_first_tables_is_carried_over(empty):
-    """A fax heard of twice, and its two events; another fax, heard of once."""
-    empty.create_file()
-    with empty.writing() as connection:
-        if empty.dialect != "sqlite":
-            connection.execute(sa.schema.CreateSchema(SCHEMA, if_not_exists=True))
-        migrating._upgrade(connection, "0001")
-        prefix = "faxhook_" if empty.dialect == "sqlite" else f"{SCHEMA}."
-        for one, outcome, seen in (("1", "failed", 2), ("2", "delivered", 3)):
-            connection.exec_driver_sql(
-                f"INSERT INTO {prefix}faxes (fax_id, provider, account, outcome, revision, event_id, seen_at_ms)"
-                f" VALUES ('{identity(one)}', 'faxage', 'acme', '{outcome}', {4 - seen}, 'event {seen}', {seen})"
-            )
-        for number, (one, stated) in enumerate((("1", fax()), ("1", failed()), ("2", fax("2"))), start=1):
-            connection.exec_driver_sql(
-                f"INSERT INTO {prefix}announcements VALUES"
-                f" ('{identity(one)}', '{facts.digest(facts.of(stated))}', '{stated.outcome.value}', {number})"
-            )
-            connection.exec_driver_sql(
-                f"INSERT INTO {prefix}events (id, fax_id, type, outcome, state, created_at_ms)"
-                f" VALUES ('event {number}', '{identity(one)}', 't', 'o', 'pending', {number})"
-            )
-        for number in (3, 1, 2):
-            connection.exec_driver_sql(
-                f"INSERT INTO {prefix}payloads (event_id, body, checksum, stored_at_ms)"
-                f" VALUES ('event {number}', '{number}', 'of {number}', {number})"
-            )
-            connection.exec_driver_sql(
-                f"INSERT INTO {prefix}bodies (hash, body, query, content_type, rejected, stored_at_ms)"
-                f" VALUES ('{number}', 'b', '', 'text/plain', {'true' if number == 2 else 'false'}, {number})"
-            )
-    assert migrate(empty) is True
-    assert rows(empty, "payloads", "seq", "checksum") == [(1, "of 1"), (2, "of 2"), (3, "of 3")]
-    assert rows(empty, "bodies", "hash", "rejected") == [("1", False), ("2", True), ("3", False)]
-    assert sorted(rows(empty, "faxes", "first_outcome", "outcome")) == [
-        ("delivered", "delivered"),
-        ("delivered", "failed"),
-    ]
-    assert rows(empty, "announcements", "digest") == [facts.digest(facts.of(failed()))]
-    assert [tell(empty, one).state for one in (fax(), failed(), fax("2"))] == ["duplicate"] * 3
-    assert tell(empty, fax("3")).state == "accepted"
+@pytest.mark.parametrize(("revision", "serves"), [("0001", "1"), ("0007", "2")])
+def test_a_store_of_a_development_version_is_refused_with_what_to_do_and_left_untouched(store, revision, serves):
+    set_revision(store, revision)
+    set_serves(store, serves)
+    for refused in (migrate, check_version):
+        with pytest.raises(StoreError, match=r"before 0\.1\.0.*faxhook consume"):
+            refused(store)
+    with store.reading() as connection:
+        assert migrating._revision(store, connection) == revision
 
 
 def test_a_newer_store_that_still_serves_us_is_used(store):

@@ -7,9 +7,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from announcing import NOON, NUMBER, fax, numbered, rows, tell
+from announcing import NOON, NUMBER, fax, numbered, rows, states, tell
 
-from receiver.store import Store, browsing, outbox
+from receiver.store import Store, browsing, outbox, rfc3339
 
 NOW = 1_800_000_000_000
 SOON = NOW + outbox.LEASE_SECONDS * 1000 - 1
@@ -23,7 +23,7 @@ def lease(store, holder, limit=100, now=NOW):
 
 def acknowledge(store, holder, leased):
     with store.writing() as connection:
-        return outbox.acknowledge(connection, store.tables, holder, [row.seq for row in leased], NOW)
+        return outbox.acknowledge(connection, store.tables, holder, leased, NOW)
 
 
 def reclaim(store, now):
@@ -40,9 +40,9 @@ def test_rows_are_leased_in_order_with_the_published_bytes(store):
     leased, damaged = lease(store, "me", limit=3)
     assert [row.event_id for row in leased] == told[:3]
     assert damaged == []
-    assert {row.seq: row.body for row in leased}.items() <= dict(rows(store, "payloads", "seq", "body")).items()
+    assert {row.seq: row.body for row in leased}.items() <= dict(rows(store, "events", "seq", "body")).items()
     assert [(row.type, row.outcome) for row in leased] == [("fax.completed.v1", "delivered")] * 3
-    assert rows(store, "events", "state") == ["leased"] * 3 + ["pending"] * 2
+    assert states(store) == ["leased"] * 3 + ["pending"] * 2
 
 
 def test_a_leased_row_is_nobody_elses(store):
@@ -57,8 +57,9 @@ def test_an_acknowledged_row_is_published_and_does_not_come_back(store):
     tell(store, fax())
     leased, _ = lease(store, "me")
     assert acknowledge(store, "me", leased) == 1
-    (row,) = rows(store, "events")
-    assert (row.state, row.published_at_ms, row.lease_owner, row.lease_until_ms) == ("published", NOW, None, None)
+    with store.reading() as connection:
+        (row,) = browsing.events(connection, store.tables, limit=10)
+    assert (row["state"], row["published_at"], rows(store, "waiting")) == ("published", rfc3339(NOW), [])
     assert acknowledge(store, "me", leased) == 0
     assert reclaim(store, AFTER) == 0
     assert lease(store, "me") == ([], [])
@@ -68,7 +69,7 @@ def test_only_its_holder_acknowledges_a_row(store):
     tell(store, fax())
     leased, _ = lease(store, "me")
     assert acknowledge(store, "you", leased) == 0
-    assert rows(store, "events", "state") == ["leased"]
+    assert states(store) == ["leased"]
 
 
 def test_released_rows_come_again(store):
@@ -108,7 +109,7 @@ def test_a_later_lease_of_the_same_holder_goes_on_when_an_earlier_one_ends(store
     lease(store, elsewhere(), limit=1)
     lease(store, elsewhere(), limit=1, now=SOON)
     assert reclaim(store, AFTER) == 1
-    assert rows(store, "events", "state") == ["pending", "leased"]
+    assert states(store) == ["pending", "leased"]
 
 
 def test_the_rows_of_a_process_that_died_here_come_back_at_once(store):
@@ -133,26 +134,28 @@ def test_a_process_that_has_the_pid_of_a_dead_one_is_another():
     assert not outbox._is_dead(elsewhere()), "nobody here knows"
 
 
-@pytest.mark.parametrize("damage", [{"body": b"{}"}, {"checksum": "0" * 64}, None])
+@pytest.mark.parametrize("damage", [{"body": b"{}"}, {"checksum": "0" * 64}, {"body": None}, None])
 def test_a_damaged_payload_is_parked_and_the_others_go_on(store, damage):
     told = tell(store, *numbered(3)).events
-    payloads = store.tables.payloads
+    events = store.tables.events
     with store.writing() as connection:
-        where = payloads.c.seq == rows(store, "events", "seq")[1]
-        connection.execute(payloads.update().where(where).values(damage) if damage else payloads.delete().where(where))
+        where = events.c.seq == rows(store, "events", "seq")[1]
+        connection.execute(events.update().where(where).values(damage) if damage else events.delete().where(where))
     leased, damaged = lease(store, "me")
     assert [row.event_id for row in leased] == [told[0], told[2]]
-    assert damaged == [told[1]]
-    assert rows(store, "events", "state") == ["leased", "dead", "leased"]
+    assert [row.event_id for row in damaged] == [told[1] if damage else ""]
+    assert states(store) == (["leased", "dead", "leased"] if damage else ["leased"] * 2)
+    assert rows(store, "dead_letters", "reason") == ["damaged"]
 
 
 def test_a_parked_row_does_not_hold_the_later_ones_of_its_fax(store):
     first = tell(store, fax())
     tell(store, fax(completed_at=NOON))
-    payloads = store.tables.payloads
+    events = store.tables.events
     with store.writing() as connection:
-        connection.execute(payloads.delete().where(payloads.c.seq == rows(store, "events", "seq")[0]))
-    assert lease(store, "me") == ([], first.events)
+        first_row = events.c.seq == rows(store, "events", "seq")[0]
+        connection.execute(events.update().where(first_row).values(body=None))
+    assert [row.event_id for row in lease(store, "me")[1]] == first.events
     assert [row.type for row in lease(store, "me")[0]] == ["fax.amended.v1"]
 
 
@@ -191,4 +194,9 @@ def test_a_published_event_can_be_sent_again_with_the_same_bytes(store):
     acknowledge(store, "me", first)
     with store.writing() as connection:
         assert browsing.republish(connection, store.tables, event_id=event) == 1
-    assert lease(store, "you")[0] == first
+    (again,) = lease(store, "you")[0]
+    assert (again.event_id, again.body) == (first[0].event_id, first[0].body)
+    assert again.turn > first[0].turn
+    assert states(store) == ["leased"]
+    acknowledge(store, "you", [again])
+    assert states(store) == ["published"]

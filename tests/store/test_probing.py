@@ -12,7 +12,7 @@ from receiver.store.probing import probe
 
 def test_a_probe_adds_nothing_but_its_own_row(store):
     tell(store, fax())
-    tables = ("faxes", "events", "payloads", "bodies", "receipts", "announcements", "jobs")
+    tables = ("faxes", "events", "waiting", "receipts", "rejected_receipts", "announcements", "jobs")
     before = [rows(store, name) for name in tables]
     probe(store)
     probe(store)
@@ -22,7 +22,9 @@ def test_a_probe_adds_nothing_but_its_own_row(store):
 
 @pytest.mark.service("postgresql")
 @pytest.mark.parametrize("mode", ["ACCESS EXCLUSIVE", "SHARE"])
-@pytest.mark.parametrize("table", ["events", "payloads", "faxes", "receipts", "bodies", "announcements", "jobs"])
+@pytest.mark.parametrize(
+    "table", ["events", "waiting", "faxes", "receipts", "rejected_receipts", "announcements", "jobs", "learned"]
+)
 def test_a_table_that_somebody_has_locked_stops_it_as_it_stops_a_callback(postgresql, table, mode):
     """In mode SHARE others may read, and still no callback can write."""
     url = postgresql.url.set(drivername="postgresql").render_as_string(hide_password=False)

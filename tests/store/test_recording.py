@@ -5,12 +5,27 @@ import time
 from dataclasses import replace
 
 import pytest
-from announcing import MORNING, NOON, NUMBER, failed, fax, identity, published, rows, submission, tell, tell_all
+from announcing import (
+    MORNING,
+    NOON,
+    NUMBER,
+    blank_payloads,
+    facts_known,
+    failed,
+    fax,
+    identity,
+    published,
+    rows,
+    submission,
+    tell,
+    tell_all,
+)
 
 from receiver import facts
-from receiver.store import Store
+from receiver.store import Store, browsing
 from receiver.store.migrating import migrate
-from receiver.store.recording import checksum, record
+from receiver.store.recording import record
+from receiver.store.submissions import checksum
 from schemas.event import FailureReason, Outcome, Pages, Recipient, Reference
 from schemas.identity import amended_id, completed_id
 
@@ -159,7 +174,7 @@ def test_two_stores_give_the_same_ids_and_the_same_bytes(sqlite_url, postgresql_
         migrate(store)
         for one in (fax(), failed(completed_at=NOON, recipient=Recipient(name="Zoë")), fax("2")):
             tell(store, one, received_at_ms=1)
-        told.append([(row.body, row.checksum) for row in sorted(rows(store, "payloads"), key=lambda row: row.body)])
+        told.append([(row.body, row.checksum) for row in sorted(rows(store, "events"), key=lambda row: row.body)])
         store.close()
     assert told[0] == told[1]
     assert len(told[0]) == 3
@@ -167,7 +182,7 @@ def test_two_stores_give_the_same_ids_and_the_same_bytes(sqlite_url, postgresql_
 
 def test_a_payload_carries_the_checksum_of_its_bytes(store):
     (event,) = tell(store, fax(recipient=Recipient(name="Zoë\u2028"))).events
-    (row,) = rows(store, "payloads")
+    (row,) = rows(store, "events")
     assert row.checksum == checksum(event, row.body)
     assert row.checksum != checksum(event, row.body + b" ")
     assert json.loads(row.body)["data"]["recipient"]["name"] == "Zoë\u2028"
@@ -208,48 +223,76 @@ def test_without_a_fax_the_request_is_ignored(store):
 def test_invalid_recipients_make_it_partial_and_the_valid_ones_are_told(store):
     recorded = tell(store, fax(), invalid=2, detail={"invalid_count": 2})
     assert (recorded.state, len(recorded.told)) == ("partial", 1)
-    (receipt,) = rows(store, "receipts")
+    (receipt,) = rows(store, "rejected_receipts")
     assert (receipt.state, receipt.reason, json.loads(receipt.detail)) == ("partial", None, {"invalid_count": 2})
-    assert rows(store, "bodies", "rejected") == [True]
+    assert receipt.faxes == [(str(identity()), recorded.events[0])]
+    assert receipt.body.startswith(b"body ")
+    assert rows(store, "receipts") == []
 
 
 def test_a_refused_request_is_kept_with_its_code(store):
     assert tell(store, refused="unprocessable").state == "rejected"
-    (receipt,) = rows(store, "receipts")
+    (receipt,) = rows(store, "rejected_receipts")
     assert (receipt.state, receipt.reason, receipt.endpoint, receipt.provider) == (
         "rejected",
         "unprocessable",
         "fax-age",
         "faxage",
     )
-    assert rows(store, "bodies", "rejected") == [True]
+    assert receipt.body.startswith(b"body ")
+    assert rows(store, "receipts") == []
 
 
-def test_a_byte_identical_request_stores_its_hash_only(store):
-    for _ in range(3):
-        tell(store, fax(), body=b"same")
-    tell_all(store, submission(fax(), body=b"same"), submission(fax(), body=b"same"))
-    assert rows(store, "bodies", "body") == [b"same"]
-    assert len(rows(store, "receipts")) == 5
-    assert set(rows(store, "receipts", "body_hash")) == set(rows(store, "bodies", "hash"))
+def test_each_receipt_has_a_body_of_its_own_and_names_its_faxes(store):
+    (event_id,) = tell(store, fax(), body=b"same", received_at_ms=1).events
+    one = submission(fax(), fax("2"), body=b"same", received_at_ms=2)
+    tell_all(store, one, submission(fax(), body=b"same", received_at_ms=3))
+    assert rows(store, "receipts", "body") == [b"same"] * 3
+    named = rows(store, "receipts", "faxes")
+    assert named[0] == [(str(identity()), event_id)]
+    assert named[1][0] == (str(identity()), None)
+    assert named[1][1][0] == str(identity("2"))
+    assert named[2] == [(str(identity()), None)]
 
 
-def test_a_replay_changes_its_receipt_and_adds_none(store):
+def test_a_receipt_says_how_its_caller_was_authenticated_and_answered(store):
+    tell(store, fax(), auth="basic", answer=204)
+    (receipt,) = rows(store, "receipts")
+    assert (receipt.auth, receipt.answer) == ("basic", 204)
+
+
+def test_a_replay_is_added_to_its_receipt(store):
     first = tell(store, refused="unprocessable", detail={"fields": {"jobid": "expected"}})
     replayed = replace(submission(fax()), receipt=first.receipt, body=None, replay=True)
     (recorded,) = tell_all(store, replayed)
     assert recorded.state == "accepted"
-    (receipt,) = rows(store, "receipts")
-    assert (receipt.id, receipt.state, receipt.reason, receipt.detail) == (first.receipt, "accepted", None, None)
+    assert len(rows(store, "rejected_receipts")) == 1
     assert rows(store, "events", "receipt") == [first.receipt]
+    for again in (replayed, replace(replayed, refused="unprocessable", announcements=())):
+        with store.reading() as connection:
+            (shown,) = browsing.receipts(connection, store.tables, limit=10)
+            found = browsing.receipt(connection, store.tables, first.receipt)
+            assert browsing.receipts(connection, store.tables, limit=10, state="accepted") == [shown]
+            assert browsing.receipts(connection, store.tables, limit=10, state="rejected") == []
+        assert (shown["id"], shown["state"], shown["reason"], found.detail) == (first.receipt, "accepted", None, {})
+        assert shown["events"] == list(found.events) == recorded.events
+        tell_all(store, again)
+
+
+def test_what_is_refused_again_has_the_newest_reason(store):
+    first = tell(store, refused="unprocessable")
+    for code in ("undecodable", "unprocessable", "internal"):
+        tell_all(store, replace(submission(refused=code), receipt=first.receipt, body=None, replay=True))
+    with store.reading() as connection:
+        (shown,) = browsing.receipts(connection, store.tables, limit=10)
+    assert (shown["state"], shown["reason"], shown["events"]) == ("rejected", "internal", [])
 
 
 def test_after_a_purge_of_the_facts_only_the_outcome_is_compared(store):
     first = tell(store, fax(recipient=NUMBER))
-    with store.writing() as connection:
-        connection.execute(store.tables.faxes.update().values(facts=None))
+    blank_payloads(store)
     assert tell(store, fax(completed_at=NOON)).state == "duplicate"
-    assert rows(store, "faxes", "facts") == [None]
+    assert facts_known(store) is None
     recorded = tell(store, failed(completed_at=NOON))
     data = published(store, recorded.events[0])["data"]
     assert (data["revision"], data["supersedes"], data["changed"]) == (2, first.events[0], ["outcome"])
@@ -269,7 +312,17 @@ def test_a_request_with_thousands_of_recipients_is_recorded_and_amended(store):
 def test_facts_come_back_as_they_were_stated(store):
     stated = fax(recipient=Recipient(name='"\\ Zoë \U0001f600', number_raw="0"), pages=Pages(total=0, sent=0))
     tell(store, stated)
-    assert json.loads(rows(store, "faxes", "facts")[0]) == facts.of(stated)
+    assert facts_known(store) == facts.of(stated)
+    tell(store, replace(stated, attempts=2))
+    assert facts_known(store) == facts.of(replace(stated, attempts=2))
+
+
+def test_a_damaged_payload_is_as_one_that_was_purged(store):
+    tell(store, fax(recipient=NUMBER))
+    with store.writing() as connection:
+        connection.execute(store.tables.events.update().values(body=b'{"data": {}}'))
+    assert tell(store, fax(completed_at=NOON)).state == "duplicate"
+    assert len(tell(store, failed()).told) == 1
 
 
 def test_nothing_of_a_request_stays_when_its_transaction_fails(store):
@@ -280,5 +333,5 @@ def test_nothing_of_a_request_stays_when_its_transaction_fails(store):
 
     with pytest.raises(KeyError):
         transaction()
-    for table in ("receipts", "bodies", "faxes", "announcements", "events", "payloads"):
+    for table in ("receipts", "faxes", "announcements", "events", "waiting"):
         assert rows(store, table) == []

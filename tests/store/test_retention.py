@@ -1,16 +1,19 @@
 """Forgetting: what is personal goes first, what tells a duplicate stays, and what is unpublished is never touched."""
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from announcing import NOON, failed, fax, identity, numbered, rows, tell
+from announcing import NOON, deliver, facts_known, failed, fax, identity, numbered, rows, submission, tell
 
-from receiver.store import discrepancies, jobs
+from receiver.store import browsing, discrepancies, jobs, outbox
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
-from receiver.store.retention import Limits, give_back_space, purge
+from receiver.store.recording import record
+from receiver.store.retention import Limits, Purged, give_back_space, purge
 from schemas.event import Recipient
 
 LIMITS = Limits(bodies=timedelta(days=7), rejected=timedelta(days=30), ids=timedelta(days=90))
@@ -19,33 +22,55 @@ START = 1_800_000_000_000
 
 
 def purged(store, days, batch=500):
-    """Forget until nothing is left that is too old, so many days after START."""
-    changed = []
-    while not changed or changed[-1]:
+    """Forget until nothing is left that is too old, so many days after START; how many each time."""
+    forgotten = []
+    while True:
         with store.writing() as connection:
-            changed.append(purge(connection, store.tables, LIMITS, round(START + days * DAY), batch))
-        assert len(changed) < 100
-    return changed[:-1]
+            done = purge(connection, store.tables, LIMITS, round(START + days * DAY), batch)
+        if done == Purged():
+            return forgotten
+        forgotten.append(done.forgotten)
+        assert len(forgotten) < 100
 
 
-def publish(store, state="published"):
+def lease_all(store):
     with store.writing() as connection:
-        connection.execute(store.tables.events.update().values(state=state))
+        outbox.lease(connection, store.tables, "elsewhere/1/1", 1000, START)
+
+
+def park_all(store):
+    with store.writing() as connection:
+        outbox.park(connection, store.tables, outbox.all_waiting(connection, store.tables), "refused", START)
+
+
+def revive_all(store):
+    with store.writing() as connection:
+        browsing.revive(connection, store.tables, browsing.dead_letters(connection, store.tables, limit=1000))
+
+
+def is_blank(store):
+    """Whether of each event only what tells a duplicate is left."""
+    return set(rows(store, "events", "body")) == {None} and rows(store, "learned") == []
 
 
 def test_nothing_is_forgotten_before_its_time(store):
     tell(store, fax(), received_at_ms=START)
-    publish(store)
+    deliver(store)
     assert purged(store, 7) == []
 
 
 def test_bodies_payloads_and_facts_go_first_and_ids_stay(store):
     (event,) = tell(store, fax(), received_at_ms=START).events
-    publish(store)
+    tell(store, fax(attempts=2), received_at_ms=START)
+    assert len(rows(store, "learned")) == 1
+    deliver(store)
     assert purged(store, 7.001) == [3]
-    assert rows(store, "bodies") == rows(store, "payloads") == []
-    assert rows(store, "faxes", "facts", "outcome", "event_id") == [(None, "delivered", event)]
-    assert len(rows(store, "events")) == len(rows(store, "receipts")) == 1
+    kept = ("content_type", "reference", "query", "body")
+    assert rows(store, "receipts", *kept) == [(None,) * 4] * 2
+    assert is_blank(store)
+    assert facts_known(store) is None
+    assert rows(store, "faxes", "outcome", "event_id") == [("delivered", event)]
+    assert len(rows(store, "events")) == 1
     assert tell(store, fax(), received_at_ms=START + 8 * DAY).state == "duplicate"
 
 
@@ -54,36 +79,75 @@ def test_a_body_that_can_be_replayed_is_kept_longer(store, other):
     tell(store, received_at_ms=START, **other)
     tell(store, received_at_ms=START)
     purged(store, 29.9)
-    assert len(rows(store, "bodies")) == 1
+    assert rows(store, "receipts", "body") == [None]
+    assert None not in rows(store, "rejected_receipts", "body")
     purged(store, 30.001)
-    assert rows(store, "bodies") == []
+    assert rows(store, "rejected_receipts", "body") == [None]
 
 
-@pytest.mark.parametrize("state", ["pending", "leased", "dead"])
-def test_what_is_not_published_is_never_deleted(store, state):
+@pytest.mark.parametrize("leave", [lambda _: None, lease_all, park_all], ids=["pending", "leased", "dead"])
+@pytest.mark.parametrize("days", [8, 1000])
+def test_what_is_not_published_is_never_deleted(store, leave, days):
     tell(store, fax(), received_at_ms=START)
-    publish(store, state)
-    purged(store, 1000)
-    assert len(rows(store, "events")) == len(rows(store, "payloads")) == len(rows(store, "faxes")) == 1
-    assert rows(store, "faxes", "facts") != [None]
-    publish(store)
-    purged(store, 1000)
-    assert rows(store, "events") == rows(store, "payloads") == rows(store, "faxes") == []
+    tell(store, fax("2"), received_at_ms=START)
+    leave(store)
+    purged(store, days)
+    assert len(rows(store, "events")) == len(rows(store, "faxes")) == 2
+    assert None not in rows(store, "events", "body")
+    assert facts_known(store) is not None
+    revive_all(store)
+    assert purged(store, days) == [], "it has been looked at, and waits again"
+    deliver(store)
+    assert len(rows(store, "overdue")) == 2
+    purged(store, days)
+    assert rows(store, "overdue") == []
+    if days == 8:
+        assert is_blank(store)
+        assert len(rows(store, "faxes")) == 2
+    else:
+        for table in ("events", "faxes", "late_faxes", "taken"):
+            assert rows(store, table) == []
+
+
+def test_what_is_sent_again_while_its_time_is_over_is_kept_until_it_has_arrived(store):
+    (event,) = tell(store, fax(), received_at_ms=START).events
+    tell(store, fax("2"), received_at_ms=START + 20 * DAY)
+    purged(store, 8)  # undelivered, and left
+    deliver(store)
+    with store.writing() as connection:
+        assert browsing.republish(connection, store.tables, event_id=event) == 1
+    purged(store, 8)
+    assert None not in rows(store, "events", "body")
+    deliver(store)
+    purged(store, 8)
+    assert rows(store, "events", "body")[0] is None
 
 
 def test_after_the_ids_time_nothing_is_left(store):
     tell(store, *numbered(20), received_at_ms=START)
     tell(store, *numbered(10, completed_at=NOON), received_at_ms=START)
-    publish(store)
+    tell(store, *numbered(10, completed_at=NOON, attempts=3), received_at_ms=START)
+    deliver(store)
     purged(store, 90.001)
-    for table in ("receipts", "bodies", "faxes", "announcements", "events", "payloads"):
+    for table in ("receipts", "faxes", "announcements", "events", "learned", "taken", "late_faxes"):
         assert rows(store, table) == []
+
+
+def test_what_comes_after_everything_was_forgotten_is_forgotten_as_well(store):
+    """SQLite then gives the row numbers again that retention has passed."""
+    for days in (0, 100, 200):
+        tell(store, *numbered(3), received_at_ms=START + days * DAY)
+        deliver(store)
+        purged(store, days + 8)
+        assert is_blank(store)
+        purged(store, days + 91)
+        assert rows(store, "events") == rows(store, "faxes") == []
 
 
 def test_it_works_in_small_batches(store):
     tell(store, *numbered(25), received_at_ms=START)
-    publish(store)
-    assert purged(store, 8, batch=10) == [21, 20, 10]
+    deliver(store)
+    assert purged(store, 8, batch=10) == [11, 10, 5]
 
 
 @pytest.mark.parametrize("rounds", range(1, 8))
@@ -93,18 +157,26 @@ def test_a_fax_that_is_heard_again_during_a_purge_is_never_half_known(store, rou
     tell(store, *faxes, received_at_ms=START)
     for attempt in range(4):
         tell(store, *[failed(fax.key[0], completed_at=NOON, attempts=attempt) for fax in faxes], received_at_ms=START)
-    publish(store)
+    deliver(store)
     with store.writing() as connection:
         for _ in range(rounds):
             purge(connection, store.tables, LIMITS, START + 91 * DAY, batch=3)
     again = tell(store, *faxes, received_at_ms=START + 91 * DAY)
     assert len(again.events) == 6
-    assert set(again.events) <= set(rows(store, "events", "id"))
+    with store.reading() as connection:
+        assert {outcome for (outcome,) in connection.execute(sa.select(store.tables.faxes.c.outcome))} <= {
+            "delivered",
+            "failed",
+        }
+    new = {event.event_id for event in again.told}
+    assert new <= set(rows(store, "events", "id"))
+    purged(store, 182 + 91)
+    assert len(rows(store, "faxes")) == len(new), "what was told again waits, the rest is forgotten"
 
 
 def test_a_late_repetition_is_a_duplicate_and_a_contradiction_is_told(store):
     (event,) = tell(store, fax(), received_at_ms=START).events
-    publish(store)
+    deliver(store)
     purged(store, 80)
     again = tell(store, fax(), received_at_ms=START + 80 * DAY)
     assert (again.state, again.events) == ("duplicate", [event])
@@ -115,18 +187,69 @@ def test_a_late_repetition_is_a_duplicate_and_a_contradiction_is_told(store):
     assert len(rows(store, "faxes")) == 1, "the last word about it was on day 80"
 
 
+def test_a_fax_that_is_spoken_of_is_known_for_longer_than_its_events(store):
+    tell(store, fax(), received_at_ms=START)
+    deliver(store)
+    tell(store, fax(), received_at_ms=START + 60 * DAY)
+    purged(store, 91)
+    assert rows(store, "events") == []
+    again = tell(store, fax(), received_at_ms=START + 91 * DAY)
+    assert (again.state, again.told) == ("duplicate", [])
+    purged(store, 151)
+    assert len(rows(store, "faxes")) == 1, "the last word about it was on day 91"
+    purged(store, 181.001)
+    assert rows(store, "faxes") == rows(store, "late_faxes") == []
+
+
+def test_a_fax_with_a_dead_letter_stays_known(store):
+    """Else, heard of again, its event would be told under an id that is there already."""
+    tell(store, fax(), received_at_ms=START)
+    park_all(store)
+    tell(store, failed(completed_at=NOON), received_at_ms=START)
+    deliver(store)
+    purged(store, 91)
+    assert rows(store, "events", "outcome") == ["delivered"]
+    assert tell(store, fax(), received_at_ms=START + 91 * DAY).state == "duplicate"
+    purged(store, 400)
+    assert len(rows(store, "faxes")) == 1
+    revive_all(store)
+    deliver(store)
+    purged(store, 402)
+    assert rows(store, "faxes") == rows(store, "events") == []
+
+
 @pytest.mark.service("postgresql")
-def test_a_fax_at_work_is_left_alone(postgresql):
+def test_what_a_fax_learns_while_its_payload_goes_does_not_outlive_it(postgresql):
     store = postgresql
-    tell(store, *numbered(2), received_at_ms=START)
-    publish(store)
-    faxes = store.tables.faxes
-    at_work = min(rows(store, "faxes", "fax_id"))
-    with store.writing() as callback:
-        callback.execute(sa.select(faxes).where(faxes.c.fax_id == at_work).with_for_update())
-        with store.writing() as connection:
-            purge(connection, store.tables, LIMITS, START + 8 * DAY)
-    assert {row.fax_id for row in rows(store, "faxes") if row.facts} == {at_work}
+    tell(store, fax(), received_at_ms=START)
+    deliver(store)
+    with store.recording(time.monotonic() + 60) as cursor:
+        record(cursor, store.engine.dialect, [submission(fax(attempts=2), received_at_ms=START)])
+        thread = threading.Thread(target=purged, args=(store, 8))
+        thread.start()
+        thread.join(0.5)
+        assert thread.is_alive(), "it waits for the callback that is at work on the fax"
+    thread.join(60)
+    assert is_blank(store)
+
+
+@pytest.mark.service("postgresql")
+def test_what_arrives_while_retention_looks_at_it_is_not_forgotten_to_be_forgotten(postgresql):
+    store = postgresql
+    tell(store, fax(), received_at_ms=START)
+    with store.reading() as connection:
+        found = outbox.pending(connection, store.tables, 10)
+    with store.writing() as retention:
+        purge(retention, store.tables, LIMITS, START + 8 * DAY)
+        with ThreadPoolExecutor(1) as threads:
+            arriving = threads.submit(deliver, store)
+            with pytest.raises(TimeoutError):
+                arriving.result(0.5)
+            retention.commit()
+            arriving.result(60)
+    assert len(found) == 1
+    purged(store, 8)
+    assert is_blank(store)
 
 
 def expect(store, *keys, at_ms=START):
@@ -172,7 +295,7 @@ def test_purged_bytes_are_gone_from_the_files(sqlite):
     secret = "Anna Purged"
     body = b"callback of " + secret.encode() + b" " + b"x" * 20_000
     tell(sqlite, *numbered(50, recipient=Recipient(name=secret)), body=body, received_at_ms=START)
-    publish(sqlite)
+    deliver(sqlite)
     folder = sqlite.file.path.parent
 
     def found():
@@ -187,7 +310,7 @@ def test_purged_bytes_are_gone_from_the_files(sqlite):
 def test_freed_pages_are_given_back_to_the_disk(sqlite):
     for _ in range(20):
         tell(sqlite, fax(), body=bytes(50_000) + b"%d" % _, received_at_ms=START)
-    publish(sqlite)
+    deliver(sqlite)
     assert sqlite.empty_log()
     before = sqlite.file.path.stat().st_size
     purged(sqlite, 8)

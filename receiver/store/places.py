@@ -1,0 +1,48 @@
+"""
+How far retention has come: the rows before these places were looked at, and those among them that were still
+undelivered were left.
+
+The row in ``meta`` is also the lock between retention and those who change what is undelivered: who has it alone may
+rely on what ``waiting`` says, and who shares it knows which of the rows it takes were left behind.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store.tables import Tables
+
+_FIRST_ID = "00000000-0000-0000-0000-000000000000"
+PLACES = "retention"  # the row's name in ``meta``
+
+
+@dataclass(slots=True)
+class Places:
+    """
+    payloads, events: row numbers of events, whose payload was blanked, or that were deleted, up to here. receipts,
+    rejected_receipts: ids of the receipts whose body was blanked up to here.
+    """
+
+    payloads: int = 0
+    events: int = 0
+    receipts: str = _FIRST_ID
+    rejected_receipts: str = _FIRST_ID
+
+    def text(self) -> str:
+        return json.dumps(asdict(self))
+
+
+BEGINNING = Places().text()
+
+
+def locked(connection: Connection, tables: Tables, *, shared: bool = False) -> Places:
+    """The places, locked until the transaction ends; shared: others may share them as well."""
+    row = sa.select(tables.meta.c.value).where(tables.meta.c.name == PLACES).with_for_update(read=shared)
+    return Places(**json.loads(connection.execute(row).scalar_one()))
+
+
+def move(connection: Connection, tables: Tables, places: Places) -> None:
+    """Keep them. They must be locked by the same transaction, and not shared."""
+    connection.execute(tables.meta.update().where(tables.meta.c.name == PLACES).values(value=places.text()))

@@ -1,0 +1,32 @@
+"""
+Row numbers of events and turns in ``waiting``: one count for both, so that what is sent again goes behind the rest.
+
+PostgreSQL counts in a sequence. SQLite's next number follows the highest one in use, which costs no page of its own; a
+number may come again once nothing has it any more.
+"""
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store.tables import QUEUE, TURNS, Tables, define
+
+_SQLITE = define("sqlite")
+LAST_OF_SQLITE = (
+    f"SELECT max(coalesce((SELECT max(seq) FROM {_SQLITE.events.name}), 0),"  # noqa: S608 - names of ours
+    f" coalesce((SELECT max(turn) FROM {_SQLITE.waiting.name} WHERE sink = '{QUEUE}'), 0))"
+)
+
+
+def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]]) -> int:
+    """Let these events wait for the queue, behind what is there: their seq, fax_id and revision; how many."""
+    chosen = some.order_by(sa.column("seq")).subquery()
+    turn: sa.ColumnElement[int]
+    if connection.dialect.name == "sqlite":
+        last = connection.exec_driver_sql(LAST_OF_SQLITE).scalar_one()
+        turn = sa.func.row_number().over(order_by=chosen.c.seq) + last
+    else:
+        turn = sa.func.nextval(TURNS)
+    rows = sa.select(sa.literal(QUEUE), turn, chosen.c.seq, chosen.c.fax_id, chosen.c.revision).select_from(chosen)
+    columns = ["sink", "turn", "seq", "fax_id", "revision"]
+    insert = tables.waiting.insert().from_select(columns, rows).execution_options(preserve_rowcount=True)
+    return int(connection.execute(insert).rowcount)
