@@ -182,15 +182,11 @@ def tidy(store: Store, limits: retention.Limits, clock: RetentionClock) -> Itera
         log.warning("leases_reclaimed", count=reclaimed)
     yield
     purged = 0
-    while True:
-        with store.writing() as connection:
-            # An event whose row of ``waiting`` is lost looks as if it had arrived: it stays until the store is mended.
-            at_ms = clock.look(connection) if noted(connection, store.tables) is None else None
-            done = Purged() if at_ms is None else retention.purge(connection, store.tables, limits, at_ms)
-        purged += done.forgotten
+    for step in retention.STEPS:
+        while (done := _purge(store, limits, clock, step)) != Purged():
+            purged += done.forgotten
+            yield
         yield
-        if done == Purged():
-            break
     if purged:
         store.empty_log()
         log.info("purged", count=purged)
@@ -201,3 +197,12 @@ def tidy(store: Store, limits: retention.Limits, clock: RetentionClock) -> Itera
         if not has_more:
             return
         yield
+
+
+def _purge(store: Store, limits: retention.Limits, clock: RetentionClock, step: str) -> Purged:
+    with store.writing() as connection:
+        # An event whose row of ``waiting`` is lost looks as if it had arrived: it stays until the store is mended.
+        if noted(connection, store.tables) is not None:
+            return Purged()
+        at_ms = clock.look(connection)
+        return Purged() if at_ms is None else retention.purge(connection, store.tables, limits, at_ms, steps=[step])

@@ -41,29 +41,48 @@ class Purged:
     forgotten: int = 0
 
 
-def purge(connection: Connection, tables: Tables, limits: Limits, now_ms: int, batch: int = 500) -> Purged:
+# Each is a transaction of its own in a round of housekeeping, so that callbacks wait for one kind of window at most.
+STEPS = (
+    "receipt_bodies",
+    "rejected_bodies",
+    "payloads",
+    "events",
+    "overdue",
+    "late_faxes",
+    "receipts",
+    "replays",
+    "jobs",
+    "discrepancies",
+    "refusals",
+)
+
+
+def purge(
+    connection: Connection,
+    tables: Tables,
+    limits: Limits,
+    now_ms: int,
+    batch: int = 100,
+    steps: Sequence[str] = STEPS,
+) -> Purged:
     """Look at one batch of each kind."""
-    body_age, rejected_age, id_age = (
-        now_ms - round(limit.total_seconds() * 1000) for limit in (limits.bodies, limits.rejected, limits.ids)
-    )
-    work = _Purge(connection, tables, batch)
-    work.blank_bodies("receipts", body_age)
-    work.blank_bodies("rejected_receipts", rejected_age)
-    work.blank_payloads(max(body_age, id_age))  # none outlives its event
-    work.delete_events(id_age)
-    work.settle_overdue(id_age)
-    work.delete_late_faxes(id_age)
+    work = _Purge(connection, tables, limits, now_ms, batch)
+    for step in steps:
+        getattr(work, step)()
     work.keep_places()
-    work.delete_receipts(id_age)
-    work.delete_others(body_age, rejected_age, id_age)
     return work.done
 
 
 class _Purge:
-    def __init__(self, connection: Connection, tables: Tables, batch: int) -> None:
+    """The steps. ages: what is older is forgotten, in milliseconds since 1970."""
+
+    def __init__(self, connection: Connection, tables: Tables, limits: Limits, now_ms: int, batch: int) -> None:
         self._connection = connection
         self._tables = tables
         self._batch = batch
+        self._body_age, self._rejected_age, self._id_age = (
+            now_ms - round(limit.total_seconds() * 1000) for limit in (limits.bodies, limits.rejected, limits.ids)
+        )
         self.done = Purged()
         # First of all: what is undelivered changes no more until this transaction ends.
         self._places = places.locked(connection, tables)
@@ -75,8 +94,13 @@ class _Purge:
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
-    def blank_bodies(self, name: str, age_ms: int) -> None:
-        """Raw callbacks of this table's receipts."""
+    def receipt_bodies(self) -> None:
+        self._blank_bodies("receipts", self._body_age)
+
+    def rejected_bodies(self) -> None:
+        self._blank_bodies("rejected_receipts", self._rejected_age)
+
+    def _blank_bodies(self, name: str, age_ms: int) -> None:
         table: sa.Table = getattr(self._tables, name)
         place = getattr(self._places, name)
         window = sa.select(table.c.id).where(table.c.id > place, table.c.id < first_id(age_ms))
@@ -89,35 +113,40 @@ class _Purge:
         setattr(self._places, name, ids[-1])
         self._note(len(ids), blanked)
 
-    def delete_receipts(self, age_ms: int) -> None:
+    def receipts(self) -> None:
         for table in (self._tables.receipts, self._tables.rejected_receipts):
-            self._delete(table, table.c.id, table.c.id < first_id(age_ms))
+            self._delete(table, table.c.id, table.c.id < first_id(self._id_age))
+
+    def replays(self) -> None:
         replays = self._tables.replays
         oldest = sa.select(replays.c.seq, replays.c.at_ms).order_by(replays.c.seq).limit(self._batch).subquery()
-        self._delete(replays, replays.c.seq, replays.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.at_ms < age_ms)))
+        self._delete(
+            replays, replays.c.seq, replays.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.at_ms < self._id_age))
+        )
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def blank_payloads(self, age_ms: int) -> None:
-        seqs = self._old_events(self._places.payloads, age_ms)
+    def payloads(self) -> None:
+        """None outlives its event."""
+        seqs = self._old_events(self._places.payloads, max(self._body_age, self._id_age))
         if seqs:
             self._places.payloads = seqs[-1]
             self._note(len(seqs), self._blank(self._delivered(seqs)))
 
-    def delete_events(self, age_ms: int) -> None:
-        seqs = self._old_events(self._places.events, age_ms)
+    def events(self) -> None:
+        seqs = self._old_events(self._places.events, self._id_age)
         if seqs:
             self._places.events = seqs[-1]
             self._note(len(seqs), self._forget(self._delivered(seqs)))
 
-    def settle_overdue(self, id_age_ms: int) -> None:
+    def overdue(self) -> None:
         """What was left, and has arrived since."""
         overdue, events = self._tables.overdue, self._tables.events
         seqs = self._connection.scalars(sa.select(overdue.c.seq).order_by(overdue.c.seq).limit(self._batch)).all()
         if not seqs:
             return
         delivered = self._delivered(seqs)  # some may have been sent again
-        old = sa.select(events.c.seq).where(events.c.seq.in_(delivered), events.c.created_at_ms < id_age_ms)
+        old = sa.select(events.c.seq).where(events.c.seq.in_(delivered), events.c.created_at_ms < self._id_age)
         gone = sorted(seq for seq in self._connection.scalars(old) if seq <= self._places.events)
         forgotten = self._blank([seq for seq in delivered if seq not in set(gone)]) + self._forget(gone)
         self._connection.execute(overdue.delete().where(overdue.c.seq.in_(seqs)))
@@ -197,13 +226,13 @@ class _Purge:
 
     # --- faxes ------------------------------------------------------------------------------------------------------
 
-    def delete_late_faxes(self, age_ms: int) -> None:
+    def late_faxes(self) -> None:
         """
         Faxes without events, unless they were heard of again: then they are looked at again in time.
 
         A fax goes last, and takes with it what was said of it: heard again it is new, and nothing of it may be left.
         """
-        late, faxes = self._tables.late_faxes, self._tables.faxes
+        late, faxes, age_ms = self._tables.late_faxes, self._tables.faxes, self._id_age
         due = sa.select(late).where(late.c.due_at_ms < age_ms).order_by(late.c.due_at_ms).limit(self._batch)
         rows = self._connection.execute(due).all()
         if not rows:
@@ -215,9 +244,7 @@ class _Purge:
         gone = [fax.fax_id for fax in known if fax.seen_at_ms < age_ms and fax.fax_id not in with_events]
         for table in (self._tables.announcements, self._tables.learned, faxes):
             self._connection.execute(table.delete().where(table.c.fax_id.in_(gone)))
-        for row in rows:
-            mine = late.c.due_at_ms == row.due_at_ms, late.c.fax_id == row.fax_id
-            self._connection.execute(late.delete().where(*mine))
+        self._connection.execute(late.delete().where(late.c.due_at_ms < age_ms, late.c.fax_id.in_(fax_ids)))
         again = [
             {"due_at_ms": fax.seen_at_ms if fax.seen_at_ms >= age_ms else age_ms + _DAY_MS, "fax_id": fax.fax_id}
             for fax in known
@@ -244,19 +271,23 @@ class _Purge:
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
-    def delete_others(self, body_age_ms: int, rejected_age_ms: int, id_age_ms: int) -> None:
-        jobs, discrepancies, refusals = self._tables.jobs, self._tables.discrepancies, self._tables.refusals
-        faxes = self._tables.faxes
-        # Of a fax that has ended, a job is left only where one transaction did not see the other's.
+    def jobs(self) -> None:
+        """Of a fax that has ended, one is left only where a transaction did not see another's."""
+        jobs, faxes = self._tables.jobs, self._tables.faxes
         is_known = sa.exists().where(faxes.c.fax_id == jobs.c.fax_id)
-        self._delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < id_age_ms, is_known))
-        of_rows = discrepancies.c.rows.is_not(None), discrepancies.c.seen_at_ms < body_age_ms
-        some = sa.select(discrepancies.c.seq).where(*of_rows).limit(self._batch).scalar_subquery()
-        blank = discrepancies.update().where(discrepancies.c.seq.in_(some)).values(rows=None)
-        blanked = self._connection.execute(blank).rowcount
+        self._delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < self._id_age, is_known))
+
+    def discrepancies(self) -> None:
+        table = self._tables.discrepancies
+        of_rows = table.c.rows.is_not(None), table.c.seen_at_ms < self._body_age
+        some = sa.select(table.c.seq).where(*of_rows).limit(self._batch).scalar_subquery()
+        blanked = self._connection.execute(table.update().where(table.c.seq.in_(some)).values(rows=None)).rowcount
         self._note(blanked, blanked)
-        self._delete(discrepancies, discrepancies.c.seq, discrepancies.c.closed_at_ms < id_age_ms)
-        self._delete(refusals, refusals.c.from_ms, refusals.c.from_ms < rejected_age_ms)
+        self._delete(table, table.c.seq, table.c.closed_at_ms < self._id_age)
+
+    def refusals(self) -> None:
+        table = self._tables.refusals
+        self._delete(table, table.c.from_ms, table.c.from_ms < self._rejected_age)
 
     def _delete(self, table: sa.Table, key: sa.Column[Any], *conditions: sa.ColumnElement[bool]) -> None:
         some = sa.select(key).where(*conditions).limit(self._batch).scalar_subquery()
