@@ -199,7 +199,7 @@ def tidy(store: Store, limits: retention.Limits, clock: RetentionClock) -> Itera
         yield
 
 
-def _purge(store: Store, limits: retention.Limits, clock: RetentionClock, step: str) -> Purged:
+def _purge(store: Store, limits: retention.Limits, clock: RetentionClock, step: retention.Step) -> Purged:
     with store.writing() as connection:
         # An event whose row of ``waiting`` is lost looks as if it had arrived: it stays until the store is mended.
         if noted(connection, store.tables) is not None:

@@ -18,8 +18,9 @@ from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.engine.interfaces import DBAPICursor
 from sqlalchemy.exc import DBAPIError
 
+from receiver.store.file import File
 from receiver.store.postgresql import Postgresql
-from receiver.store.sqlite import File, Sqlite
+from receiver.store.sqlite import Sqlite
 from receiver.store.tables import define, insert_or_keep
 from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable
 

@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from receiver.store import Store
+from receiver.store.file import File
 from receiver.store.file_causes import unavailable
-from receiver.store.sqlite import SQLITE, File, has_wal_fix
+from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 _FORGET_EVERY = 256  # claims

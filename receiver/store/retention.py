@@ -6,7 +6,7 @@ is longer in a larger store. What is undelivered or parked is left; when it has 
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -39,38 +39,6 @@ class Purged:
 
     looked_at: int = 0
     forgotten: int = 0
-
-
-# Each is a transaction of its own in a round of housekeeping, so that callbacks wait for one kind of window at most.
-STEPS = (
-    "receipt_bodies",
-    "rejected_bodies",
-    "payloads",
-    "events",
-    "overdue",
-    "late_faxes",
-    "receipts",
-    "replays",
-    "jobs",
-    "discrepancies",
-    "refusals",
-)
-
-
-def purge(
-    connection: Connection,
-    tables: Tables,
-    limits: Limits,
-    now_ms: int,
-    batch: int = 100,
-    steps: Sequence[str] = STEPS,
-) -> Purged:
-    """Look at one batch of each kind."""
-    work = _Purge(connection, tables, limits, now_ms, batch)
-    for step in steps:
-        getattr(work, step)()
-    work.keep_places()
-    return work.done
 
 
 class _Purge:
@@ -297,6 +265,40 @@ class _Purge:
     def _note(self, looked_at: int, forgotten: int) -> None:
         self.done.looked_at += looked_at
         self.done.forgotten += forgotten
+
+
+Step = Callable[[_Purge], None]
+
+# Each is a transaction of its own in a round of housekeeping, so that callbacks wait for one kind of window at most.
+STEPS: tuple[Step, ...] = (
+    _Purge.receipt_bodies,
+    _Purge.rejected_bodies,
+    _Purge.payloads,
+    _Purge.events,
+    _Purge.overdue,
+    _Purge.late_faxes,
+    _Purge.receipts,
+    _Purge.replays,
+    _Purge.jobs,
+    _Purge.discrepancies,
+    _Purge.refusals,
+)
+
+
+def purge(
+    connection: Connection,
+    tables: Tables,
+    limits: Limits,
+    now_ms: int,
+    batch: int = 100,
+    steps: Sequence[Step] = STEPS,
+) -> Purged:
+    """Look at one batch of each kind."""
+    work = _Purge(connection, tables, limits, now_ms, batch)
+    for step in steps:
+        step(work)
+    work.keep_places()
+    return work.done
 
 
 def give_back_space(connection: Connection) -> bool:
