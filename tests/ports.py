@@ -5,6 +5,7 @@ So a test may close its socket, and start or start again a server on its port. `
 some for a script, and holds them until its standard input ends.
 """
 
+import atexit
 import itertools
 import socket
 import sys
@@ -48,6 +49,7 @@ def _ours() -> tuple[socket.socket, Iterator[int]]:
         except OSError:
             held.close()
         else:
+            atexit.register(held.close)  # before the interpreter ends, which would complain
             return held, itertools.cycle(range(first, first + _BLOCK))
     raise AssertionError(f"{len(_BLOCKS)} test processes hold all ports")
 
