@@ -284,3 +284,12 @@ def test_what_was_confirmed_before_a_failure_is_marked(
     assert filled.states() == {"published": 15, "pending": 5}
     deliver(delivery, filled, published=20)
     assert len(line.take()) == 20
+
+
+def test_where_reading_begins_is_not_remembered_for_ever(anywhere: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivering, "_LATE_SECONDS", 0.0)
+    place = delivering._Place(anywhere.runtime.store)
+    anywhere.fill(1)
+    for _ in range(20):
+        assert len(place.read(0, set())) == 1
+    assert len(place._turns) < 4

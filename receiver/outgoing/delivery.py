@@ -182,13 +182,15 @@ class _Place:
 
     def read(self, after: int, held: Set[str]) -> list[Row]:
         """A batch of rows behind the turn ``after``, none of them of a fax that is held."""
+        if after or self._store.file is not None:
+            return self._read(after, held)
         now = time.monotonic()
-        if after or self._store.file is not None or now >= self._start_due:
-            self._start_due = max(self._start_due, now + _FROM_THE_START_SECONDS if not after else 0.0)
-            rows = self._read(after, held)
+        while len(self._turns) > 1 and self._turns[1][0] <= now - _LATE_SECONDS:
+            self._turns.popleft()
+        if now >= self._start_due:
+            self._start_due = now + _FROM_THE_START_SECONDS
+            rows = self._read(0, held)
         else:
-            while len(self._turns) > 1 and self._turns[1][0] <= now - _LATE_SECONDS:
-                self._turns.popleft()
             rows = self._read(self._turns[0][1], held)
             if any(row.revision > 1 for row in rows):  # an earlier one of its fax may be before that
                 rows = self._read(0, held)

@@ -7,12 +7,12 @@ rely on what ``waiting`` says, and who shares it knows which of the rows it take
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store.tables import Tables
+from receiver.store.tables import Tables, insert_or_keep, insert_or_replace
 
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
 PLACES = "retention"  # the row's name in ``meta``
@@ -40,9 +40,16 @@ BEGINNING = Places().text()
 def locked(connection: Connection, tables: Tables, *, shared: bool = False) -> Places:
     """The places, locked until the transaction ends; shared: others may share them as well."""
     row = sa.select(tables.meta.c.value).where(tables.meta.c.name == PLACES).with_for_update(read=shared)
-    return Places(**json.loads(connection.execute(row).scalar_one()))
+    value = connection.scalar(row)
+    if value is None:  # lost with a bad page
+        insert = insert_or_keep(tables.meta, connection.dialect.name)
+        connection.execute(insert.values(name=PLACES, value=BEGINNING))
+        return Places()
+    known = {field.name for field in fields(Places)}  # a newer version may have noted more
+    return Places(**{name: place for name, place in json.loads(value).items() if name in known})
 
 
 def move(connection: Connection, tables: Tables, places: Places) -> None:
     """Keep them. They must be locked by the same transaction, and not shared."""
-    connection.execute(tables.meta.update().where(tables.meta.c.name == PLACES).values(value=places.text()))
+    insert = insert_or_replace(tables.meta, connection.dialect.name)
+    connection.execute(insert.values(name=PLACES, value=places.text()))

@@ -12,6 +12,7 @@ from announcing import NOON, deliver, facts_known, failed, fax, identity, number
 from receiver.store import browsing, discrepancies, jobs, outbox
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
+from receiver.store.places import PLACES, locked
 from receiver.store.recording import record
 from receiver.store.retention import Limits, Purged, give_back_space, purge
 from schemas.event import Recipient
@@ -142,6 +143,22 @@ def test_what_comes_after_everything_was_forgotten_is_forgotten_as_well(store):
         assert is_blank(store)
         purged(store, days + 91)
         assert rows(store, "events") == rows(store, "faxes") == []
+
+
+def test_places_that_were_lost_are_begun_anew(store):
+    tell(store, fax(), received_at_ms=START)
+    with store.writing() as connection:
+        connection.execute(store.tables.meta.delete().where(store.tables.meta.c.name == PLACES))
+    deliver(store)
+    purged(store, 8)
+    assert is_blank(store)
+
+
+def test_places_of_a_newer_version_are_understood(store):
+    with store.writing() as connection:
+        noted = '{"payloads": 7, "something": 1}'
+        connection.execute(store.tables.meta.update().where(store.tables.meta.c.name == PLACES).values(value=noted))
+        assert locked(connection, store.tables).payloads == 7
 
 
 def test_it_works_in_small_batches(store):
