@@ -120,7 +120,7 @@ def test_a_relay_that_hangs_in_a_transaction_is_waited_for_no_longer_than_that_m
     anywhere.fill(3)
     store = anywhere.runtime.store
     with store.writing() as connection:
-        connection.execute(sa.select(store.tables.events.c.seq).with_for_update())
+        connection.execute(sa.select(store.tables.waiting.c.turn).with_for_update())
         first.send_signal(signal.SIGCONT)
         until(lambda: others(store, "wait_event_type = 'Lock'"))  # with what it has sent, to note it
         first.send_signal(signal.SIGSTOP)
