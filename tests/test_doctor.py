@@ -174,7 +174,7 @@ def test_a_locked_store_is_trouble(filled: Stock) -> None:
 
 
 def test_a_full_disk_is_trouble(filled: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_NO_SPACE", 1 << 60)
+    monkeypatch.setattr(doctor.store, "_NO_SPACE", 1 << 60)
     assert verdicts(examined(filled, exit_code=1))["disk"] == {"trouble"}
 
 
@@ -289,7 +289,7 @@ def test_a_clock_that_cannot_be_right_is_told(
 ) -> None:
     filled.fill(1)
     at = now_ms() + wrong_ms
-    monkeypatch.setattr(doctor, "now_ms", lambda: at)
+    monkeypatch.setattr(doctor.clock, "now_ms", lambda: at)
     ((verdict, detail),) = examined(filled, exit_code=0)["clock"]
     assert verdict == "warning"
     assert said in detail
@@ -298,7 +298,7 @@ def test_a_clock_that_cannot_be_right_is_told(
 def test_where_the_store_tells_nothing_this_version_does(filled: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong_ms, said in ((74 * YEAR_MS, "years after"), (-57 * YEAR_MS, "before this version was made")):
         at = now_ms() + wrong_ms
-        monkeypatch.setattr(doctor, "now_ms", lambda at=at: at)
+        monkeypatch.setattr(doctor.clock, "now_ms", lambda at=at: at)
         ((verdict, detail),) = examined(filled, exit_code=0)["clock"]
         assert verdict == "warning"
         assert said in detail

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, doctor, hosting
+from receiver import bootstrap, hosting
 from receiver.cli import opening
+from receiver.doctor.finding import TROUBLE, WARNING
+from receiver.doctor.queue import broker
 
 
 @click.command()
@@ -31,10 +33,10 @@ def check(ctx: click.Context, config: Path | None) -> None:
         *bootstrap.check_issuers(settings),
     ]
     troubles = [unusable] if unusable else []
-    for finding in doctor.broker(settings):
-        if finding.verdict == doctor.WARNING:
+    for finding in broker(settings):
+        if finding.verdict == WARNING:
             doubts.append(f"queue.url: {finding.detail}")
-        elif finding.verdict == doctor.TROUBLE:
+        elif finding.verdict == TROUBLE:
             troubles.append(f"queue.url: {finding.detail}")
     for doubt in doubts:
         click.echo(f"warning: {doubt}")

@@ -8,7 +8,8 @@ import click
 
 from receiver.cli import opening, printing
 from receiver.cli.progress import progress
-from receiver.doctor import OK, TROUBLE, WARNING, examine
+from receiver.doctor import examine
+from receiver.doctor.finding import OK, TROUBLE, WARNING
 from receiver.system.stopping import Interrupted
 
 _COLOURS = {OK: "green", WARNING: "yellow", TROUBLE: "red"}
