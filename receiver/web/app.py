@@ -25,6 +25,14 @@ def create_app(runtime: Runtime) -> Flask:
     """A WSGI application on this runtime."""
     app = Flask("receiver", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would show the path, and the token in it, to proxies' logs
+    _take_requests(app, runtime)
+    app.register_blueprint(operations.blueprint(runtime))
+    _answer_errors(app, runtime)
+    return app
+
+
+def _take_requests(app: Flask, runtime: Runtime) -> None:
+    """Callbacks; requests for tokens and jobs where they are configured."""
 
     def callbacks(_path: str) -> Response:
         started = time.perf_counter()
@@ -58,7 +66,10 @@ def create_app(runtime: Runtime) -> Flask:
         app.add_url_rule("/oauth2/token", "tokens", tokens, methods=["POST"], provide_automatic_options=False)
     if any(account.job_keys for account in runtime.accounts.values()):
         app.add_url_rule("/jobs", "jobs", jobs, methods=["POST"], provide_automatic_options=False)
-    app.register_blueprint(operations.blueprint(runtime))
+
+
+def _answer_errors(app: Flask, runtime: Runtime) -> None:
+    """Whatever is raised while a request is worked on becomes a problem document."""
 
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
@@ -90,8 +101,6 @@ def create_app(runtime: Runtime) -> Flask:
     def failed(error: Exception) -> Response:
         log.error("request_failed", error=error_class(error), where=place(error.__traceback__))
         return refused(InternalError("faxhook failed on this request"))
-
-    return app
 
 
 def _client(runtime: Runtime) -> str | None:
