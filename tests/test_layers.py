@@ -27,6 +27,9 @@ PROVIDERS_MAY_USE = (
     | {f"schemas.{name}" for name in ("event", "fields", "repairing", "rows", "times")}
     | {f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising", "_redacting")}
 )
+LONGEST_MODULE = 400  # lines
+LONGEST_FUNCTION = 60
+LONG_FUNCTIONS = {("receiver/store/tables.py", "define")}  # declares every table, and does nothing else
 
 
 def own_files(provider):
@@ -84,6 +87,21 @@ def test_every_module_has_a_level():
     levels = {name.strip() for layer in layers for name in re.split(r"[|:]", layer)}
     modules = {f"receiver.{module.name}" for module in pkgutil.iter_modules(receiver.__path__)}
     assert levels == modules - {"receiver.__main__"} | {"schemas"}
+
+
+def test_modules_and_functions_are_short():
+    long = []
+    for path in SOURCES:
+        name, source = path.relative_to(ROOT), path.read_text()
+        if (count := len(source.splitlines())) > LONGEST_MODULE:
+            long.append(f"{name}: {count} lines; a module has at most {LONGEST_MODULE}: split it along its seams")
+        for node in ast.walk(ast.parse(source)):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or (str(name), node.name) in LONG_FUNCTIONS:
+                continue
+            if (count := node.end_lineno - node.lineno + 1) > LONGEST_FUNCTION:
+                where = f"{name}:{node.lineno}: {node.name} has {count} lines"
+                long.append(f"{where}; a function has at most {LONGEST_FUNCTION}: split it")
+    assert not long, "\n".join(long)
 
 
 @pytest.mark.parametrize("name", PROVIDERS)
