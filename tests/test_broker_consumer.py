@@ -99,13 +99,18 @@ def test_a_follower_gets_an_event_within_moments_and_ends_at_sigterm(made: Queue
     assert made.waiting() == 0
 
 
+def unread(process: "subprocess.Popen[bytes]") -> int:
+    """Bytes in its output that nobody has taken."""
+    assert process.stdout is not None
+    return int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
 def test_what_a_killed_consumer_had_not_acknowledged_goes_to_the_next(made: Queued) -> None:
     """It is killed while the pipe is full, in the middle of a batch."""
     expected = made.fill_queue(160)
     with made.start("consume", "--follow") as process:
-        until(lambda: made.waiting() < 160)
-        time.sleep(0.5)  # until the pipe is full
-        assert made.waiting() >= 60  # it waits for its reader
+        until(lambda: unread(process) > 45_000)  # more than the first batches, which are small: it is in a larger one
+        assert made.waiting() >= 60  # the consumer waits for its reader
         process.kill()
         assert process.stdout is not None
         read = process.stdout.read().splitlines(keepends=True)
@@ -167,12 +172,6 @@ def impatient(made: Queued, heartbeat: float, *options: str) -> "subprocess.Pope
     """With heartbeats in seconds, so that no test waits for half a minute."""
     command = [sys.executable, "-c", IMPATIENT.format(heartbeat), "consume", *options, "--config", str(made.config)]
     return subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-
-def unread(process: "subprocess.Popen[bytes]") -> int:
-    """Bytes in its output that nobody has taken."""
-    assert process.stdout is not None
-    return int.from_bytes(fcntl.ioctl(process.stdout, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_reader_that_sleeps_costs_neither_the_connection_nor_an_event(made: Queued) -> None:
