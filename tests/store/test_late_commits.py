@@ -4,10 +4,12 @@ PostgreSQL: transactions that commit in another order than they began, and insta
 SQLite has one writer at a time, so that none of this can happen there.
 """
 
+import random
+import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
@@ -16,6 +18,7 @@ from announcing import NOON, failed, fax, numbered, rows, submission, tell, tell
 from receiver.outgoing import delivery
 from receiver.store import Store, now_ms, outbox
 from receiver.store.recording import record
+from receiver.store.trouble import ConflictError
 from receiver.store.writer import Writer
 from schemas.event import Recipient
 
@@ -151,3 +154,71 @@ def test_the_rows_of_one_fax_are_in_the_order_of_its_revisions_whoever_commits_f
     assert len(by_fax) == 3
     for revisions in by_fax.values():
         assert revisions == list(range(1, 4 * 10 + 1))
+
+
+class Rollback(Exception):  # noqa: N818 - a group that does not come to its end
+    pass
+
+
+def post_groups(url, keys, seed):
+    """
+    One instance: groups of these faxes. The first one, and then one in a hundred, is rolled back and sent again.
+
+    How often each event was told, and each state answered.
+    """
+    store, chance = Store(url), random.Random(seed)
+    told, is_first = Counter(), True
+    while keys:
+        size = chance.randint(1, 12)
+        some, keys = keys[:size], keys[size:]
+        group = [submission(fax(key)) for key in some]
+        if is_first or chance.random() < 0.01:
+            is_first = False
+            with suppress(Rollback), store.recording(time.monotonic() + 60) as cursor:
+                record(cursor, store.engine.dialect, group)
+                raise Rollback
+        while True:
+            try:
+                recorded = tell_all(store, *group)
+                break
+            except ConflictError:  # as the writer does
+                time.sleep(0.001)
+        for one in recorded:
+            told.update([one.state, *(event.event_id for event in one.told)])
+    store.close()
+    return told
+
+
+@pytest.mark.parametrize("count", [400, pytest.param(5000, marks=pytest.mark.campaign)])
+def test_two_instances_with_groups_that_are_rolled_back_and_a_writer_left_open(postgresql, monkeypatch, count):
+    """Each fax is accepted once, and its event is sent once, the relay reading all the while; so is the late one."""
+    monkeypatch.setattr(delivery, "_FROM_THE_START_SECONDS", 0.5)
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    keys = [str(number) for number in range(count)]
+    url = postgresql.url.render_as_string(hide_password=False)
+    place, sent, ended = delivery._Place(postgresql), Counter(), threading.Event()
+
+    def relay():
+        while not ended.is_set() or rows(postgresql, "waiting"):
+            if not (some := take(postgresql, place)):
+                time.sleep(0.005)
+            sent.update(some)
+
+    with ThreadPoolExecutor(3) as threads:
+        sending = threads.submit(relay)
+        try:
+            with uncommitted(postgresql, fax("left open")):
+                instances = [threads.submit(post_groups, url, keys[::order], seed + order) for order in (1, -1)]
+                told = sum((one.result() for one in instances), Counter())
+                assert sending.running()
+        finally:
+            ended.set()
+        sending.result(60)
+    states = {name: told.pop(name, 0) for name in ("accepted", "duplicate")}
+    assert states == {"accepted": count, "duplicate": count}
+    assert set(told.values()) == {1}
+    events = set(rows(postgresql, "events", "id"))
+    assert set(told) < events
+    assert len(events) == count + 1
+    assert sent == Counter(dict.fromkeys(events, 1)), "each is sent, and once"
