@@ -27,8 +27,8 @@ _NUMBER = re.compile(r", (\d+)$")
 @dataclass(frozen=True, slots=True)
 class Call:
     """
-    One that succeeded. path: of its file, or of the one it makes or removes. at: where it writes, or the new size. is_made:
-    openat may make the file.
+    One that succeeded. path: of its file, or of the one it makes or removes. at: where it writes, or the new size.
+    is_made: it makes the file where there is none.
     """
 
     name: str
@@ -39,12 +39,11 @@ class Call:
     is_made: bool = False
 
 
-def traced(command: Sequence[str], trace: Path, **options: object) -> "subprocess.CompletedProcess[str]":
+def traced(command: Sequence[str], trace: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     """Run a Python program, and write down its system calls."""
     strace = ["strace", "-f", "--seccomp-bpf", "-y", "-xx", "-s", "1000000", "-e", f"trace={CALLS},{NAMES}"]
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [*strace, "-o", str(trace), sys.executable, *command], capture_output=True, text=True, timeout=300, **options
-    )
+    program = ["-o", str(trace), sys.executable, *command]
+    return subprocess.run([*strace, *program], env=environment, capture_output=True, text=True, timeout=300)
 
 
 def calls(trace: Path) -> Iterator[Call]:

@@ -62,7 +62,7 @@ def recorded(folder, seed, commits, journal, synchronous=""):
     paths = [str(Path(receiver.__path__[0]).parent), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, reversed(paths)))}
     command = [str(Path(__file__).with_name("power_child.py")), url, str(seed), str(commits), journal, synchronous]
-    done = power.traced(command, folder / "trace", env=environment)
+    done = power.traced(command, folder / "trace", environment)
     assert done.returncode == 0, done.stderr
     store_folder = str(store.file.path.parent)
     steps = []
@@ -223,7 +223,7 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, journal, comm
     indirect=["journal"],
 )
 def test_less_than_the_stores_own_setting_loses_something(tmp_path, journal, synchronous):
-    """Else the test above would find nothing whatever the store did. FULL: the end of a rollback journal is not synced."""
+    """The check can fail. FULL: that a rollback journal is removed, which is the commit, is not synced."""
     seed = new_seed()
     recording = recorded(tmp_path, seed, 30, journal, synchronous)
     assert losses(recording, seed, 20, tmp_path) > 0

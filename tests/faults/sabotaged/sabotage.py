@@ -1,0 +1,182 @@
+"""
+faxhook broken on purpose, each time at one point that a promise rests on.
+
+``test_sabotage.py`` in the folder above says which check of ours finds each of them.
+"""
+
+import os
+import secrets
+import subprocess
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from receiver import body
+from receiver.outgoing import delivery
+from receiver.store import clock, outbox, retention, sqlite, sqlite_rows, writer
+from receiver.store.recording import record
+from receiver.store.submissions import Announcement
+
+
+def apply(name):
+    """Break it so in this process and in those that it starts."""
+    SABOTAGES[name]()
+    start = subprocess.Popen.__init__
+
+    def broken_as_well(self, *arguments, env=None, **options):
+        env = dict(os.environ if env is None else env)
+        paths = [str(Path(__file__).parent), env.get("PYTHONPATH", "")]
+        env |= {"SABOTAGE": name, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        start(self, *arguments, env=env, **options)
+
+    subprocess.Popen.__init__ = broken_as_well
+
+
+def answer_before_commit():
+    submit = writer.Writer.submit
+
+    class Enough(Exception):  # noqa: N818 - no error
+        pass
+
+    def answered_at_once(self, submission):
+        results = []
+        with suppress(Enough), self._store.recording(time.monotonic() + 4) as cursor:
+            results += record(cursor, self._store.engine.dialect, [submission])
+            raise Enough
+        threading.Timer(0.02, submit, [self, submission]).start()
+        return results[0]
+
+    writer.Writer.submit = answered_at_once
+
+
+def synchronous_off():
+    engine_of = sqlite._engine
+
+    def weak(url, file):
+        engine = engine_of(url, file)
+        sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+        return engine
+
+    sqlite._engine = weak
+
+
+def relay_marks_before_confirm():
+    send = delivery.Delivery._send
+
+    def marked_first(self, rows):
+        self._confirmed += rows
+        self._mark()
+        trouble = send(self, rows)
+        self._confirmed = []
+        return trouble
+
+    delivery.Delivery._send = marked_first
+
+
+def consumer_takes_before_it_has_written():
+    lease = outbox.lease
+
+    def taken_at_once(connection, tables, holder, limit, now):
+        whole, damaged = lease(connection, tables, holder, limit, now)
+        outbox.acknowledge(connection, tables, holder, whole, now)
+        return whole, damaged
+
+    outbox.lease = taken_at_once
+
+
+def no_dedup():
+    def never_the_same(self):
+        object.__setattr__(self, "digest", secrets.token_hex(32))
+
+    Announcement.__post_init__ = never_the_same
+
+
+def no_length_check():
+    def whatever_comes(stream, _announced, _max_body, _deadline):
+        return b"".join(iter(lambda: stream.read(65536), b""))
+
+    body._read_to_end = whatever_comes
+
+
+def nothing_waits():
+    run = sqlite_rows.SqliteRows._run
+
+    def but_waiting(self, statement, rows):
+        if statement != self._sql.add_waiting:
+            run(self, statement, rows)
+
+    sqlite_rows.SqliteRows._run = but_waiting
+
+
+def any_holder_acknowledges():
+    def whoever_holds_them(connection, tables, _holder, rows, now):
+        return outbox._take(connection, tables, rows, now, sa.true())
+
+    outbox.acknowledge = whoever_holds_them
+
+
+def relay_never_goes_back():
+    def onwards(self, after, held):
+        rows = self._read(max(after, self._turns[-1][1]), held)
+        if rows:
+            self._turns.append((0.0, rows[0].turn - 1))
+        return rows
+
+    delivery._Place.read = onwards
+
+
+def retention_believes_any_clock():
+    clock.RetentionClock.look = lambda self, _connection: self._wall_ms()
+
+
+def retention_forgets_what_waits():
+    retention._Purge._delivered = lambda _self, seqs: list(seqs)
+
+
+def order_of_a_fax_is_not_kept():
+    def whatever_is_free(connection, tables, after, held):
+        rows = outbox._read(connection, tables, after, 10_000)
+        yield [row for row in rows if row.fax_id not in held and row.holder is None]
+
+    outbox._free = whatever_is_free
+
+
+def checksums_are_not_looked_at():
+    outbox.checksum = lambda _event_id, _body: ANYTHING
+
+
+class _Anything(str):
+    """Equal to all."""
+
+    __slots__ = ()
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        return True
+
+    def __ne__(self, other):
+        return False
+
+
+ANYTHING = _Anything()
+SABOTAGES = {
+    one.__name__: one
+    for one in (
+        answer_before_commit,
+        synchronous_off,
+        relay_marks_before_confirm,
+        consumer_takes_before_it_has_written,
+        no_dedup,
+        no_length_check,
+        nothing_waits,
+        any_holder_acknowledges,
+        relay_never_goes_back,
+        retention_believes_any_clock,
+        retention_forgets_what_waits,
+        order_of_a_fax_is_not_kept,
+        checksums_are_not_looked_at,
+    )
+}
