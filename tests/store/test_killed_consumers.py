@@ -78,13 +78,17 @@ def consumers(folder, store, count):
 
 
 def amend(url, keys, times, pause):
-    """One instance: these faxes are told, and then amended so many times, all at once each time."""
+    """
+    One instance: these faxes are told, and then amended so many times. Three events of each at once, so that later ones
+    wait while an earlier one is in somebody's hands.
+    """
     store = Store(url)
     writer = Writer(store)
     for version in range(times + 1):
         number = Recipient(number=f"+1303555{version:04}")
         writer.submit(submission(*[fax(key, recipient=number) for key in keys]))
-        time.sleep(pause)
+        if version % 3 == 2:
+            time.sleep(pause)
     store.close()
 
 
@@ -94,7 +98,7 @@ def holders(store):
 
 @pytest.mark.parametrize(
     ("count", "faxes", "times", "pause"),
-    [(3, 150, 6, 0.4), pytest.param(8, 500, 10, 3.0, marks=pytest.mark.campaign)],
+    [(3, 100, 8, 1.0), pytest.param(8, 500, 10, 8.0, marks=pytest.mark.campaign)],
     ids=["short", "long"],
 )
 def test_each_event_is_written_and_those_of_a_fax_in_their_order(tmp_path, store, count, faxes, times, pause):
