@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from announcing import fax, submission, tell_all
 
 from receiver.store import Store, browsing, now_ms, outbox, sqlite
-from receiver.store.retention import Limits, purge
+from receiver.store.retention import STEPS, Limits, purge
 from receiver.store.writer import Writer
 from schemas.event import Recipient
 
@@ -47,6 +47,9 @@ class Work:
         self._writer = Writer(store)
         self._chance = Random(seed)
         self._commits = commits
+        self._emptied = self._chance.choice(
+            [0.0, 0.1]
+        )  # how often; else SQLite itself goes back to the log's beginning
         self._done = 0
         self._versions = {}  # of each fax, how often it was announced
         self._rejected = []  # receipts
@@ -63,12 +66,12 @@ class Work:
             self.park: 1,
             self.revive: 1,
             self.republish: 1,
-            self.forget: 2,
+            self.forget: 4,
         }
         while self._done < self._commits:
             (kind,) = self._chance.choices(list(kinds), list(kinds.values()))
             promised = kind()
-            if self._chance.random() < 0.1:
+            if self._chance.random() < self._emptied:
                 self._store.empty_log()
             self._done += 1
             line = {"kind": kind.__name__, **promised, "state": state_of(self._store)}
@@ -175,8 +178,9 @@ class Work:
 
     def forget(self):
         before = self._ids()
+        steps = [self._chance.choice(STEPS)] if self._chance.random() < 0.7 else STEPS
         with self._store.writing() as connection:
-            purge(connection, self._store.tables, LIMITS, now_ms(), batch=30)
+            purge(connection, self._store.tables, LIMITS, now_ms(), batch=30, steps=steps)
         gone = before - self._ids()
         self._rejected = [receipt for receipt in self._rejected if receipt not in gone]
         return {"forgotten": sorted(gone)}
