@@ -29,7 +29,7 @@ CHECKS = [
     (
         "relay_marks_before_confirm",
         "test_delivery.py::test_a_full_queue_says_no_and_takes_the_rest_when_there_is_room",
-        "assert 10 < 10",
+        r"assert \d+ < \d+",
     ),
     (
         "consumer_takes_before_it_has_written",
