@@ -262,10 +262,12 @@ def _engine(url: URL, file: "File") -> Engine:
         cursor.execute(f"PRAGMA synchronous={'FULL' if wal else 'EXTRA'}")
         cursor.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # opens log and index
         cursor.close()
+        opened, (_, log, index) = record.info["files"][0], file.identities()
         if mode == "wal":
             # As long as this connection is open, SQLite itself leaves both in their places.
-            opened, (_, log, index) = record.info["files"][0], file.identities()
-            record.info["files"] = (opened, log or _GONE, index or _GONE)
+            log, index = log or _GONE, index or _GONE
+        # Beside a rollback journal there may be an index that a copy or a crash has left: nobody uses it.
+        record.info["files"] = (opened, log, index)
 
     @event.listens_for(engine, "checkin")
     def give_back(_connection: Any, record: Any) -> None:

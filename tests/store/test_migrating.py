@@ -224,6 +224,19 @@ def test_each_journal_mode_has_its_safe_level(sqlite_url, monkeypatch, version, 
     store.close()
 
 
+def test_an_index_that_was_left_beside_a_rollback_journals_file_is_no_false_alarm(sqlite_url, monkeypatch):
+    """By a copy or a crash: SQLite does not look at it, and so it is never replaced."""
+    monkeypatch.setattr("receiver.store.sqlite.SQLITE.sqlite_version_info", (3, 40, 1))
+    store = Store(sqlite_url)
+    migrate(store)
+    store.close()
+    Path(f"{store.file.path}-shm").write_bytes(b"\xa5" * 32768)
+    for key in ("1", "2"):
+        assert tell(store, fax(key)).state == "accepted"
+    assert len(rows(store, "events")) == 2
+    store.close()
+
+
 def test_a_new_file_is_its_owners_and_forgets_what_is_deleted(sqlite):
     tell(sqlite, fax())
     folder = sqlite.file.path.parent
