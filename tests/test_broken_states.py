@@ -406,7 +406,8 @@ def test_what_an_editor_or_a_web_page_has_put_into_it_is_named(filled: Stock, ol
 def test_a_machine_without_time_zones_is_named_and_not_the_configuration(
     filled: Stock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tzdata"] + ["tzdata"]:
+        monkeypatch.setitem(sys.modules, name, None)  # also its folders, where a test has read from them
     zoneinfo.reset_tzpath(to=[])
     zoneinfo.ZoneInfo.clear_cache()
     try:
