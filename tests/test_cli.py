@@ -354,6 +354,13 @@ def damage(made: Stock, event_id: str) -> None:
     made.rewrite(event_id, body=body[:-9] + bytes([body[-9] ^ 1]) + body[-8:])
 
 
+def test_an_argument_that_is_no_text_is_refused(filled: Stock) -> None:
+    for arguments in (["events", "republish", "--id"], ["receipts", "list", "--endpoint"], ["fax"]):
+        process = filled.start(*arguments, os.fsdecode(b"\xff"))
+        _, err = process.communicate(timeout=120)
+        assert (process.returncode, b"is not UTF-8" in err) == (2, True)
+
+
 def test_dead_letters_are_listed_as_events_are(anywhere: Stock) -> None:
     ids = sorted(anywhere.fill(3))
     anywhere.park(ids[0], ids[1])

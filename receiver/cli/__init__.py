@@ -7,7 +7,7 @@ A module is imported when one of its commands runs, so that ``--help`` is quick.
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,11 +129,19 @@ class _Faxhook(click.Group):
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _exit_codes():  # --help and --version are printed here
+            _refuse_odd_bytes(args[1] if len(args) > 1 else kwargs["args"])
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
         with _exit_codes():
             return super().invoke(ctx)
+
+
+def _refuse_odd_bytes(arguments: Sequence[str]) -> None:
+    """What cannot be written as UTF-8 names nothing that we keep, and no database takes it."""
+    for argument in arguments:
+        if not argument.isascii() and argument != argument.encode("utf-8", "replace").decode():
+            raise _Unusable(f"an argument is not UTF-8: {argument.encode('utf-8', 'backslashreplace').decode()}")
 
 
 @contextmanager

@@ -48,6 +48,7 @@ class Delivery:
         self._backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
         self._after = 0  # turns up to this one are stepped over: the broker did not take some of them
         self._held: set[str] = set()  # faxes of those
+        self._again_due = 0.0  # when they are tried again
         self._place = _Place(store)
         self._confirmed: list[Row] = []  # and not yet marked, since the store would not take it
         self._tries: Counter[int] = Counter()
@@ -55,6 +56,9 @@ class Delivery:
     def step(self) -> int:
         """Send one batch; how many rows have arrived. Raises Unavailable; nothing is forgotten by it."""
         self._mark()
+        if self._after and time.monotonic() >= self._again_due:  # under steady traffic there is always another row
+            self._after = 0
+            self._held.clear()
         rows = self._next()
         if not rows:
             self._after = 0
@@ -103,6 +107,8 @@ class Delivery:
             result = self._publisher.publish(messages)
         self._confirmed += (row for row in rows if row.event_id in result.confirmed)
         if result.returned:
+            if not self._after:
+                self._again_due = time.monotonic() + _LONGEST_DELAY_SECONDS
             self._after = rows[-1].turn
             self._held.update(row.fax_id for row in rows if row.event_id not in result.confirmed)
         if not result.is_about_message or self._stop.asked:
@@ -182,7 +188,11 @@ class _Place:
 
     def read(self, after: int, held: Set[str]) -> list[Row]:
         """A batch of rows behind the turn ``after``, none of them of a fax that is held."""
-        if after or self._store.file is not None:
+        if after:
+            rows = self._read(after, held)
+            with self._store.reading() as connection:
+                return outbox.without_followers(connection, self._store.tables, rows, after)
+        if self._store.file is not None:
             return self._read(after, held)
         now = time.monotonic()
         while len(self._turns) > 1 and self._turns[1][0] <= now - _LATE_SECONDS:

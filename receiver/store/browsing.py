@@ -6,7 +6,6 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +20,8 @@ from receiver.store.turns import put_in
 from receiver.store.types import is_id
 from schemas.envelope import AMENDED, COMPLETED
 from schemas.identity import completed_id
+
+_AT_ONCE = 500
 
 # --- receipts -------------------------------------------------------------------------------------------------------
 
@@ -50,6 +51,8 @@ def receipts(
         query = query.where(table.c.endpoint == endpoint) if endpoint else query
         found += connection.execute(query.order_by(table.c.id.desc()).limit(limit)).all()
     found.sort(key=lambda row: str(row.id), reverse=True)
+    shown = found[:limit]
+    added = _events_added(connection, tables, shown)
     return [
         {
             "id": row.id,
@@ -59,9 +62,9 @@ def receipts(
             "reason": row.reason,
             "received_at": iso(row.received_at_ms),
             "size": row.size,
-            "events": _events_added(row),
+            "events": added[row.id],
         }
-        for row in islice(found, limit)
+        for row in shown
     ]
 
 
@@ -73,17 +76,18 @@ def newest_receipt_ms(connection: Connection, tables: Tables) -> int | None:
 
 
 def receipt(connection: Connection, tables: Tables, receipt_id: str) -> ReceiptRow | None:
+    receipt_id = receipt_id.lower()
     if not is_id(receipt_id):
         return None
     for table in (tables.receipts, tables.rejected_receipts):
         query, _ = _receipts(tables, table, table.c.query, table.c.content_type, table.c.reference, table.c.body)
         row = connection.execute(query.where(table.c.id == receipt_id)).first()
         if row is not None:
-            return _receipt_row(row)
+            return _receipt_row(row, _events_added(connection, tables, [row])[row.id])
     return None
 
 
-def _receipt_row(row: Row[Any]) -> ReceiptRow:
+def _receipt_row(row: Row[Any], events: Sequence[str]) -> ReceiptRow:
     is_kept = row.content_type is not None
     return ReceiptRow(
         id=row.id,
@@ -95,7 +99,7 @@ def _receipt_row(row: Row[Any]) -> ReceiptRow:
         received_at_ms=row.received_at_ms,
         size=row.size,
         body=KeptBody(row.body, row.query, row.content_type, row.reference) if is_kept else None,
-        events=tuple(_events_added(row)),
+        events=tuple(events),
     )
 
 
@@ -128,7 +132,6 @@ def _receipts(
         last("reason").label("reason"),
         last("detail").label("detail"),
         table.c.faxes.label("faxes"),
-        replays.c.faxes.label("faxes_replayed"),
         *columns,
     ).outerjoin_from(table, replays, replays.c.seq == newest)
     return query, state
@@ -146,10 +149,21 @@ def _may_be(tables: Tables, table: sa.Table, state: str) -> sa.ColumnElement[boo
     return sa.or_(table.c.id.in_(rare), was_replayed)
 
 
-def _events_added(row: Row[Any]) -> list[str]:
-    """By the receipt itself, and by its replay."""
-    named = [*row.faxes, *(row.faxes_replayed or ())]
-    return list(dict.fromkeys(event_id for _, event_id in named if event_id is not None))
+def _events_added(connection: Connection, tables: Tables, rows: Sequence[Row[Any]]) -> dict[str, list[str]]:
+    """Receipt -> the ids of the events that were added by itself and by its replays."""
+    replays = tables.replays
+    named = {row.id: list(row.faxes) for row in rows}
+    ids = list(named)
+    for start in range(0, len(ids), _AT_ONCE):
+        query = sa.select(replays.c.receipt, replays.c.faxes).where(
+            replays.c.receipt.in_(ids[start : start + _AT_ONCE])
+        )
+        for receipt_id, faxes in connection.execute(query.order_by(replays.c.seq)):
+            named[receipt_id] += faxes
+    return {
+        receipt_id: list(dict.fromkeys(event_id for _, event_id in faxes if event_id is not None))
+        for receipt_id, faxes in named.items()
+    }
 
 
 # --- events ---------------------------------------------------------------------------------------------------------
@@ -187,6 +201,7 @@ def events(
 def event(connection: Connection, tables: Tables, event_id: str) -> tuple[dict[str, Any], bytes | None] | None:
     """One event and its payload, which is None once purged."""
     table = tables.events
+    event_id = event_id.lower()
     if not is_id(event_id):
         return None
     query, _ = _events(tables, table.c.body)
@@ -230,6 +245,7 @@ def _events(tables: Tables, *columns: sa.Column[Any]) -> tuple[sa.Select[*tuple[
 def _of_fax(connection: Connection, tables: Tables, fax_id: str) -> list[str]:
     """The ids of a fax's events: each was made by one of its announcements."""
     faxes, announcements = tables.faxes, tables.announcements
+    fax_id = fax_id.lower()
     if not is_id(fax_id):
         return []
     outcome = connection.scalar(sa.select(faxes.c.first_outcome).where(faxes.c.fax_id == fax_id))
@@ -251,6 +267,7 @@ def republish(
 ) -> int:
     """Put published events into the queue again, the same bytes under the same id; how many still had a payload."""
     table = tables.events
+    event_id = event_id and event_id.lower()
     if event_id is not None and not is_id(event_id):
         return 0
     places.locked(connection, tables)  # nobody else sends them again, or forgets their payloads
@@ -291,6 +308,7 @@ def dead_letters(
 ) -> list[DeadLetter]:
     """Those above the row ``after``, in row order, verified; or the one of this id."""
     table, dead = tables.events, tables.dead_letters
+    event_id = event_id and event_id.lower()
     if event_id is not None and not is_id(event_id):
         return []
     query = (
@@ -309,6 +327,7 @@ def dead_letters(
 
 def revive(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
     """Put dead letters back into the queue, but no damaged one; how many."""
+    places.locked(connection, tables, shared=True)  # retention looks for them in one place after the other
     table, dead = tables.events, tables.dead_letters
     whole = [letter.seq for letter in letters if not letter.is_damaged]
     delete = dead.delete().where(dead.c.sink == QUEUE, dead.c.seq.in_(whole)).returning(dead.c.seq)

@@ -106,15 +106,19 @@ def _teach(connection: Connection, tables: Tables, wanted: Mapping[str, Expected
     for some in _batches(sorted(wanted)):
         query = sa.select(faxes.c.fax_id, faxes.c.outcome, faxes.c.event_id)
         query = query.where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
-        for row in connection.execute(query).all():
+        rows = connection.execute(query).all()
+        facts = newest_facts(connection, tables, [row.fax_id for row in rows])
+        values = []
+        for row in rows:
             known[row.fax_id] = Registered("known", row.outcome, row.event_id)
-            facts = newest_facts(connection, tables, row.fax_id)
-            if facts is None:
+            before = facts.get(row.fax_id)
+            if before is None:
                 continue  # purged: nothing of the fax is kept any more but its outcome
-            learned = fax_facts.completed(facts, wanted[row.fax_id].facts)
-            if learned != facts:
-                values = {"fax_id": row.fax_id, "event_id": row.event_id, "facts": compact_ascii(learned)}
-                connection.execute(insert_or_replace(tables.learned, connection.dialect.name).values(values))
+            learned = fax_facts.completed(before, wanted[row.fax_id].facts)
+            if learned != before:
+                values.append({"fax_id": row.fax_id, "event_id": row.event_id, "facts": compact_ascii(learned)})
+        if values:
+            connection.execute(insert_or_replace(tables.learned, connection.dialect.name), values)
     return known
 
 

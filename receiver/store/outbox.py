@@ -80,6 +80,15 @@ def waiting(connection: Connection, tables: Tables, limit: int, after: int) -> l
     return _with_events(connection, tables, _read(connection, tables, after, limit))
 
 
+def without_followers(connection: Connection, tables: Tables, rows: Sequence[Row], after: int) -> list[Row]:
+    """Those of which no earlier row of the same fax waits up to ``after``; a first event in its own turn has none."""
+    some = {row.fax_id for row in rows if row.revision > 1 or row.seq != row.turn}
+    table = tables.waiting
+    query = sa.select(table.c.fax_id).where(table.c.sink == QUEUE, table.c.turn <= after, table.c.fax_id.in_(some))
+    held = set(connection.scalars(query)) if after and some else set()
+    return [row for row in rows if row.fax_id not in held]
+
+
 def all_waiting(connection: Connection, tables: Tables) -> list[Waiting]:
     """Every row in turn, without its event: where events are on bad pages, these rows need not be."""
     found: list[Waiting] = []

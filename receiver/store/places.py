@@ -15,6 +15,7 @@ from sqlalchemy.engine import Connection
 from receiver.store.tables import Tables, insert_or_keep, insert_or_replace
 
 _FIRST_ID = "00000000-0000-0000-0000-000000000000"
+_SHARED, _ALONE = (f"SELECT pg_advisory_xact_lock{how}({0x666178706C6163})" for how in ("_shared", ""))
 PLACES = "retention"  # the row's name in ``meta``
 
 
@@ -39,7 +40,9 @@ BEGINNING = Places().text()
 
 def locked(connection: Connection, tables: Tables, *, shared: bool = False) -> Places:
     """The places, locked until the transaction ends; shared: others may share them as well."""
-    row = sa.select(tables.meta.c.value).where(tables.meta.c.name == PLACES).with_for_update(read=shared)
+    if connection.dialect.name == "postgresql":  # in turn: who wants it alone waits for no stream of those who share it
+        connection.exec_driver_sql(_SHARED if shared else _ALONE)
+    row = sa.select(tables.meta.c.value).where(tables.meta.c.name == PLACES)
     value = connection.scalar(row)
     if value is None:  # lost with a bad page
         insert = insert_or_keep(tables.meta, connection.dialect.name)

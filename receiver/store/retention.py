@@ -136,9 +136,11 @@ class _Purge:
     def _delivered(self, seqs: Sequence[int]) -> Sequence[int]:
         """Without those that wait for somebody, or were parked: these stay until an operator has dealt with them."""
         waiting, dead = self._tables.waiting, self._tables.dead_letters
-        in_turn = sa.select(waiting.c.seq).where(waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn)
+        in_turn = sa.select(waiting.c.seq).where(
+            waiting.c.sink == QUEUE, waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn
+        )
         again = sa.select(waiting.c.seq).where(waiting.c.seq.in_(seqs), sa.text("seq <> turn"))
-        parked = sa.select(dead.c.seq).where(dead.c.seq.in_(seqs))
+        parked = sa.select(dead.c.seq).where(dead.c.sink == QUEUE, dead.c.seq.in_(seqs))
         left = {seq for query in (in_turn, again, parked) for seq in self._connection.scalars(query)}
         return [seq for seq in seqs if seq not in left]
 
@@ -172,6 +174,9 @@ class _Purge:
         found = self._connection.execute(sa.select(events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs))).all()
         self._lock([row.fax_id for row in found])
         self._connection.execute(events.delete().where(events.c.seq.in_(seqs)))
+        learned = self._tables.learned
+        mine = learned.c.fax_id.in_([row.fax_id for row in found]), learned.c.event_id.in_([row.id for row in found])
+        self._connection.execute(learned.delete().where(*mine))
         runs = taken.c.first > seqs[0] - LONGEST_RUN, taken.c.first <= seqs[-1], taken.c.last <= seqs[-1]
         self._connection.execute(taken.delete().where(taken.c.sink == QUEUE, *runs))
         self._to_be_looked_at({row.id: row.fax_id for row in found})

@@ -151,17 +151,16 @@ def facts_of(event_id: str, stored: bytes | None, its_checksum: str, learned: st
     return fax_facts.of_published(json.loads(stored)["data"])
 
 
-def newest_facts(connection: Connection, tables: Tables, fax_id: str) -> Facts | None:
-    """What is known of a fax, which must be locked; None where it was purged."""
+def newest_facts(connection: Connection, tables: Tables, fax_ids: Sequence[str]) -> dict[str, Facts | None]:
+    """What is known of these faxes, which must be locked; None where it was purged."""
     faxes, events, learned = tables.faxes, tables.events, tables.learned
     query = (
-        sa.select(events.c.id, events.c.body, events.c.checksum, learned.c.facts)
+        sa.select(faxes.c.fax_id, events.c.id, events.c.body, events.c.checksum, learned.c.facts)
         .join_from(faxes, events, events.c.id == faxes.c.event_id)
         .outerjoin(learned, sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id))
-        .where(faxes.c.fax_id == fax_id)
+        .where(faxes.c.fax_id.in_(fax_ids))
     )
-    found = connection.execute(query).first()
-    return None if found is None else facts_of(*found)
+    return {fax_id: facts_of(*stored) for fax_id, *stored in connection.execute(query)}
 
 
 def changed(row: Row) -> Row:

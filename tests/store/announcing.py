@@ -86,7 +86,7 @@ def states(store):
 def facts_known(store, key="1"):
     """The fax's current facts; None where they are purged."""
     with store.reading() as connection:
-        return newest_facts(connection, store.tables, str(identity(key)))
+        return newest_facts(connection, store.tables, [str(identity(key))]).get(str(identity(key)))
 
 
 def blank_payloads(store):

@@ -279,6 +279,18 @@ def test_a_replay_is_added_to_its_receipt(store):
         tell_all(store, again)
 
 
+def test_a_receipt_names_the_events_of_all_its_replays(store):
+    first = tell(store, fax("1"), invalid=2)
+    told = list(first.events)
+    for key, invalid in (("2", 1), ("3", 0)):
+        again = replace(submission(fax("1"), fax(key), invalid=invalid), receipt=first.receipt, body=None, replay=True)
+        told += [event.event_id for event in tell_all(store, again)[0].told]
+    with store.reading() as connection:
+        (shown,) = browsing.receipts(connection, store.tables, limit=10)
+        found = browsing.receipt(connection, store.tables, first.receipt.upper())
+    assert (shown["state"], shown["events"], list(found.events)) == ("accepted", told, told)
+
+
 def test_what_is_refused_again_has_the_newest_reason(store):
     first = tell(store, refused="unprocessable")
     for code in ("undecodable", "unprocessable", "internal"):

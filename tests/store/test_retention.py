@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from announcing import NOON, deliver, facts_known, failed, fax, identity, numbered, rows, submission, tell
 
-from receiver.store import browsing, discrepancies, jobs, outbox
+from receiver.store import browsing, discrepancies, jobs, outbox, places
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
 from receiver.store.places import PLACES, locked
@@ -143,6 +143,58 @@ def test_what_comes_after_everything_was_forgotten_is_forgotten_as_well(store):
         assert is_blank(store)
         purged(store, days + 91)
         assert rows(store, "events") == rows(store, "faxes") == []
+
+
+@pytest.mark.service("postgresql")
+def test_a_dead_letter_that_is_replayed_while_retention_looks_is_not_forgotten(postgresql):
+    store = postgresql
+    tell(store, fax(), received_at_ms=START)
+    park_all(store)
+    with store.writing() as retention:
+        places.locked(retention, store.tables)
+        with ThreadPoolExecutor(1) as threads:
+            replaying = threads.submit(revive_all, store)
+            with pytest.raises(TimeoutError):
+                replaying.result(0.5)
+            purge(retention, store.tables, LIMITS, START + 8 * DAY)
+            retention.commit()
+            replaying.result(60)
+    assert None not in rows(store, "events", "body")
+
+
+@pytest.mark.service("postgresql")
+def test_retention_has_its_turn_however_many_take_events(postgresql):
+    store, stop = postgresql, threading.Event()
+
+    def share():
+        while not stop.is_set():
+            with store.writing() as connection:
+                places.locked(connection, store.tables, shared=True)
+                stop.wait(0.02)
+
+    threads = [threading.Thread(target=share) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(5):
+            assert purged(store, 0) == []
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+
+
+def test_what_a_fax_learned_beside_a_dead_letter_goes_with_it(store):
+    tell(store, fax(), received_at_ms=START)
+    park_all(store)
+    tell(store, fax(recipient=Recipient(name="Anna")), received_at_ms=START)
+    assert len(rows(store, "learned")) == 1
+    purged(store, 91)
+    revive_all(store)
+    tell(store, fax(), received_at_ms=START + 91 * DAY)
+    deliver(store)
+    purged(store, 92)
+    assert rows(store, "events") == rows(store, "learned") == []
 
 
 def test_places_that_were_lost_are_begun_anew(store):
