@@ -48,6 +48,7 @@ class _Purge:
         self._connection = connection
         self._tables = tables
         self._batch = batch
+        self._now_ms = now_ms
         self._body_age, self._rejected_age, self._id_age = (
             now_ms - round(limit.total_seconds() * 1000) for limit in (limits.bodies, limits.rejected, limits.ids)
         )
@@ -121,7 +122,11 @@ class _Purge:
         self._note(len(seqs), forgotten)
 
     def _old_events(self, place: int, age_ms: int) -> Sequence[int]:
-        """Rows come in the order of time: where the first of them are young enough, so are the others."""
+        """
+        Rows come in the order of time: where the first of them are young enough, so are the others.
+
+        One from the future was written while a clock was wrong, and is as old as those around it.
+        """
         events = self._tables.events
         window = (
             sa.select(events.c.seq, events.c.created_at_ms)
@@ -130,8 +135,13 @@ class _Purge:
             .limit(self._batch)
         )
         rows = self._connection.execute(window).all()
-        young = next((at for at, row in enumerate(rows) if row.created_at_ms >= age_ms), len(rows))
-        return [row.seq for row in rows[:young]]
+        count = 0
+        for at, row in enumerate(rows, start=1):
+            if row.created_at_ms < age_ms:
+                count = at
+            elif row.created_at_ms <= self._now_ms:
+                break
+        return [row.seq for row in rows[:count]]
 
     def _delivered(self, seqs: Sequence[int]) -> Sequence[int]:
         """Without those that wait for somebody, or were parked: these stay until an operator has dealt with them."""

@@ -197,6 +197,16 @@ def test_what_a_fax_learned_beside_a_dead_letter_goes_with_it(store):
     assert rows(store, "events") == rows(store, "learned") == []
 
 
+def test_what_was_written_while_a_clock_was_ahead_holds_nothing_back(store):
+    for key, at in (("1", START), ("2", START + 3650 * DAY), ("3", START), ("4", START + 9 * DAY)):
+        tell(store, fax(key), received_at_ms=at)
+    deliver(store)
+    purged(store, 8)
+    assert [body is None for body in rows(store, "events", "body")] == [True, True, True, False]
+    purged(store, 91)
+    assert rows(store, "events", "outcome") == ["delivered"]
+
+
 def test_places_that_were_lost_are_begun_anew(store):
     tell(store, fax(), received_at_ms=START)
     with store.writing() as connection:
