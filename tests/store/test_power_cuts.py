@@ -223,7 +223,11 @@ def test_a_power_cut_loses_nothing_that_was_acknowledged(tmp_path, journal, comm
     indirect=["journal"],
 )
 def test_less_than_the_stores_own_setting_loses_something(tmp_path, journal, synchronous):
-    """The check can fail. FULL: that a rollback journal is removed, which is the commit, is not synced."""
+    """
+    The check can fail. FULL: that a rollback journal is removed, which is the commit, is not synced.
+
+    Twenty cuts nearly always find a loss; where they do not, others are tried.
+    """
     seed = new_seed()
     recording = recorded(tmp_path, seed, 30, journal, synchronous)
-    assert losses(recording, seed, 20, tmp_path) > 0
+    assert any(losses(recording, f"{seed}.{attempt}", 20, tmp_path) for attempt in range(20))
