@@ -13,12 +13,12 @@ import pytest
 import sqlalchemy as sa
 from brokers import Line, Received
 from served import running
-from stock import Stock
+from stock import Stock, stock
 from waiting import until
 
 from receiver.outgoing import relay
 from receiver.store import damage, now_ms, outbox
-from receiver.store.clock import RetentionClock
+from receiver.store.clock import RetentionClock, shared_ms
 from receiver.store.retention import Limits
 from receiver.store.sqlite import SQLITE
 
@@ -146,6 +146,23 @@ def test_a_round_leaves_a_living_consumer_alone(anywhere: Stock) -> None:
         outbox.lease(connection, store.tables, outbox.owner(), 10, now_ms())
     tidy(anywhere)
     assert anywhere.states() == {"leased": 2}
+
+
+@pytest.mark.service("postgresql")
+def test_a_machine_whose_clock_is_ahead_takes_no_leases_from_consumers_elsewhere(
+    postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with stock(tmp_path, postgresql_url) as made:
+        made.fill(2)
+        with made.runtime.store.writing() as connection:
+            tables = made.runtime.store.tables
+            outbox.lease(connection, tables, "elsewhere.example/1/1", 1, shared_ms(connection))
+        right = time.time_ns
+        monkeypatch.setattr(time, "time_ns", lambda: right() + 3600 * 1_000_000_000)
+        tidy(made)
+        assert made.states() == {"leased": 1, "pending": 1}
+        assert len(made.consumed()) == 1
+        assert made.states() == {"leased": 1, "published": 1}
 
 
 def test_one_of_two_is_active_and_the_other_takes_over(anywhere: Stock, tmp_path: Path) -> None:

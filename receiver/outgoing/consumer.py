@@ -10,7 +10,8 @@ from contextlib import closing
 from receiver.errors import Unavailable
 from receiver.logs import error_class, log
 from receiver.outgoing import lines
-from receiver.store import Store, now_ms, outbox
+from receiver.store import Store, outbox
+from receiver.store.clock import shared_ms
 from receiver.store.damage import around
 from receiver.store.migrating import check_version
 from receiver.store.outbox import Row
@@ -127,12 +128,13 @@ class _Consumer:
 
     def _next(self) -> tuple[list[Row], list[Row]]:
         """One transaction for both, since each costs a sync of the disk."""
-        tables, now = self._store.tables, now_ms()
+        tables = self._store.tables
         most = self.lines.batch
         limit = 0 if self._stop.asked else most if self._wanted is None else min(most, self._wanted)
         was_unsure, self._is_unsure = self._is_unsure, True
         lost = 0
         with self._store.writing() as connection:
+            now = shared_ms(connection)
             if self._written:
                 taken = outbox.acknowledge(connection, tables, self._holder, self._written, now)
                 lost = len(self._written) - taken

@@ -14,7 +14,7 @@ from receiver.logs import log
 from receiver.outgoing.delivery import BATCH, Delivery
 from receiver.settings import Queue, Settings
 from receiver.store import Store, now_ms, outbox, retention
-from receiver.store.clock import RetentionClock
+from receiver.store.clock import RetentionClock, shared_ms
 from receiver.store.damage import WholeCheck, is_damage, noted
 from receiver.store.leading import Leadership, sign_of_life
 from receiver.store.migrating import check_version
@@ -177,7 +177,7 @@ def tidy(store: Store, limits: retention.Limits, clock: RetentionClock) -> Itera
     Nothing is forgotten while the clock is not to be believed.
     """
     with store.writing() as connection:
-        reclaimed = outbox.reclaim(connection, store.tables, now_ms())
+        reclaimed = outbox.reclaim(connection, store.tables, shared_ms(connection))
     if reclaimed:
         log.warning("leases_reclaimed", count=reclaimed)
     yield

@@ -122,8 +122,14 @@ def _noted(connection: Connection, tables: Tables) -> dict[str, Any] | None:
     return json.loads(text) if text else None
 
 
-def _of_database(connection: Connection) -> float | None:
+def shared_ms(connection: Connection) -> int:
+    """The time by which all machines that use this store measure: the database's; for a file, this machine's own."""
+    theirs = _of_database(connection)
+    return now_ms() if theirs is None else theirs
+
+
+def _of_database(connection: Connection) -> int | None:
     """The database's own clock in milliseconds; None where it is ours."""
     if connection.dialect.name == "sqlite":
         return None
-    return float(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp()) * 1000").scalar_one())
+    return int(connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp()) * 1000").scalar_one())

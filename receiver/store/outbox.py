@@ -251,7 +251,11 @@ def release(connection: Connection, tables: Tables, holder: str) -> int:
 
 
 def reclaim(connection: Connection, tables: Tables, now_ms: int) -> int:
-    """Give back the rows of consumers that died: at once where they ran on this host, else when the lease ends."""
+    """
+    Give back the rows of consumers that died: at once where they ran on this host, else when the lease ends.
+
+    now_ms: here and in ``lease``, by the clock that all consumers share.
+    """
     table = tables.waiting
     holders = connection.scalars(sa.select(table.c.holder).where(table.c.holder.is_not(None)).distinct()).all()
     dead = [holder for holder in holders if holder is not None and _is_dead(holder)]
