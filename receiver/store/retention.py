@@ -87,11 +87,15 @@ class _Purge:
             self._delete(table, table.c.id, table.c.id < first_id(self._id_age))
 
     def replays(self) -> None:
-        replays = self._tables.replays
-        oldest = sa.select(replays.c.seq, replays.c.at_ms).order_by(replays.c.seq).limit(self._batch).subquery()
-        self._delete(
-            replays, replays.c.seq, replays.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.at_ms < self._id_age))
-        )
+        self._delete_oldest(self._tables.replays)
+
+    def audit(self) -> None:
+        """Who looked at what: as long as the ids are there of what they looked at."""
+        self._delete_oldest(self._tables.audit)
+
+    def _delete_oldest(self, table: sa.Table) -> None:
+        oldest = sa.select(table.c.seq, table.c.at_ms).order_by(table.c.seq).limit(self._batch).subquery()
+        self._delete(table, table.c.seq, table.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.at_ms < self._id_age)))
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -294,6 +298,7 @@ STEPS: tuple[Step, ...] = (
     _Purge.late_faxes,
     _Purge.receipts,
     _Purge.replays,
+    _Purge.audit,
     _Purge.jobs,
     _Purge.discrepancies,
     _Purge.refusals,

@@ -370,6 +370,17 @@ def test_a_discrepancy_is_forgotten_after_the_ids_time_once_it_is_closed(store):
     assert sorted(rows(store, "discrepancies", "subject")) == ["late", "open"]
 
 
+def test_the_audit_is_kept_as_long_as_the_ids(store):
+    audit = store.tables.audit
+    with store.writing() as connection:
+        for days in (0, 0, 2):
+            row = {"at_ms": START + days * DAY, "actor": "anna", "action": "receipts.reveal", "subject": f"day {days}"}
+            connection.execute(audit.insert().values(row))
+    assert purged(store, 90) == []
+    assert purged(store, 90.001, batch=1) == [1, 1]
+    assert rows(store, "audit", "subject") == ["day 2"]
+
+
 def test_purged_bytes_are_gone_from_the_files(sqlite):
     secret = "Anna Purged"
     body = b"callback of " + secret.encode() + b" " + b"x" * 20_000
