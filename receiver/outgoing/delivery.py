@@ -90,15 +90,17 @@ class Delivery:
     # --- one batch ---------------------------------------------------------------------------------------------------
 
     def _next(self) -> list[Row]:
-        rows = around(self._store, lambda: self._place.read(self._after, self._held))
-        largest = self._publisher.broker.transport.largest
-        damaged = [row for row in rows if row.is_damaged]
-        too_large = [row for row in rows if largest is not None and len(row.body) > largest]
-        self._park(damaged, "damaged")
-        self._park(too_large, "too_large")
-        parked = {row.turn for row in (*damaged, *too_large)}
-        left = [row for row in rows if row.turn not in parked]
-        return left if left or not parked else self._next()
+        """A batch of rows that can be sent; those before them that cannot are dead letters now."""
+        while rows := around(self._store, lambda: self._place.read(self._after, self._held)):
+            largest = self._publisher.broker.transport.largest
+            damaged = [row for row in rows if row.is_damaged]
+            too_large = [row for row in rows if largest is not None and len(row.body) > largest]
+            self._park(damaged, "damaged")
+            self._park(too_large, "too_large")
+            parked = {row.turn for row in (*damaged, *too_large)}
+            if left := [row for row in rows if row.turn not in parked]:
+                return left
+        return []
 
     def _send(self, rows: Sequence[Row]) -> BrokerTrouble | None:
         """Publish; where one of the rows is to blame for a failure, find it by halves, each on a fresh connection."""

@@ -93,3 +93,14 @@ def test_what_came_back_is_tried_again_under_steady_traffic(store, broker, tmp_p
         tell(store, fax(f"{number}"))
         delivery.step()
     assert broker.of("returned") == ["fax.completed.delivered"]
+
+
+def test_however_many_cannot_be_sent_the_next_one_that_can_is_sent(sqlite, broker, tmp_path, monkeypatch):
+    tell(sqlite, *numbered(1000))
+    tell(sqlite, fax("F"))
+    events = sqlite.tables.events
+    with sqlite.writing() as connection:
+        connection.execute(events.update().where(events.c.fax_id != str(identity("F"))).values(body=b""))
+    monkeypatch.setattr(delivering, "BATCH", 1)
+    delivery_of(sqlite, tmp_path).step()
+    assert broker.of("F") == ["fax.completed.delivered"]
