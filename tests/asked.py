@@ -149,7 +149,7 @@ def serving(folder: Path, store_url: str, endpoints: str, server: str = "") -> I
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

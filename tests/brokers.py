@@ -58,7 +58,9 @@ class Line:
 
     @contextmanager
     def channel(self) -> Iterator[Any]:
-        with amqp.Connection(f"127.0.0.1:{self.port}", userid="guest", password="guest") as connection:
+        # A node that is about to start takes the connection and says nothing.
+        patience = dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), 60)
+        with amqp.Connection(f"127.0.0.1:{self.port}", userid="guest", password="guest", **patience) as connection:
             yield connection.channel()
 
     def make(self, **arguments: str | int) -> None:
@@ -273,10 +275,10 @@ class RedisServer:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(10)
+        self._process.wait(60)
 
     def client(self) -> "redis.Redis[Any]":
-        return redis.Redis(port=self.port, socket_timeout=5)
+        return redis.Redis(port=self.port, socket_timeout=60)
 
     def _answers(self) -> bool:
         try:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from brokers import line, node  # noqa: F401 - fixtures
 from databases import POSTGRESQL
+from hypothesis import HealthCheck, settings
 from stock import stock
 
 from receiver.system.collecting import importing
@@ -19,6 +20,10 @@ from receiver.system.stderr import Stderr
 
 # Tests start several hundred faxhook processes, and each would compile all of its modules again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# How fast a machine makes examples and runs them is no property of ours.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
 

@@ -93,7 +93,7 @@ def gunicorn(folder: Path, application: str, configuration: str = CONFIGURATION)
     finally:
         process.terminate()
         try:
-            process.wait(15)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
 

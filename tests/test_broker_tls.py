@@ -213,13 +213,13 @@ class Stranger:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(10)
+        self._thread.join(60)
 
     def _listen(self) -> None:
         with suppress(OSError):
             while True:
                 near, _ = self._listener.accept()
-                near.settimeout(10)
+                near.settimeout(60)
                 with suppress(OSError), self._context.wrap_socket(near, server_side=True) as secured:
                     self.heard += secured.recv(4096)
 
@@ -309,7 +309,7 @@ def speaking_tls(pair: tuple[Path, Path], change: Callable[[ssl.SSLContext], obj
         with suppress(OSError):
             while True:
                 near, _ = taken.accept()
-                near.settimeout(10)
+                near.settimeout(60)
                 with near, suppress(OSError), context.wrap_socket(near, server_side=True) as secured:
                     secured.recv(4096)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from stock import Stock
-from waiting import until
+from waiting import terminate_twice, until
 
 STUCK = 32  # events in the batch that a full pipe stops, after batches of 1, 2, 4, 8 and 16
 
@@ -88,9 +88,7 @@ def test_sigterm_ends_a_consumer_whose_reader_does_not_read_and_its_events_are_g
     with filled.start("consume", "--follow") as process:
         until(lambda: filled.states().get("leased") == STUCK)
         time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
-        process.send_signal(signal.SIGTERM)  # the second one ends the wait for the reader
+        terminate_twice(process)  # the second one ends the wait for the reader
         assert process.wait(60) == 0
         assert process.stdout is not None
         read = process.stdout.read().splitlines(keepends=True)

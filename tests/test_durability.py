@@ -75,7 +75,7 @@ class Program:
         return process
 
     def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", "/readyz")
             return connection.getresponse().status == 200
@@ -165,7 +165,7 @@ def send_all(port: int, callbacks: list[Sent], deadline: float) -> threading.Thr
     queue, mutex, started = iter(enumerate(callbacks)), threading.Lock(), time.monotonic()
 
     def client(is_stubborn: bool) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         while True:
             with mutex:
                 index, callback = next(queue, (0, None))

@@ -45,7 +45,7 @@ def start(made: Queued, faxes: Path, url: str = "", script: str | None = None) -
 
 
 def rows(faxes: Path, query: str = "SELECT revision, outcome FROM faxes ORDER BY rowid") -> list[Any]:
-    with closing(sqlite3.connect(faxes, timeout=10)) as database:
+    with closing(sqlite3.connect(faxes, timeout=60)) as database:
         try:
             return database.execute(query).fetchall()
         except sqlite3.OperationalError:  # it has not begun

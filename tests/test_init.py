@@ -153,7 +153,7 @@ def _is_up(port: int, process: "subprocess.Popen[bytes]") -> bool:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=60):
                 return True
         except OSError:
             time.sleep(0.05)

@@ -72,11 +72,13 @@ def test_a_relay_that_ends_leaves_its_place_at_once(anywhere: Stock, line: Line,
     relays.until("first", "relay_active")
     relays.start("second")
     relays.until("second", "relay_stands_by")
+    before = lease(anywhere.runtime.store)
     first.terminate()
     assert first.wait(60) == 0
-    ended = time.monotonic()
+    left = lease(anywhere.runtime.store)
+    # On SQLite it is a lock on a file, which the system takes back.
+    assert left.until_ms == 0 or left.holder != before.holder
     relays.until("second", "relay_active")
-    assert time.monotonic() - ended < 4
 
 
 @pytest.mark.service("postgresql")
@@ -129,6 +131,12 @@ def test_a_relay_that_hangs_in_a_transaction_is_waited_for_no_longer_than_that_m
     first.send_signal(signal.SIGCONT)
     relays.until("first", "relay_stands_by")
     assert {one.event_id for one in line.take()} == {event["id"] for event in anywhere.events()}
+
+
+def lease(store: Store) -> "sa.Row[tuple[str, int]]":
+    with store.reading() as connection:
+        relays = store.tables.relays
+        return connection.execute(sa.select(relays.c.holder, relays.c.until_ms)).one()
 
 
 def others(store: Store, state: str) -> int:

@@ -123,7 +123,7 @@ def test_what_a_killed_consumer_held_in_redis_comes_again(made: Queued, server: 
 def _is_stuck(client: "redis.Redis[Any]", made: Queued) -> bool:
     """Whether the consumer waits for its reader."""
     before = client.llen(made.queue.queue)
-    time.sleep(0.3)
+    time.sleep(1.0)
     return bool(client.llen(made.queue.queue) == before)
 
 

@@ -82,7 +82,7 @@ def served(folder: Path, *, umask: int = -1, bind: str = "", **options: int) -> 
     finally:
         process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -35,7 +35,7 @@ first = serving.Edition(Document("faxhook.toml", None, Path.cwd(), "").seal(), l
 relay = [sys.executable, "-c", sys.argv[2]] if sys.argv[2] else None
 web = [sys.executable, "-c", sys.argv[1]]
 serving._START_SECONDS = float(sys.argv[3])
-sys.exit(serving.supervise(web, relay, os.environ, first, renew=renew, stop_seconds=2.0))
+sys.exit(serving.supervise(web, relay, os.environ, first, renew=renew, stop_seconds=float(sys.argv[4])))
 """
 
 # Each stand-in adds a line to a file of its name whenever it starts or gets SIGTERM, at which it ends. That of gunicorn
@@ -66,11 +66,11 @@ def child(name: str, then: str = STAYS) -> str:
 
 @contextmanager
 def parent(
-    folder: Path, web: str, relay: str = "", *, starts_within: float = 60
+    folder: Path, web: str, relay: str = "", *, starts_within: float = 60, stops_within: float = 2
 ) -> Iterator["subprocess.Popen[bytes]"]:
     with (folder / "log").open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-c", PARENT, web, relay, str(starts_within)],
+            [sys.executable, "-c", PARENT, web, relay, str(starts_within), str(stops_within)],
             cwd=folder,
             env={**os.environ, "PYTHONPATH": str(Path(receiver.__path__[0]).parent)},
             stdout=output,
@@ -134,14 +134,12 @@ def test_a_child_that_does_not_end_is_killed_and_the_parent_exits_0(tmp_path: Pa
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path) -> None:
     stubborn = "signal.signal(signal.SIGTERM, lambda *_: note('deaf'))\nnote('ready')\n" + STAYS
-    with parent(tmp_path, child("web", stubborn)) as process:
+    with parent(tmp_path, child("web", stubborn), stops_within=3600) as process:
         until(lambda: notes(tmp_path, "web", "ready"))
         process.send_signal(signal.SIGINT)
         until(lambda: notes(tmp_path, "web", "deaf"))
-        began = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
-        assert time.monotonic() - began < 1.5
 
 
 def test_a_dead_relay_is_started_again_and_web_is_left_alone(tmp_path: Path) -> None:

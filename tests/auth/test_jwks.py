@@ -47,7 +47,7 @@ def is_his(key, signer=SIGNER):
     return key is not None and key.public_numbers() == signer.key.public_key().public_numbers()
 
 
-def until(condition, seconds=10):
+def until(condition, seconds=120):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -335,7 +335,7 @@ def test_a_forked_child_fetches_in_several_threads(idp, clock):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(5)
+            thread.join(60)
         os.write(writing, b"right" if len(found) == 4 and all(map(is_his, found)) else b"wrong")
         os._exit(0)
     os.close(writing)

@@ -98,7 +98,7 @@ def served(
     finally:
         process.terminate()
         try:
-            process.wait(12)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
 

@@ -98,7 +98,7 @@ class Nemesis:
         assert self._serve is not None
         until(lambda: set(self._made.states()) == {"published"}, 120)
         self._serve.terminate()
-        assert self._serve.wait(12) == 0
+        assert self._serve.wait(60) == 0
         self._stack.close()
 
 

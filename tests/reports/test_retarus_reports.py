@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import xmltodict
 from flask import Flask, Response, request
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from providers.samples import FIXTURES, events, manifest, sample, source
 from pulling import SECRET, ask, client, entries, fetched, ids, learned, provider, report, rows, served
@@ -153,7 +153,6 @@ def test_callback_and_report_of_a_job_are_the_same_faxes_and_the_report_is_no_ne
 
 
 @given(st.permutations(range(6)))
-@settings(deadline=None)
 def test_the_order_of_recipients_is_no_part_of_their_identity(order):
     recipients = [
         {"number": number, "status": status, "sentTs": sent, "durationInSecs": 1}

@@ -38,7 +38,7 @@ def sample(path):
 
 @pytest.fixture
 def client():
-    with httpx.Client(timeout=20, trust_env=False, verify=tls()) as made:
+    with httpx.Client(timeout=60, trust_env=False, verify=tls()) as made:
         yield made
 
 

@@ -123,7 +123,7 @@ def test_efax_status_says_what_the_dispositions_say():
     world = one_of_each("efax", "me")
     with (
         standing(efax.application(world, failures_have_times=True)) as url,
-        httpx.Client(timeout=20, trust_env=False, verify=tls()) as client,
+        httpx.Client(timeout=60, trust_env=False, verify=tls()) as client,
     ):
         for one in world.callbacks()[::9]:
             (sent,) = one.faxes

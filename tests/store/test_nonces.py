@@ -16,7 +16,7 @@ def test_workers_that_open_the_file_in_the_same_moment_wait_for_each_other(tmp_p
 
     def first_claim(database: Path) -> bool:
         names = _SqliteNames(database)
-        together.wait(10)
+        together.wait(60)
         try:
             return names.claim("nonce:00000001", 9e9)
         finally:
