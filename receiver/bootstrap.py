@@ -3,7 +3,7 @@
 import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ from sqlalchemy.engine import URL, make_url
 
 from receiver import hosting, metrics, providers
 from receiver import settings as configuration
+from receiver.advice import Advisor
 from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
 from receiver.providers import Provider, Source
@@ -25,6 +26,8 @@ from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
 from receiver.stores import open_store
 from receiver.system import listening
+from schemas.advice import RETRIES
+from schemas.event import Retryable
 
 PLACEHOLDER = "change-me"  # the account that `faxhook init` writes
 _BUSY_SECONDS = 2.0  # longer than any transaction of ours, and shorter than callbacks wait
@@ -44,6 +47,7 @@ def build(settings: Settings) -> Runtime:
     around = _around(settings, keys, nonces.claim)
     endpoints, accounts = resolve(settings, around), resolve_accounts(settings)
     salt = settings.store.identity_salt
+    rules = advisor(settings)
     try:
         prepare(settings, store)
     except BaseException:
@@ -55,13 +59,20 @@ def build(settings: Settings) -> Runtime:
         endpoints=endpoints,
         accounts=accounts,
         store=store,
-        writer=Writer(store),
+        writer=Writer(store, rules),
+        advisor=rules,
         fingerprint_key=keys[0],
         identity_salt=salt.encode() if salt else None,
         nonces=nonces,
         refusals=Refusals(store),
         token_endpoint=own_token_endpoint(settings.endpoints.values(), around),
     )
+
+
+def advisor(settings: Settings) -> Advisor:
+    """Advises by the rules of all providers and by what the configuration says instead of them."""
+    of_providers = {name: provider.advice for name, provider in providers.load().items()}
+    return Advisor(of_providers, settings.advice)
 
 
 def prepare(settings: Settings, store: Store) -> None:
@@ -216,9 +227,17 @@ def doubts(settings: Settings) -> list[str]:
         for endpoint in settings.endpoints.values()
         if str(endpoint.timezone) in _UTC and (provider := known[endpoint.provider]).timezone
     ]
+    configured = [known[endpoint.provider] for endpoint in settings.endpoints.values()]
+    useless = [
+        f"advice.{reason}.action: {override.action} is never advised, since no code of your providers with this reason"
+        " is retryable"
+        for reason, override in settings.advice.items()
+        if override.action in RETRIES and _never_retryable(reason, configured)
+    ]
     return (
         unfilled
         + unlikely
+        + useless
         + [
             f'endpoints.{endpoint.name}.auth.mode: "{endpoint.auth.mode}" cannot work, as far as {provider.title}'
             f" documents; what can: {', '.join(provider.push.auth_modes)}, and tokens with each of them"
@@ -227,6 +246,12 @@ def doubts(settings: Settings) -> list[str]:
             and endpoint.auth.mode not in (provider := known[endpoint.provider]).push.auth_modes
         ]
     )
+
+
+def _never_retryable(reason: str, of: Iterable[Provider]) -> bool:
+    failures = [verdict.failure for one in of for verdict in one.codes.verdicts.values() if verdict]
+    found = {failure.retryable for failure in failures if failure and failure.reason == reason}
+    return found == {Retryable.NO}
 
 
 def all_doubts(settings: Settings) -> list[str]:

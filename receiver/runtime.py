@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from receiver.advice import Advisor
 from receiver.auth import Gate
 from receiver.providers import Provider, RawCallback, Source
 from receiver.refusals import Refusals
@@ -49,6 +50,7 @@ class Runtime:
     accounts: Mapping[str, Account]
     store: Store
     writer: Writer
+    advisor: Advisor
     fingerprint_key: bytes
     identity_salt: bytes | None
     nonces: Nonces

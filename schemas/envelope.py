@@ -24,12 +24,13 @@ def envelope(
     facts: Mapping[str, Any],
     observed_at: str,
     observed_via: str,
+    advice: Mapping[str, Any] | None,
     revision: int = 1,
     supersedes: str | None = None,
     changed: Sequence[str] = (),
     conflict: bool = False,
 ) -> bytes:
-    """The event as UTF-8 JSON. facts: as ``receiver.facts.of`` gives them; times are RFC 3339 in UTC."""
+    """The event as UTF-8 JSON. facts, advice: as ``receiver`` makes them; times are RFC 3339 in UTC."""
     event = {
         "specversion": "1.0",
         "id": event_id,
@@ -46,22 +47,8 @@ def envelope(
             "endpoint": endpoint,
             "account": facts["account"],
             "direction": "outbound",
-            "provider_job_id": facts["provider_job_id"],
-            "provider_fax_id": facts["provider_fax_id"],
-            "provider_call_id": facts.get("provider_call_id"),
-            "outcome": facts["outcome"],
-            "failure": facts["failure"],
-            "provider_status": facts["provider_status"],
-            "recipient": facts["recipient"] | {"country": facts["recipient"].get("country")},
-            "sender": facts["sender"],
-            "pages": facts["pages"],
-            "partial": facts["partial"],
-            "duration_seconds": facts["duration_seconds"],
-            "attempts": facts["attempts"],
-            "cost": facts["cost"],
-            "submitted_at": facts["submitted_at"],
-            "completed_at": facts["completed_at"],
-            "time_quality": facts["time_quality"],
+            **_result(facts, advice),
+            **_stated(facts),
             "observed_at": observed_at,
             "observed_via": observed_via,
             "reference": facts["reference"],
@@ -74,6 +61,33 @@ def envelope(
         },
     }
     return compact(event).encode()
+
+
+def _result(facts: Mapping[str, Any], advice: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {
+        "provider_job_id": facts["provider_job_id"],
+        "provider_fax_id": facts["provider_fax_id"],
+        "provider_call_id": facts.get("provider_call_id"),
+        "outcome": facts["outcome"],
+        "failure": facts["failure"],
+        "advice": advice,
+        "provider_status": facts["provider_status"],
+    }
+
+
+def _stated(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "recipient": facts["recipient"] | {"country": facts["recipient"].get("country")},
+        "sender": facts["sender"],
+        "pages": facts["pages"],
+        "partial": facts["partial"],
+        "duration_seconds": facts["duration_seconds"],
+        "attempts": facts["attempts"],
+        "cost": facts["cost"],
+        "submitted_at": facts["submitted_at"],
+        "completed_at": facts["completed_at"],
+        "time_quality": facts["time_quality"],
+    }
 
 
 @lru_cache(maxsize=256)

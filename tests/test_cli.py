@@ -258,6 +258,7 @@ def test_providers_show_has_codes_answers_and_what_to_enter(filled: Stock) -> No
     assert {row["status"] for row in shown["answers"]} == {200, 400, 401, 403, 404, 405, 413, 415, 422, 500, 503}
     assert '"targetUrl": "http://127.0.0.1:8000/callbacks/retarus/********"' in shown["setup"]
     assert '"authMethod": "NONE"' in shown["setup"]
+    assert {code["code"]: code["advice"] for code in shown["codes"]}["BUSY"]["action"] == "retry"
     plain = run(filled, "providers", "show", "efax", "--endpoint", "efax", "--reveal").output
     assert f"http://127.0.0.1:8000/callbacks/efax/{TOKEN}" in plain
     assert "user exampleuser" in plain

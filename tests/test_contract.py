@@ -22,7 +22,7 @@ from cloudevents.core.formats.json import JSONFormat
 from prometheus_client.metrics import MetricWrapperBase
 from providers.samples import events, manifest, sample
 
-from receiver import doctor, errors, facts, metrics, providers, settings
+from receiver import advice, doctor, errors, facts, metrics, providers, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.providers import _forms, _json, _xml
@@ -30,6 +30,7 @@ from receiver.providers._normalising import failed
 from receiver.settings import AUTH_MODES
 from receiver.web import worker
 from schemas import envelope, event, identity
+from schemas.advice import Action, Fault
 from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Outcome, Recipient, Retryable
 from schemas.repairing import Repair
 
@@ -61,6 +62,7 @@ def completed(fax: FaxCompleted, provider: str) -> bytes:
         provider=provider,
         endpoint=provider,
         facts=facts.of(fax),
+        advice=advice.RULES_ALONE.advise(provider, facts.of(fax)),
         observed_at=OBSERVED_AT,
         observed_via="callback",
     )
@@ -76,6 +78,7 @@ def amended(fax: FaxCompleted, later: FaxCompleted, provider: str = "faxage") ->
         provider=provider,
         endpoint=provider,
         facts=merged.facts,
+        advice=advice.RULES_ALONE.advise(provider, merged.facts),
         observed_at=OBSERVED_AT,
         observed_via="callback",
         revision=2,
@@ -139,6 +142,7 @@ def test_the_schema_refuses_what_an_event_never_is():
         (("data", "recipient", "number"), "5550139"),
         (("data", "revision"), 2),
         (("data", "duration_seconds"), 1.5),
+        (("data", "advice"), {"action": "none", "after_seconds": None, "max_tries": None, "fault": None}),
         (("id",), "1"),
         (("type",), "fax.completed.v2"),
         (("time",), "yesterday"),
@@ -203,7 +207,7 @@ def test_events_have_the_schemas_fields_and_no_others(published):
 
 
 # Events that a store made before are published again as they were.
-ADDED_LATER = {"provider_call_id", "country"}
+ADDED_LATER = {"provider_call_id", "country", "advice"}
 
 
 def test_every_field_is_required_named_and_explained():
@@ -248,9 +252,10 @@ def first_words(text: str) -> set[str]:
 
 def test_the_readme_of_the_event_explains_every_field_and_word():
     tables = first_words(SCHEMAS_README)
+    assert set(Action) <= tables
     assert {name.removeprefix("data.") for name in fields_of(SCHEMA)} <= tables
     assert {word.value for word in (*Outcome, *FailureReason)} <= tables
-    for word in (*event.TimeQuality, *Retryable, *Confidence, *(fact.path for fact in facts.TABLE)):
+    for word in (*event.TimeQuality, *Fault, *Retryable, *Confidence, *(fact.path for fact in facts.TABLE)):
         assert f"`{word}`" in SCHEMAS_README
 
 
@@ -344,9 +349,12 @@ def every_key(tmp_path) -> set[str]:
     """All keys of the configuration, dotted; the endpoint's name is <name>."""
     keys = set()
     for table in known_keys(tmp_path, "qqq = 1", "qqq"):
-        if table not in ("endpoints", "oauth2"):
+        if table not in ("endpoints", "oauth2", "advice"):
             names = known_keys(tmp_path, f"[{table}]\nqqq = 1", f"{table}.qqq")
             keys |= {f"{table}.{name}" for name in names}
+    assert known_keys(tmp_path, "[advice.qqq]", "advice.qqq") == list(advice.RULES)
+    names = known_keys(tmp_path, "[advice.busy]\nqqq = 1", "advice.busy.qqq")
+    keys |= {f"advice.<reason>.{name}" for name in names}
     names = known_keys(tmp_path, f"{ENDPOINT}qqq = 1", "endpoints.a.qqq")
     keys |= {f"endpoints.<name>.{name}" for name in names} - {"endpoints.<name>.auth"}
     for mode in AUTH_MODES:
@@ -373,7 +381,9 @@ def every_key(tmp_path) -> set[str]:
 def test_every_configuration_key_is_documented(every_key):
     documented = first_words(DEPLOY_README)
     assert every_key <= documented
-    of_tables = {name for name in documented if re.match(r"(server|store|queue|retention|endpoints|oauth2)\.", name)}
+    of_tables = {
+        name for name in documented if re.match(r"(server|store|queue|retention|advice|endpoints|oauth2)\.", name)
+    }
     assert of_tables == every_key
 
 
@@ -399,6 +409,7 @@ def test_the_example_configuration_can_be_used(text, tmp_path):
 
 
 NAMED = {
+    "advice": "<reason>",
     "endpoints": "<name>",
     "endpoints.<name>.auth.required_claims": "<claim>",
     "oauth2.clients": "<id>",

@@ -24,7 +24,7 @@ SOURCES = [path for package in (receiver, schemas) for path in Path(package.__pa
 # What a provider's module may import of ours, beside its own schemas.
 PROVIDERS_MAY_USE = (
     {"receiver.errors"}
-    | {f"schemas.{name}" for name in ("event", "fields", "repairing", "rows", "times")}
+    | {f"schemas.{name}" for name in ("advice", "event", "fields", "repairing", "rows", "times")}
     | {f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising", "_redacting")}
 )
 LONGEST_MODULE = 400  # lines

@@ -36,7 +36,11 @@ def apply(database, event_type, data):
     reason = data["failure"]["reason"] if data["failure"] else None
     row = [data["fax_id"], data["revision"], data["outcome"], reason, data["reference"]["id"]]
     database.execute("INSERT OR REPLACE INTO faxes VALUES (?, ?, ?, ?, ?)", row)
-    print("corrected" if event_type == "fax.amended.v1" else "ended", *row, flush=True)
+    # What may be done now: null where it was delivered, and not in events that were made before it was added. A retry
+    # is a fax of its own: send it with the same reference, max_tries times at most, and never once one has arrived.
+    advice = data.get("advice")
+    to_do = advice["action"] if advice else "nothing"
+    print("corrected" if event_type == "fax.amended.v1" else "ended", *row, to_do, flush=True)
 
 
 def is_ours(event):

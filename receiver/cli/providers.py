@@ -1,6 +1,6 @@
 """providers list, providers show."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,13 @@ import click
 
 from receiver import errors
 from receiver import providers as known_providers
+from receiver.advice import Advisor, Override
 from receiver.cli import opening, printing
 from receiver.cli.endpoints import audit_reveal
 from receiver.errors import ConfigurationError
 from receiver.providers import Provider
 from receiver.settings import AUTH_MODES, Endpoint, Settings
+from schemas.event import Verdict
 
 _JSON = '{"status":"accepted|partial|duplicate|ignored","receipt":"…","events":["…"]}'
 
@@ -78,6 +80,7 @@ def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool
         raise click.UsageError(f"unknown provider; known are {', '.join(known_providers.load())}")
     url, user, mode = f"https://<your host>/callbacks/{name}/<token>", "<user>", (*_auth_modes(provider), "none")[-1]
     answer = 200
+    overrides: Mapping[str, Override] = {}
     if endpoint_name is not None:
         configured = opening.load(config)
         endpoint = _endpoint(configured, endpoint_name, provider)
@@ -86,6 +89,7 @@ def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool
         url = printing.callback_urls(endpoint, configured.server, reveal=reveal or printing.is_terminal())[0]
         user = endpoint.auth.credentials[0].user if endpoint.auth.credentials else user
         mode, answer = endpoint.auth.mode, endpoint.answer
+        overrides = configured.advice
     setup = provider.callback.setup if provider.callback else "It sends no callbacks; its reports are fetched.\n"
     setup = setup.replace("{url}", url).replace("{user}", user)
     described = {
@@ -100,7 +104,7 @@ def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool
         "account_from_payload": provider.account_from_payload,
         "timezone_required": provider.zoneless,
         "code_field": provider.codes.field,
-        "codes": list(_codes(provider)),
+        "codes": list(_codes(provider, Advisor({name: provider.advice}, overrides))),
         "answers": list(_answers(provider, answer)) if provider.callback else [],
         "setup": setup.replace("{auth}", _AUTH_METHODS.get(mode, mode)),
     }
@@ -143,15 +147,24 @@ def _options(provider: Provider) -> list[dict[str, Any]]:
     ]
 
 
-def _codes(provider: Provider) -> Iterator[dict[str, Any]]:
+def _codes(provider: Provider, advisor: Advisor) -> Iterator[dict[str, Any]]:
     table = provider.codes
     for code, verdict in table.verdicts.items():
-        yield _code(code, table.texts.get(code, ""), verdict)
+        yield _code(code, table.texts.get(code, ""), verdict) | {"advice": _advice(provider, verdict, advisor)}
     if table.unknown is not None:
-        yield _code("any other", "not listed; counted, so that somebody looks it up", table.unknown)
+        other = _code("any other", "not listed; counted, so that somebody looks it up", table.unknown)
+        yield other | {"advice": _advice(provider, table.unknown, advisor)}
 
 
-def _code(code: str, text: str, verdict: Any) -> dict[str, Any]:
+def _advice(provider: Provider, verdict: Verdict | None, advisor: Advisor) -> dict[str, Any] | None:
+    if verdict is None:
+        return None
+    failure = verdict.failure
+    said = failure and {"reason": failure.reason, "retryable": failure.retryable}
+    return advisor.advise(provider.name, {"outcome": verdict.outcome, "failure": said})
+
+
+def _code(code: str, text: str, verdict: Verdict | None) -> dict[str, Any]:
     failure = verdict.failure if verdict else None
     return {
         "code": code,
@@ -177,7 +190,8 @@ def _answers(provider: Provider, answer: int) -> Iterator[dict[str, Any]]:
 def _print(described: dict[str, Any]) -> None:
     click.echo(f"{described['title']} ({described['name']})\n{described['notes']}\n")
     click.echo(f"Codes, from {described['code_field']}:")
-    printing.table(("code", "outcome", "reason", "retryable", "confidence", "text"), described["codes"])
+    codes = [code | {"advice": _words(code["advice"])} for code in described["codes"]]
+    printing.table(("code", "outcome", "reason", "retryable", "advice", "confidence", "text"), codes)
     if described["answers"]:
         click.echo("\nAnswers:")
         printing.table(("status", "code", "situation", "body"), described["answers"])
@@ -187,3 +201,11 @@ def _print(described: dict[str, Any]) -> None:
     click.echo(f"\nWhat to enter at {described['title']}:\n{described['setup'].rstrip()}")
     for source in described["sources"]:
         click.echo(f"Source: {source}")
+
+
+def _words(advice: Mapping[str, Any] | None) -> str | None:
+    if advice is None:
+        return None
+    if advice["after_seconds"] is None:
+        return str(advice["action"])
+    return f"{advice['action']} after {advice['after_seconds']} s, at most {advice['max_tries']}"

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 from marshmallow import Schema
 
 from receiver.providers._client import Client
-from schemas.event import FaxCompleted, Verdict
+from schemas.advice import Step
+from schemas.event import FailureReason, FaxCompleted, Verdict
 from schemas.fields import InvalidRow
 
 
@@ -294,7 +295,8 @@ class Provider:
     account_from_payload: the payload names the account, so the endpoint need not. zoneless: it sends times without a
     zone, so the endpoint must say which one they are in; timezone: the likely one, for a first configuration. key: the
     identity of a fax as it is known when it is sent, from the job's id and the number (None: of a provider that needs
-    none); None where it is not known then. For equal numbers of one job the third argument counts from 0.
+    none); None where it is not known then. For equal numbers of one job the third argument counts from 0. advice: by
+    failure reason, where something else than the rule in ``receiver.advice`` holds for its faxes.
     """
 
     name: str
@@ -306,6 +308,7 @@ class Provider:
     account_from_payload: bool = False
     zoneless: bool = False
     timezone: str | None = None
+    advice: Mapping[FailureReason, Step] = field(default_factory=dict)
     region: str | None = None  # how numbers without a country code are read, unless the endpoint says otherwise
     notes: str = ""
     sources: tuple[str, ...] = ()

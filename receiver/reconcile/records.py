@@ -209,7 +209,7 @@ def _record(turn: Turn, submission: Submission) -> list[tuple[Submission, Record
 def _rehearse(turn: Turn, submission: Submission) -> list[tuple[Submission, Recorded]]:
     recorded: list[Recorded] = []
     with suppress(_Rehearsed), turn.store.recording(time.monotonic() + BUSY_SECONDS) as cursor:
-        recorded = record(cursor, turn.store.engine.dialect, [submission])
+        recorded = record(cursor, turn.store.engine.dialect, [submission], turn.runtime.advisor)
         raise _Rehearsed  # and so it is rolled back
     return [(submission, one) for one in recorded]
 

@@ -89,13 +89,14 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     document = _found(config_path, environ)
     values = parsed(document)
     source = Source(document, environ)
-    root = Table(source, "", values, ("server", "store", "queue", "retention", "endpoints", "oauth2"))
+    root = Table(source, "", values, ("server", "store", "queue", "retention", "endpoints", "oauth2", "advice"))
     settings = Settings(
         document=document,
         server=sections.server(root),
         store=sections.store(root),
         queue=sections.queue(root),
         retention=sections.retention(root),
+        advice=MappingProxyType(sections.advice(root)),
         endpoints=MappingProxyType(dict(endpoints(root))),
         clients=MappingProxyType(clients(root)),
     )

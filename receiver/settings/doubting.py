@@ -2,13 +2,16 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
 from receiver import transports
+from receiver.advice import Override
 from receiver.settings.authentication import SELF
 from receiver.settings.model import Digest, Endpoint, OAuth2, Queue, Retention, Server, Settings, Signature
+from schemas.advice import RESENDS
+from schemas.event import Outcome
 
 _GOOD_TOKEN_LENGTH = 22  # 128 bits in base 64
 _SHORT_IDS = timedelta(days=30)
@@ -30,6 +33,7 @@ def doubts(settings: Settings) -> list[str]:
         *_proxy_doubts(settings),
         *_queue_doubts(settings.queue),
         *_retention_doubts(settings.retention),
+        *_advice_doubts(settings.advice),
     ]
     for endpoint in settings.endpoints.values():
         found += (f"endpoints.{endpoint.name}: {doubt}" for doubt in _endpoint_doubts(endpoint, now))
@@ -95,6 +99,12 @@ def _loopback(url: str) -> bool:
 def _retention_doubts(retention: Retention) -> Iterator[str]:
     if retention.ids < _SHORT_IDS:
         yield "retention.ids: below 30d a late repetition is published again as a new fax"
+
+
+def _advice_doubts(overrides: Mapping[str, Override]) -> Iterator[str]:
+    unconfirmed = overrides.get(Outcome.UNCONFIRMED)
+    if unconfirmed is not None and unconfirmed.action in RESENDS:
+        yield "advice.unconfirmed.action: such a fax has often arrived; who sends it again often delivers it twice"
 
 
 def _endpoint_doubts(endpoint: Endpoint, now: datetime) -> Iterator[str]:

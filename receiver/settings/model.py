@@ -9,6 +9,7 @@ from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from receiver import transports
+from receiver.advice import Override
 from receiver.settings.document import Document
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -201,7 +202,11 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a document says. path: its file; None when the text came from FAXHOOK_CONFIG_TOML."""
+    """
+    What a document says. path: its file; None when the text came from FAXHOOK_CONFIG_TOML.
+
+    advice: by failure reason, or outcome.
+    """
 
     document: Document
     server: Server
@@ -210,6 +215,7 @@ class Settings:
     retention: Retention
     endpoints: Mapping[str, Endpoint]
     clients: Mapping[str, Client]
+    advice: Mapping[str, Override]
 
     @property
     def path(self) -> Path | None:

@@ -1,13 +1,19 @@
-"""[server], [store], [queue] and [retention]."""
+"""[server], [store], [queue], [retention] and [advice.<reason>]."""
 
 import ipaddress
 import os
 from datetime import timedelta
 
 from receiver import transports
+from receiver.advice import RULES, Override
 from receiver.settings import forms
 from receiver.settings.model import CLIENT_CERTIFICATE, Queue, Retention, Server, StoreSettings
 from receiver.settings.tables import LATER, Table
+from schemas.advice import RESENDS, RETRIES, Action, Fault
+from schemas.event import Outcome
+
+_OVERRIDE_KEYS = ("action", "after_seconds", "max_tries", "fault")
+_MOST_SECONDS, _MOST_TRIES = 30 * 24 * 3600, 100
 
 
 def server(root: Table) -> Server:
@@ -106,3 +112,36 @@ def retention(root: Table) -> Retention:
 
 def _or(given: timedelta | None, default: timedelta) -> timedelta:
     return default if given is None else given
+
+
+def advice(root: Table) -> dict[str, Override]:
+    """By failure reason, or outcome: what is advised instead of its rule."""
+    tables = root.table("advice", tuple(RULES))
+    return {reason: _override(reason, tables) for reason in tables.values}
+
+
+def _override(reason: str, tables: Table) -> Override:
+    table = tables.table(reason, _OVERRIDE_KEYS)
+    if not table.values:
+        raise tables.error(reason, f"expected at least one of {', '.join(_OVERRIDE_KEYS)}")
+    action = table.one("action", Action, f"one of {', '.join(Action)}")
+    if reason == Outcome.CANCELED and action in RESENDS:
+        raise table.error("action", "expected one that does not send again what its sender has canceled")
+    rule = RULES[reason]
+    may_retry = RETRIES & ({action} if action else {rule.yes.action, rule.unknown.action})
+    for key in ("after_seconds", "max_tries"):
+        if key in table.values and not may_retry:
+            raise table.error(key, 'expected only beside action = "retry" or "retry_later"')
+    return Override(
+        action=action,
+        after_seconds=_whole(table, "after_seconds", _MOST_SECONDS),
+        max_tries=_whole(table, "max_tries", _MOST_TRIES),
+        fault=table.one("fault", Fault, f"one of {', '.join(Fault)}"),
+    )
+
+
+def _whole(table: Table, key: str, most: int) -> int | None:
+    value = table.values.get(key)
+    if value is not None and (type(value) is not int or not 1 <= value <= most):
+        raise table.error(key, f"expected a number of 1 to {most}")
+    return value

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from receiver import facts as fax_facts
+from receiver.advice import RULES_ALONE, Advisor
 from receiver.store.fax import Fax
 from receiver.store.postgresql_rows import PostgresqlRows
 from receiver.store.rows import Changes, GroupRows
@@ -20,14 +21,21 @@ from receiver.store.submissions import Announcement, Position, Recorded, Submiss
 from receiver.store.types import Pair
 from schemas.encoding import compact_ascii
 from schemas.envelope import AMENDED, COMPLETED, envelope
+from schemas.event import Outcome
 from schemas.identity import amended_id
 
 
-def record(cursor: DBAPICursor, dialect: sa.Dialect, submissions: Sequence[Submission]) -> list[Recorded]:
-    """Record a group in the given order, inside the caller's transaction. One result for each submission."""
+def record(
+    cursor: DBAPICursor, dialect: sa.Dialect, submissions: Sequence[Submission], advisor: Advisor = RULES_ALONE
+) -> list[Recorded]:
+    """
+    Record a group in the given order, inside the caller's transaction. One result for each submission.
+
+    advisor: gives each event its ``data.advice``.
+    """
     rows = _rows_of(cursor, dialect)
     first, digests = _said(submissions)
-    group = _Group(*rows.load(first, digests)) if first else _Group({}, {})
+    group = _Group(*(rows.load(first, digests) if first else ({}, {})), advisor)
     recorded = [group.submission(submission) for submission in submissions]
     rows.write(group.changes())
     return recorded
@@ -51,10 +59,11 @@ def _said(submissions: Sequence[Submission]) -> tuple[dict[str, Fax], dict[str, 
 
 
 class _Group:
-    def __init__(self, faxes: dict[str, Fax], jobs: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, faxes: dict[str, Fax], jobs: dict[str, dict[str, Any]], advisor: Advisor) -> None:
         """faxes: by their ids, known and new. jobs: by fax id, what its sender says of it."""
         self._faxes = faxes
         self._jobs = jobs
+        self._advisor = advisor
         self._changes = Changes(jobs=sorted(jobs))
         self._quiet: dict[str, Fax] = {}  # those that have learned something without an event
         self._learn_from_jobs()
@@ -144,7 +153,8 @@ class _Group:
         self._quiet.pop(fax.fax_id, None)
         if not fax.is_new:
             self._changes.told_again.append(fax.fax_id)
-        return self._tell(submission, fax, recorded, AMENDED, supersedes, merged)
+        was_delivered = Outcome.DELIVERED in {*fax.outcomes, stated["outcome"]}
+        return self._tell(submission, fax, recorded, AMENDED, supersedes, merged, was_delivered=was_delivered)
 
     def _tell(
         self,
@@ -154,6 +164,8 @@ class _Group:
         event_type: str,
         supersedes: str | None = None,
         merged: fax_facts.Merged | None = None,
+        *,
+        was_delivered: bool = False,
     ) -> str:
         assert fax.facts is not None
         conflict = merged is not None and merged.conflict
@@ -166,6 +178,7 @@ class _Group:
             facts=fax.facts,
             observed_at=submission.observed_at,
             observed_via=submission.observed_via,
+            advice=self._advisor.advise(fax.provider, fax.facts, was_delivered=was_delivered),
             revision=fax.revision,
             supersedes=supersedes,
             changed=merged.changed if merged else (),

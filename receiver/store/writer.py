@@ -10,6 +10,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from receiver.advice import RULES_ALONE, Advisor
 from receiver.errors import Unavailable
 from receiver.store import Store
 from receiver.store.recording import record
@@ -38,8 +39,9 @@ class _Ticket:
 class Writer:
     """Records submissions of this process' threads. One per process, made after the fork."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, advisor: Advisor = RULES_ALONE) -> None:
         self._store = store
+        self._advisor = advisor
         self._mutex = threading.Lock()
         self._waiting: list[_Ticket] = []  # without the one that leads
         self._is_led = False
@@ -117,7 +119,8 @@ class Writer:
                     # Not before the store is ours: until then everybody waits in the queue, each by its own deadline.
                     if others_may_join:
                         self._join(group)
-                    results = record(cursor, self._store.engine.dialect, [ticket.submission for ticket in group])
+                    submissions = [ticket.submission for ticket in group]
+                    results = record(cursor, self._store.engine.dialect, submissions, self._advisor)
             except ConflictError:
                 if is_last:
                     raise

@@ -2,7 +2,7 @@
 
 from receiver.providers._contract import BodyKind, Callback, Provider
 from receiver.providers.openfax.callback import SETUP, key, normalise, shape, simulate
-from receiver.providers.openfax.codes import CODES
+from receiver.providers.openfax.codes import ADVICE, CODES
 from receiver.providers.openfax.reports import REPORTS
 from schemas.openfax import POSTBACK
 
@@ -23,6 +23,7 @@ PROVIDER = Provider(
     reports=REPORTS,
     key=key,
     account_from_payload=True,
+    advice=ADVICE,
     region="US",
     notes="Sends no destination number and no time; documents no retry, so a missed postback must be fetched.",
     sources=("https://apidocs.openfax.com",),

@@ -1,6 +1,7 @@
 """Openfax: what its codes mean, those of a result and the states of its report."""
 
 from receiver.providers._normalising import CANCELED, DELIVERED, failed, table, whole_number
+from schemas.advice import Action, Step
 from schemas.event import Confidence, FailureReason, Retryable
 
 # Openfax has used up its own redials when it posts; retryable is about the sender trying later.
@@ -21,6 +22,13 @@ CODES = table(
     ],
     spelling=whole_number,
 )
+
+# It has dialed up to four times by then, four minutes apart.
+ADVICE = {
+    FailureReason.BUSY: Step(Action.RETRY, 1800, 2),
+    FailureReason.CIRCUITS_BUSY: Step(Action.OTHER_ROUTE),
+    FailureReason.DISCONNECTED: Step(Action.RETRY_LATER, 3600, 1),
+}
 
 # Which of them are final is documented for 8, 9, 10 and 13 alone. A state nobody listed is refused, not taken for one.
 STATES = table(

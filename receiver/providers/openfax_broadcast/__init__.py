@@ -5,7 +5,7 @@ No callbacks; its jobs are read by SOAP once they are completed.
 """
 
 from receiver.providers._contract import Provider
-from receiver.providers.openfax_broadcast.codes import CODES
+from receiver.providers.openfax_broadcast.codes import ADVICE, CODES
 from receiver.providers.openfax_broadcast.reports import REPORTS
 
 PROVIDER = Provider(
@@ -15,6 +15,7 @@ PROVIDER = Provider(
     codes=CODES,
     reports=REPORTS,
     zoneless=True,
+    advice=ADVICE,
     region="US",
     notes="Sends no callbacks: completed jobs are read by SOAP, which needs the extra `reports`.",
     sources=("Openfax Broadcast Fax Reporting API Documentation", "https://www.openfax.com/reports/"),

@@ -1,6 +1,7 @@
 """Openfax Broadcast: its result codes, from openfax.com/reports."""
 
 from receiver.providers._normalising import DELIVERED, failed, table, whole_number
+from schemas.advice import Action, Step
 from schemas.event import Confidence, FailureReason, Retryable
 
 # The result of the last try; the list could not be read beyond 5.
@@ -16,3 +17,9 @@ CODES = table(
     ],
     spelling=whole_number,
 )
+
+# It has dialed up to four times by then, at least five minutes apart.
+ADVICE = {
+    FailureReason.BUSY: Step(Action.RETRY, 1800, 2),
+    FailureReason.CIRCUITS_BUSY: Step(Action.OTHER_ROUTE),
+}
