@@ -7,7 +7,7 @@ here.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,14 +16,25 @@ from gunicorn.http.errors import ParseException
 from receiver import errors
 from receiver.system.deadline import watchdog
 
+DEADLINE_SECONDS = 10.0
+UNASKED = 64 * 1024  # bytes that are kept of anybody's body, while nothing is known of its sender
 _STEP = 256 * 1024  # between two looks at the clock; gunicorn copies what it has read ahead once per step
 _DRAINED_AT_LEAST = 64 * 1024 * 1024
 _DRAINED_TIMES_MAX = 4
 
 
-def read(environ: Mapping[str, Any], max_body: int, *, deadline_seconds: float = 10.0) -> bytes:
+def read(
+    environ: Mapping[str, Any],
+    max_body: int,
+    *,
+    is_wanted: Callable[[], bool] = lambda: True,
+    deadline_seconds: float = DEADLINE_SECONDS,
+) -> bytes:
     """
     The whole body, exactly as sent and as long as announced; empty where the request has none.
+
+    is_wanted: asked once for a body of more than 64 KiB; one that is not is read to its end and thrown away, and b""
+    returned: its sender is refused next.
 
     The body is read to its end before any answer, and one that is too long is read and thrown away up to four times
     max_body (64 MiB at least): many clients send everything before they look at an answer, and one that is cut off
@@ -42,7 +53,7 @@ def read(environ: Mapping[str, Any], max_body: int, *, deadline_seconds: float =
         if sock is not None:
             watchdog.guard(sock, deadline)
         try:
-            body = _read_to_end(environ["wsgi.input"], announced, max_body, deadline)
+            body = _read_to_end(environ["wsgi.input"], announced, max_body, deadline, is_wanted)
         except errors.TooLarge:
             _close_after_answer(environ)
             raise
@@ -69,8 +80,16 @@ def _announced_length(environ: Mapping[str, Any]) -> int | None:
     return int(text)
 
 
-def _read_to_end(stream: Any, announced: int | None, max_body: int, deadline: float) -> bytes:
-    drained = max(_DRAINED_TIMES_MAX * max_body, _DRAINED_AT_LEAST)
+def most_drained(max_body: int) -> int:
+    """How many bytes of a body that is too long are read."""
+    return max(_DRAINED_TIMES_MAX * max_body, _DRAINED_AT_LEAST)
+
+
+def _read_to_end(
+    stream: Any, announced: int | None, max_body: int, deadline: float, is_wanted: Callable[[], bool]
+) -> bytes:
+    drained = most_drained(max_body)
+    kept = min(max_body, UNASKED)
     if announced is not None and announced > drained:
         raise _too_large(max_body)
     parts: list[bytes] = []
@@ -81,9 +100,13 @@ def _read_to_end(stream: Any, announced: int | None, max_body: int, deadline: fl
         if not part:
             break
         size += len(part)
-        if size <= max_body:
+        if size > kept == UNASKED:
+            kept = max_body if is_wanted() else 0
+        if size <= kept:
             parts.append(part)
-        elif size > drained:
+        else:
+            parts.clear()
+        if size > drained:
             break
         # The watchdog ends reads that wait; a sender that never lets us wait is stopped here.
         if size != announced and time.monotonic() >= deadline:

@@ -20,6 +20,7 @@ from receiver.providers import RawCallback, Source, names_in, read
 from receiver.runtime import Endpoint, Runtime, kept
 from receiver.store import new_id, now_ms, rfc3339
 from receiver.store.submissions import Recorded, Submission
+from receiver.store.writer import Ticket
 from receiver.system import collecting
 from schemas.encoding import compact_ascii
 from schemas.event import FaxCompleted
@@ -31,7 +32,7 @@ _PATH = re.compile(
     r"(?:/(?P<token>[A-Za-z0-9._~-]{2,}))?"
     r"(?:/r/(?P<reference>[A-Za-z0-9._~-]{1,128}))?"
 )
-_LARGE = 32 * 1024  # bytes: about a hundred recipients
+LARGE = 32 * 1024  # bytes: about a hundred recipients
 _NO_STORE = ("Cache-Control", "no-store")
 
 
@@ -60,16 +61,37 @@ class Arrival:
     replay: bool = False
 
 
-def receive(environ: Mapping[str, Any], runtime: Runtime) -> Answer:
-    """Take one request through the stations; the answer is the provider's. Raises a Refusal for every other answer."""
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A genuine callback that was handed over to the store. refusal: what it is answered with once it is kept."""
+
+    arrival: Arrival
+    submission: Submission
+    ticket: Ticket
+    refusal: Refusal | None
+    started: float  # on the performance counter
+
+
+def receive(environ: Mapping[str, Any], runtime: Runtime) -> Answer | Taken:
+    """
+    Take one request through the stations, up to its hand-over to the store; when that has committed, ``settle`` it.
+
+    An Answer where there is nothing to store. Raises a Refusal for what is not let in, and keeps nothing of it.
+    """
     started = time.perf_counter()
-    body = request_body.read(environ, runtime.settings.server.max_body)
+    body = request_body.read(environ, runtime.settings.server.max_body, is_wanted=lambda: is_known(environ, runtime))
     endpoint, reference = find(environ, runtime.endpoints)
     if environ["REQUEST_METHOD"] == "HEAD":
         return Answer(200)  # portals look whether the URL is there
     endpoint.gate.check_caller(Request(environ, body))
     arrival = arrive(environ, body, endpoint, reference)
-    recorded = process(arrival, runtime)
+    return take(arrival, runtime, started)
+
+
+def settle(taken: Taken) -> Answer:
+    """The provider's success answer to what was committed. Raises a Refusal for every other one."""
+    recorded = outcome(taken)
+    endpoint = taken.arrival.endpoint
     log.info(
         "callback",
         receipt=recorded.receipt,
@@ -77,8 +99,8 @@ def receive(environ: Mapping[str, Any], runtime: Runtime) -> Answer:
         provider=endpoint.provider.name,
         state=recorded.state,
         events=len(recorded.events),
-        size=len(body),
-        duration_ms=round((time.perf_counter() - started) * 1000, 1),
+        size=len(taken.arrival.raw.body),
+        duration_ms=round((time.perf_counter() - taken.started) * 1000, 1),
     )
     return answer(endpoint, recorded)
 
@@ -123,6 +145,16 @@ def _raw_path(environ: Mapping[str, Any]) -> str:
     return target.partition("?")[0]
 
 
+def is_known(environ: Mapping[str, Any], runtime: Runtime) -> bool:
+    """Whether path, token and address are right: of a stranger's large body nothing is kept while it is read."""
+    try:
+        endpoint, _ = find(environ, runtime.endpoints)
+        endpoint.gate.check_address(Request(environ, b""))
+    except Refusal:
+        return False
+    return True
+
+
 # --- station 3: who is calling; nothing is stored for those who may not ----------------------------------------------
 
 
@@ -147,17 +179,24 @@ def arrive(environ: Mapping[str, Any], body: bytes, endpoint: Endpoint, referenc
 
 def process(arrival: Arrival, runtime: Runtime) -> Recorded:
     """
-    Decode, check, normalise and store one genuine callback; also the way of a replay.
+    Decode, check, normalise and store one genuine callback, and wait for the commit; the way of a replay.
 
     What is refused here is kept as a rejected receipt, whose id the Refusal then carries.
     """
-    if len(arrival.raw.body) < _LARGE:
-        return _process(arrival, runtime)
+    taken = take(arrival, runtime)
+    runtime.writer.settle(taken.ticket)
+    return outcome(taken)
+
+
+def take(arrival: Arrival, runtime: Runtime, started: float = 0.0) -> Taken:
+    """Decode, check and normalise, and hand over what is to be stored; that it is refused as well."""
+    if len(arrival.raw.body) < LARGE:
+        return _take(arrival, runtime, started)
     with collecting.paused():
-        return _process(arrival, runtime)
+        return _take(arrival, runtime, started)
 
 
-def _process(arrival: Arrival, runtime: Runtime) -> Recorded:
+def _take(arrival: Arrival, runtime: Runtime, started: float) -> Taken:
     refusal: Refusal | None = None
     ignored: str | None = None
     entries: Sequence[stations.Entry] = ()
@@ -175,11 +214,16 @@ def _process(arrival: Arrival, runtime: Runtime) -> Recorded:
             )
             refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
     submission = submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal, ignored)
-    recorded = runtime.writer.submit(submission)
-    stations.tell(submission, recorded, metrics.add)
-    if refusal is not None:
-        refusal.receipt = arrival.receipt
-        raise refusal
+    return Taken(arrival, submission, runtime.writer.hand_over(submission), refusal, started)
+
+
+def outcome(taken: Taken) -> Recorded:
+    """What the commit came to, told to operators. Raises what prevented it, or the Refusal that it keeps."""
+    recorded = taken.ticket.recorded()
+    stations.tell(taken.submission, recorded, metrics.add)
+    if taken.refusal is not None:
+        taken.refusal.receipt = taken.arrival.receipt
+        raise taken.refusal
     return recorded
 
 

@@ -93,6 +93,10 @@ class Stock:
             rows = [row for row in outbox.pending(connection, store.tables, 1000) if row.event_id in event_ids]
             outbox.park(connection, store.tables, rows, "refused", now_ms())
 
+    def receipts(self) -> list[dict[str, Any]]:
+        with self.runtime.store.reading() as connection:
+            return browsing.receipts(connection, self.runtime.store.tables, limit=None)
+
     def audit(self) -> list[tuple[str, str]]:
         table = self.runtime.store.tables.audit
         with self.runtime.store.reading() as connection:

@@ -77,7 +77,7 @@ def test_it_rests_while_a_large_push_is_worked_on(monkeypatch, size, rests):
         found.append(not gc.isenabled())
         raise ZeroDivisionError
 
-    monkeypatch.setattr(intake, "_process", failing)
+    monkeypatch.setattr(intake, "_take", failing)
     with pytest.raises(ZeroDivisionError):
         intake.process(SimpleNamespace(raw=RawCallback(b"x" * size)), None)
     assert found == [rests]

@@ -5,7 +5,6 @@ import gzip
 import itertools
 import json
 import random
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlencode
 
@@ -13,8 +12,8 @@ import pytest
 from house import CONFIGURATION, EFAX_PASSWORD, EFAX_USER, FORM, TOKEN, house
 
 from receiver import intake, stations
-from receiver.runtime import Runtime
 from receiver.store.trouble import StoreUnavailable
+from receiver.store.writer import Writer
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OTHER_TOKEN = "aX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
@@ -435,23 +434,15 @@ def test_nor_does_a_bug_before_that(server, capfd, monkeypatch):
 
 
 def test_nor_does_a_store_that_is_away(server, capfd, monkeypatch):
-    class Away:
-        def submit(self, _submission):
-            raise StoreUnavailable("Locked")
+    def away(*_):
+        raise StoreUnavailable("Locked")
 
-    monkeypatch.setattr(intake, "process", with_writer(intake.process, Away()))
+    monkeypatch.setattr(Writer, "_transact", away)
     reply = server.post("retarus", push(marked(*RECIPIENT, status="OK")), reference=MARK)
     assert (reply.status, reply.json["code"]) == (503, "unavailable")
     assert int(reply.headers["Retry-After"]) > 0
     assert_says_nothing(reply, "".join(capfd.readouterr()))
     assert server.events() == []
-
-
-def with_writer(process, writer):
-    def changed(arrival, runtime: Runtime):
-        return process(arrival, replace(runtime, writer=writer))
-
-    return changed
 
 
 def test_nor_does_a_success_log_more_than_sizes(server, capfd):

@@ -97,12 +97,16 @@ class Gate:
 
         An allow list always refuses a unix socket. Credentials inside the payload are checked by check_payload.
         """
-        if not self._allow_list.admits(request.peer, request.header("X-Forwarded-For")):
-            raise errors.Forbidden("Callbacks to this endpoint are not accepted from this address.")
+        self.check_address(request)
         if self._certificates is not None:
             self._certificates.verify(request)
         if self._verifier is not None:
             self._verifier.verify(request)
+
+    def check_address(self, request: Request) -> None:
+        """Raises Forbidden where the address is not on the allow list."""
+        if not self._allow_list.admits(request.peer, request.header("X-Forwarded-For")):
+            raise errors.Forbidden("Callbacks to this endpoint are not accepted from this address.")
 
     def check_payload(self, credentials: tuple[str, str] | None) -> None:
         """

@@ -31,6 +31,11 @@ class StoreUnavailable(Unavailable):
         return self.error in (CONFLICT, "QueryCanceled")
 
     @property
+    def is_busy(self) -> bool:
+        """Whether somebody else writes at this moment."""
+        return self.error == "Locked" or self.error.startswith("SQLITE_BUSY")
+
+    @property
     def is_damage(self) -> bool:
         """Whether a page of the SQLite file could not be read as what it should be."""
         return self.error.startswith("SQLITE_CORRUPT")

@@ -1,22 +1,19 @@
-"""The web side: what senders call, and the one place where a refusal becomes an answer."""
+"""The web side: what senders call, and the views that take it to where it belongs."""
 
-import json
-import time
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
-from receiver import body, intake, metrics, registration
+from receiver import body, intake, registration
 from receiver.auth import Request
 from receiver.auth.addresses import Proxies
-from receiver.errors import Challenged, InternalError, MethodNotAllowed, NotFound, Refusal
-from receiver.logs import error_class, log, place
+from receiver.errors import Challenged, MethodNotAllowed, NotFound, Refusal
+from receiver.logs import log
 from receiver.runtime import Runtime
-from receiver.web import operations
+from receiver.web import answers, operations
 
 _LONGEST_TOKEN_REQUEST = 16 * 1024  # bytes
 
@@ -35,19 +32,16 @@ def _take_requests(app: Flask, runtime: Runtime) -> None:
     """Callbacks; requests for tokens and jobs where they are configured."""
 
     def callbacks(_path: str) -> Response:
-        started = time.perf_counter()
-        answer = intake.receive(request.environ, runtime)
-        _count(runtime, answer.status, started)
-        response = Response(answer.body, answer.status, list(answer.headers), content_type=answer.content_type)
-        if not answer.content_type:
-            del response.headers["Content-Type"]
-        return response
+        taken = intake.receive(request.environ, runtime)
+        if isinstance(taken, intake.Taken):
+            return answers.Deferred(taken, runtime.writer)
+        return answers.success(_endpoint(runtime), taken)
 
     def tokens() -> Response:
         assert runtime.token_endpoint is not None
         given = Request(request.environ, body.read(request.environ, _LONGEST_TOKEN_REQUEST))
         answer = runtime.token_endpoint.answer(given)
-        _count(runtime, answer.status, None)
+        answers.count("-", answer.status)
         if answer.code:
             log.warning("token_refused", status=answer.status, code=answer.code)
         return Response(answer.body, answer.status, list(answer.headers), content_type="application/json")
@@ -56,7 +50,7 @@ def _take_requests(app: Flask, runtime: Runtime) -> None:
         admitted = registration.admit(request.environ, runtime.accounts)
         g.endpoint = admitted.account.endpoint
         status, document = registration.register(admitted, runtime)
-        _count(runtime, status, None)
+        answers.count(g.endpoint, status)
         return Response(document, status, [("Cache-Control", "no-store")], content_type="application/json")
 
     # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
@@ -73,20 +67,10 @@ def _answer_errors(app: Flask, runtime: Runtime) -> None:
 
     @app.errorhandler(Refusal)
     def refused(refusal: Refusal) -> Response:
-        _count(runtime, refusal.status, None)
-        event = "job_refused" if request.endpoint == "jobs" else "callback_refused"
-        if refusal.status >= 500 or refusal.receipt:
-            log.warning(
-                event,
-                status=refusal.status,
-                code=refusal.code,
-                receipt=refusal.receipt,
-                endpoint=_endpoint(runtime),
-                error=getattr(refusal, "error", None),
-            )
-        elif not isinstance(refusal, Challenged):
-            runtime.refusals.note(event, _endpoint(runtime), refusal, _client(runtime))
-        return _problem(refusal)
+        endpoint = _endpoint(runtime)
+        if refusal.status < 500 and not refusal.receipt and not isinstance(refusal, Challenged):
+            runtime.refusals.note(_event(), endpoint, refusal, _client(runtime))
+        return answers.refused(_event(), endpoint, refusal)
 
     @app.errorhandler(HTTPException)
     def not_routed(error: HTTPException) -> Response:
@@ -99,8 +83,7 @@ def _answer_errors(app: Flask, runtime: Runtime) -> None:
 
     @app.errorhandler(Exception)
     def failed(error: Exception) -> Response:
-        log.error("request_failed", error=error_class(error), where=place(error.__traceback__))
-        return refused(InternalError("faxhook failed on this request"))
+        return answers.failed(_event(), _endpoint(runtime), error)
 
 
 def _client(runtime: Runtime) -> str | None:
@@ -110,10 +93,8 @@ def _client(runtime: Runtime) -> str | None:
     return None if address is None else str(address)
 
 
-def _count(runtime: Runtime, status: int, started: float | None) -> None:
-    metrics.requests.labels(_endpoint(runtime), str(status)).inc()
-    if started is not None:
-        metrics.request_seconds.observe(time.perf_counter() - started)
+def _event() -> str:
+    return "job_refused" if request.endpoint == "jobs" else "callback_refused"
 
 
 def _endpoint(runtime: Runtime) -> str:
@@ -122,21 +103,3 @@ def _endpoint(runtime: Runtime) -> str:
         return str(g.endpoint)
     name = request.path.removeprefix("/callbacks/").partition("/")[0]
     return name if name in runtime.endpoints else "-"
-
-
-def _problem(refusal: Refusal) -> Response:
-    """RFC 9457."""
-    problem: dict[str, Any] = {
-        "title": HTTPStatus(refusal.status).phrase,
-        "status": refusal.status,
-        "code": refusal.code,
-        "detail": refusal.detail,
-    }
-    if refusal.fields:
-        problem["fields"] = refusal.fields
-    if refusal.received:
-        problem["received"] = refusal.received
-    if refusal.receipt:
-        problem["receipt"] = refusal.receipt
-    headers = [("Cache-Control", "no-store"), *refusal.headers]
-    return Response(json.dumps(problem), refusal.status, headers, content_type="application/problem+json")

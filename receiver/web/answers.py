@@ -1,0 +1,104 @@
+"""What became of a request, as an answer, a count and a log line: at once, or when its commit has happened."""
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from flask import Response
+
+from receiver import intake, metrics
+from receiver.errors import InternalError, Refusal
+from receiver.intake import Answer, Taken
+from receiver.logs import error_class, log, place
+from receiver.store.writer import Ticket, Writer
+
+# In the environ of a server that answers later by itself: takes a ticket, and what makes the response once it is done.
+DEFER = "faxhook.defer"
+Defer = Callable[[Ticket, Callable[[], Response]], Iterable[bytes]]
+
+
+class Deferred(Response):
+    """
+    The answer to a callback that was handed over; its status is settled when its commit has happened.
+
+    A server that has said how to defer goes on with other requests meanwhile. For any other one, calling it waits.
+    """
+
+    def __init__(self, taken: Taken, writer: Writer) -> None:
+        super().__init__()
+        self._taken = taken
+        self._writer = writer
+
+    def __call__(self, environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
+        defer: Defer | None = environ.get(DEFER)
+        if defer is not None:
+            return defer(self._taken.ticket, self.settled)
+        if not self._taken.ticket.is_done:
+            self._writer.settle(self._taken.ticket)
+        return self.settled()(environ, start_response)  # type: ignore[arg-type]
+
+    def settled(self) -> Response:
+        """What the commit has decided. Called once, when the ticket is done."""
+        endpoint = self._taken.arrival.endpoint.name
+        try:
+            answer = intake.settle(self._taken)
+        except Refusal as refusal:
+            return refused("callback_refused", endpoint, refusal)
+        except Exception as error:  # noqa: BLE001 - our bug, and still an answer
+            return failed("callback_refused", endpoint, error)
+        metrics.request_seconds.observe(time.perf_counter() - self._taken.started)
+        return success(endpoint, answer)
+
+
+def success(endpoint: str, answer: Answer) -> Response:
+    """The provider's success answer, counted."""
+    count(endpoint, answer.status)
+    response = Response(answer.body, answer.status, list(answer.headers), content_type=answer.content_type)
+    if not answer.content_type:
+        del response.headers["Content-Type"]
+    return response
+
+
+def refused(event: str, endpoint: str, refusal: Refusal) -> Response:
+    """The problem document of a refusal, counted; logged where it is our trouble or where a receipt is kept."""
+    count(endpoint, refusal.status)
+    if refusal.status >= 500 or refusal.receipt:
+        log.warning(
+            event,
+            status=refusal.status,
+            code=refusal.code,
+            receipt=refusal.receipt,
+            endpoint=endpoint,
+            error=getattr(refusal, "error", None),
+        )
+    return _problem(refusal)
+
+
+def failed(event: str, endpoint: str, error: Exception) -> Response:
+    """Our bug."""
+    log.error("request_failed", error=error_class(error), where=place(error.__traceback__))
+    return refused(event, endpoint, InternalError("faxhook failed on this request"))
+
+
+def count(endpoint: str, status: int) -> None:
+    metrics.requests.labels(endpoint, str(status)).inc()
+
+
+def _problem(refusal: Refusal) -> Response:
+    """RFC 9457."""
+    problem: dict[str, Any] = {
+        "title": HTTPStatus(refusal.status).phrase,
+        "status": refusal.status,
+        "code": refusal.code,
+        "detail": refusal.detail,
+    }
+    if refusal.fields:
+        problem["fields"] = refusal.fields
+    if refusal.received:
+        problem["received"] = refusal.received
+    if refusal.receipt:
+        problem["receipt"] = refusal.receipt
+    headers = [("Cache-Control", "no-store"), *refusal.headers]
+    return Response(json.dumps(problem), refusal.status, headers, content_type="application/problem+json")
