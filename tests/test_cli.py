@@ -362,14 +362,33 @@ def test_an_argument_that_is_no_text_is_refused(filled: Stock) -> None:
         assert (process.returncode, b"is not UTF-8" in err) == (2, True)
 
 
-def test_dead_letters_are_listed_as_events_are(anywhere: Stock) -> None:
-    ids = sorted(anywhere.fill(3))
+def test_dead_letters_are_listed_with_why(anywhere: Stock) -> None:
+    ids = [event["id"] for event in anywhere.fill(3) and anywhere.events()]
     anywhere.park(ids[0], ids[1])
+    damage(anywhere, ids[1])
     rows = loaded(anywhere, "dead-letters", "list", "--json")
-    assert {row["id"] for row in rows} == {ids[0], ids[1]}
-    assert rows[0].keys() == loaded(anywhere, "events", "list", "--json")[0].keys()
-    assert {row["state"] for row in rows} == {"dead"}
+    assert [(row["id"], row["reason"], row["damaged"]) for row in rows] == [
+        (ids[0], "refused", False),
+        (ids[1], "refused", True),
+    ]
+    by_id = {event["id"]: event for event in anywhere.events()}
+    same = ("id", "fax_id", "outcome", "receipt", "created_at")
+    assert [{name: row[name] for name in same} for row in rows] == [
+        {name: by_id[row["id"]][name] for name in same} for row in rows
+    ]
     assert len(run(anywhere, "dead-letters", "list").stdout.splitlines()) == 3
+
+
+def test_a_dead_letter_that_has_lost_its_event_is_listed_and_can_be_dropped(anywhere: Stock) -> None:
+    first, second = sorted(anywhere.fill(2))
+    anywhere.park(first, second)
+    store = anywhere.runtime.store
+    with store.writing() as connection:
+        connection.execute(store.tables.events.delete().where(store.tables.events.c.id == first))
+    lost = [row for row in loaded(anywhere, "dead-letters", "list", "--json") if row["id"] is None]
+    assert [(row["reason"], row["damaged"], len(row["fax_id"])) for row in lost] == [("refused", True, 36)]
+    assert run(anywhere, "dead-letters", "drop", "--all-damaged", "--yes").stdout == "1 event dropped\n"
+    assert anywhere.states() == {"dead": 1}
 
 
 def test_a_dead_letter_is_masked_unless_revealed(filled: Stock) -> None:
@@ -418,6 +437,33 @@ def test_a_damaged_dead_letter_stays_and_is_said_to_be_damaged(anywhere: Stock) 
     shown = loaded(anywhere, "dead-letters", "show", ids[1])
     assert (shown["damaged"], shown["payload"]) == (True, None)
     assert "Example Sender" in run(anywhere, "dead-letters", "show", ids[1], "--reveal").stdout
+
+
+def test_a_dropped_dead_letter_is_gone_and_its_receipt_tells_it_anew(anywhere: Stock) -> None:
+    ids = sorted(anywhere.fill(3))
+    anywhere.park(*ids)
+    body = anywhere.payload(ids[1])
+    damage(anywhere, ids[1])
+    (receipt,) = (event["receipt"] for event in anywhere.events() if event["id"] == ids[1])
+    counted = run(anywhere, "dead-letters", "drop", "--all-damaged")
+    assert (counted.exit_code, counted.stdout) == (0, "1 event would be dropped; --yes drops\n")
+    assert anywhere.states() == {"dead": 3}
+    assert run(anywhere, "dead-letters", "drop", ids[1].upper(), "--yes").stdout == "1 event dropped\n"
+    assert anywhere.states() == {"dead": 2}
+    assert anywhere.audit() == [("dead-letters.drop", ids[1])]
+    assert run(anywhere, "receipts", "replay", receipt).exit_code == 0
+    assert anywhere.states() == {"dead": 2, "pending": 1}
+    assert json.loads(anywhere.payload(ids[1]))["data"] == json.loads(body)["data"]
+
+
+def test_only_dead_letters_are_dropped(filled: Stock) -> None:
+    (event_id,) = filled.fill(1)
+    result = run(filled, "dead-letters", "drop", event_id, "--yes")
+    assert (result.exit_code, result.stdout) == (1, "0 events dropped\n")
+    assert "no such dead letter" in result.stderr
+    assert filled.states() == {"pending": 1}
+    for arguments in ([], [event_id, "--all-damaged"]):
+        assert run(filled, "dead-letters", "drop", *arguments).exit_code == 2
 
 
 def test_only_dead_letters_are_replayed(filled: Stock) -> None:

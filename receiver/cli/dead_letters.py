@@ -1,15 +1,20 @@
-"""dead-letters list, dead-letters show, dead-letters replay."""
+"""dead-letters list, dead-letters show, dead-letters replay, dead-letters drop."""
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.cli.events import COLUMNS, NARROW
 from receiver.cli.masking import masked
 from receiver.store import Store, browsing
+from receiver.store import dead_letters as letters
+from receiver.store.dead_letters import DeadLetter
+
+_COLUMNS = ("id", "fax_id", "outcome", "reason", "damaged", "receipt", "created_at", "parked_at")
+_NARROW = ("id", "reason", "damaged", "receipt", "created_at")
 
 
 @click.group("dead-letters")
@@ -23,11 +28,10 @@ def dead_letters() -> None:
 @printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(config: Path | None, limit: int | None, is_json: bool) -> None:
-    """The newest dead letters."""
-    with opening.open_store(config) as store, store.reading() as connection:
-        most = printing.limit(limit, is_json=is_json)
-        rows = browsing.events(connection, store.tables, limit=most, state="dead")
-    printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
+    """The newest dead letters. One without an id has lost its event to a damaged file: its fax is all that is known."""
+    with opening.open_store(config) as store:
+        rows = [_row(letter) for letter in letters.newest(store, printing.limit(limit, is_json=is_json))]
+    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
 
 
@@ -38,16 +42,28 @@ def list_(config: Path | None, limit: int | None, is_json: bool) -> None:
 def show(event_id: str, config: Path | None, reveal: bool) -> None:
     """One dead letter as JSON, and whether it is damaged. Personal data is masked unless revealed, which is audited."""
     with opening.open_store(config) as store, store.writing() if reveal else store.reading() as connection:
-        letters = browsing.dead_letters(connection, store.tables, event_id=event_id)
+        letter = letters.of_event(connection, store.tables, event_id)
         found = browsing.event(connection, store.tables, event_id)
-        if letters and reveal:
+        if letter is not None and reveal:
             browsing.audit(connection, store.tables, "dead-letters.reveal", event_id)
-    if not letters or found is None:
+    if letter is None or found is None:
         raise Failure(f"there is no dead letter {event_id}")
     row, payload = found
-    is_damaged = letters[0].is_damaged
-    shown = _payload(payload, is_damaged=is_damaged, reveal=reveal)
-    printing.as_json({**row, "damaged": is_damaged, "payload": shown})
+    shown = _payload(payload, is_damaged=letter.is_damaged, reveal=reveal)
+    printing.as_json({**row, "reason": letter.reason, "damaged": letter.is_damaged, "payload": shown})
+
+
+def _row(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "fax_id": letter.fax_id,
+        "outcome": letter.outcome,
+        "reason": letter.reason,
+        "damaged": letter.is_damaged,
+        "receipt": letter.receipt,
+        "created_at": browsing.iso(letter.created_at_ms),
+        "parked_at": browsing.iso(letter.parked_at_ms),
+    }
 
 
 def _payload(stored: bytes | None, *, is_damaged: bool, reveal: bool) -> Any:
@@ -68,36 +84,89 @@ def replay(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, 
     """
     Put dead letters into the queue again, for instance after the broker's limit was raised.
 
-    A damaged one stays: its bytes are no longer what was written. What the provider said is in its receipt. Exit code 1
-    when one is damaged or is no dead letter.
+    A damaged one stays: its bytes are no longer what was written. Drop it, and replay its receipt. Exit code 1 when one
+    is damaged or is no dead letter.
     """
     if every == bool(event_ids):
         raise click.UsageError("expected event ids, or --all")
     count = bad = 0
     with opening.open_store(config) as store:
-        for event_id in event_ids:
-            letters, revived = _replay(store, event_id=event_id)
-            if not letters:
-                click.echo(f"{event_id}: there is no such dead letter", err=True)
-            count, bad = count + revived, bad + 1 - revived
-        after: int | None = 0 if every else None
-        while after is not None:
-            letters, revived = _replay(store, after=after)
-            count, bad = count + revived, bad + len(letters) - revived
-            after = letters[-1].seq if letters else None
-    click.echo(f"{count} event{'' if count == 1 else 's'} put into the queue again")
+        for some in _chosen(store, event_ids):
+            revived = _replay(store, some)
+            count, bad = count + revived, bad + len(some) - revived
+    click.echo(f"{_events(count)} put into the queue again")
     ctx.exit(1 if bad else 0)
 
 
-def _replay(store: Store, *, event_id: str | None = None, after: int = 0) -> tuple[list[browsing.DeadLetter], int]:
-    """One transaction: the letters that were looked at, and how many of them wait again."""
+def _replay(store: Store, some: Sequence[DeadLetter | str]) -> int:
+    """In one transaction; how many of them wait again."""
+    whole = []
+    for letter in some:
+        if isinstance(letter, str):
+            click.echo(f"{letter}: there is no such dead letter", err=True)
+        elif letter.is_damaged:
+            click.echo(f"{_named(letter)}: damaged, and stays a dead letter", err=True)
+        else:
+            whole.append(letter)
+    if not whole:
+        return 0
     with store.writing() as connection:
-        letters = browsing.dead_letters(connection, store.tables, event_id=event_id, after=after)
-        for letter in letters:
-            if not letter.is_damaged:
-                browsing.audit(connection, store.tables, "dead-letters.replay", letter.id)
-        revived = browsing.revive(connection, store.tables, letters)
-    for letter in letters:
-        if letter.is_damaged:
-            click.echo(f"{letter.id}: damaged, and stays a dead letter", err=True)
-    return letters, revived
+        for letter in whole:
+            browsing.audit(connection, store.tables, "dead-letters.replay", _named(letter))
+        return letters.revive(connection, store.tables, whole)
+
+
+@dead_letters.command()
+@click.argument("event_ids", metavar="[ID...]", nargs=-1)
+@opening.config_option
+@click.option("--all-damaged", "every", is_flag=True, help="Every dead letter that is damaged, or has lost its event.")
+@click.option("--yes", "is_meant", is_flag=True, help="Drop them. Without it they are only counted.")
+@click.pass_context
+def drop(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, every: bool, is_meant: bool) -> None:
+    """
+    Delete dead letters with their events; consumers never get these. Without --yes they are only counted.
+
+    A fax that no other event has told of is forgotten with its event: `faxhook receipts replay` makes both anew, under
+    the same ids. Exit code 1 when one of the ids is no dead letter.
+    """
+    if every == bool(event_ids):
+        raise click.UsageError("expected event ids, or --all-damaged")
+    count = bad = 0
+    with opening.open_store(config) as store:
+        for some in _chosen(store, event_ids):
+            found = [one for one in some if isinstance(one, DeadLetter) and (one.is_damaged or not every)]
+            for unknown in (one for one in some if isinstance(one, str)):
+                click.echo(f"{unknown}: there is no such dead letter", err=True)
+                bad += 1
+            count += _drop(store, found) if is_meant else len(found)
+    click.echo(f"{_events(count)} dropped" if is_meant else f"{_events(count)} would be dropped; --yes drops")
+    ctx.exit(1 if bad else 0)
+
+
+def _drop(store: Store, some: Sequence[DeadLetter]) -> int:
+    with store.writing() as connection:
+        for letter in some:
+            browsing.audit(connection, store.tables, "dead-letters.drop", _named(letter))
+        return letters.drop(connection, store.tables, some)
+
+
+def _chosen(store: Store, event_ids: Sequence[str]) -> Iterator[Sequence[DeadLetter | str]]:
+    """The dead letters of these events, an id where there is none; without ids all of them, some at a time."""
+    for event_id in event_ids:
+        with store.reading() as connection:
+            yield [letters.of_event(connection, store.tables, event_id) or event_id]
+    after = None if event_ids else 0
+    while after is not None:
+        with store.reading() as connection:
+            some = letters.after(connection, store.tables, after)
+        if some:
+            yield some
+        after = some[-1].seq if some else None
+
+
+def _named(letter: DeadLetter) -> str:
+    return letter.id or f"row {letter.seq}"
+
+
+def _events(count: int) -> str:
+    return f"{count} event{'' if count == 1 else 's'}"

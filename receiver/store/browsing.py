@@ -13,8 +13,8 @@ from sqlalchemy.engine import Connection, Row
 
 from receiver.store import now_ms, places, rfc3339
 from receiver.store.outbox import LONGEST_RUN
-from receiver.store.postgresql import WAKE
-from receiver.store.submissions import KeptBody, checksum
+from receiver.store.postgresql import wake
+from receiver.store.submissions import KeptBody
 from receiver.store.tables import QUEUE, Tables
 from receiver.store.turns import put_in
 from receiver.store.types import is_id
@@ -286,64 +286,11 @@ def republish(
         )
         query = query.where(table.c.receipt.in_(of_endpoint))
     count = put_in(connection, tables, query.with_only_columns(table.c.seq, table.c.fax_id, table.c.revision))
-    _wake(connection)
-    return count
-
-
-# --- dead letters ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """An event that the relay has parked. is_damaged: its payload is gone, or not as it was written."""
-
-    seq: int
-    id: str
-    reason: str
-    is_damaged: bool
-
-
-def dead_letters(
-    connection: Connection, tables: Tables, *, event_id: str | None = None, after: int = 0, limit: int = 200
-) -> list[DeadLetter]:
-    """Those above the row ``after``, in row order, verified; or the one of this id."""
-    table, dead = tables.events, tables.dead_letters
-    event_id = event_id and event_id.lower()
-    if event_id is not None and not is_id(event_id):
-        return []
-    query = (
-        sa.select(dead.c.seq, dead.c.reason, table.c.id, table.c.body, table.c.checksum)
-        .join_from(dead, table, table.c.seq == dead.c.seq)
-        .where(dead.c.sink == QUEUE, dead.c.seq > after)
-        .order_by(dead.c.seq)
-        .limit(limit)
-    )
-    query = query.where(table.c.id == event_id) if event_id is not None else query
-    return [
-        DeadLetter(row.seq, row.id, row.reason, row.body is None or checksum(row.id, row.body) != row.checksum)
-        for row in connection.execute(query)
-    ]
-
-
-def revive(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
-    """Put dead letters back into the queue, but no damaged one; how many."""
-    places.locked(connection, tables, shared=True)  # retention looks for them in one place after the other
-    table, dead = tables.events, tables.dead_letters
-    whole = [letter.seq for letter in letters if not letter.is_damaged]
-    delete = dead.delete().where(dead.c.sink == QUEUE, dead.c.seq.in_(whole)).returning(dead.c.seq)
-    taken_out = connection.scalars(delete).all()
-    some = sa.select(table.c.seq, table.c.fax_id, table.c.revision).where(table.c.seq.in_(taken_out))
-    count = put_in(connection, tables, some)
-    _wake(connection)
+    wake(connection)
     return count
 
 
 # --- both -----------------------------------------------------------------------------------------------------------
-
-
-def _wake(connection: Connection) -> None:
-    if connection.dialect.name != "sqlite":
-        connection.exec_driver_sql(WAKE)
 
 
 def audit(connection: Connection, tables: Tables, action: str, subject: str) -> None:

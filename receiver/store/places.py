@@ -52,6 +52,13 @@ def locked(connection: Connection, tables: Tables, *, shared: bool = False) -> P
     return Places(**{name: place for name, place in json.loads(value).items() if name in known})
 
 
+def step_back(connection: Connection, tables: Tables, places: Places) -> None:
+    """After events were deleted: SQLite gives a number again when it was the highest."""
+    newest = connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0
+    places.events = min(places.events, newest)
+    places.payloads = min(places.payloads, newest)
+
+
 def move(connection: Connection, tables: Tables, places: Places) -> None:
     """Keep them. They must be locked by the same transaction, and not shared."""
     insert = insert_or_replace(tables.meta, connection.dialect.name)

@@ -154,6 +154,12 @@ class _Waker:
             connection.close()
 
 
+def wake(connection: Connection) -> None:
+    """Let those who wait for events look when this transaction has been committed. SQLite's watch the file."""
+    if connection.dialect.name != "sqlite":
+        connection.exec_driver_sql(WAKE)
+
+
 def where(url: URL) -> str:
     """The database in words, for operators: ``PostgreSQL at db.example.com:5432, database faxhook, user faxhook``."""
     database = f", database {url.database}" if url.database else ""

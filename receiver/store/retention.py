@@ -194,10 +194,7 @@ class _Purge:
         runs = taken.c.first > seqs[0] - LONGEST_RUN, taken.c.first <= seqs[-1], taken.c.last <= seqs[-1]
         self._connection.execute(taken.delete().where(taken.c.sink == QUEUE, *runs))
         self._to_be_looked_at({row.id: row.fax_id for row in found})
-        # SQLite gives a number again when it was the highest.
-        newest = self._connection.scalar(sa.select(sa.func.max(events.c.seq))) or 0
-        self._places.events = min(self._places.events, newest)
-        self._places.payloads = min(self._places.payloads, newest)
+        places.step_back(self._connection, self._tables, self._places)
         return len(found)
 
     def _to_be_looked_at(self, events: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from random import Random
 import sqlalchemy as sa
 from announcing import fax, submission, tell_all
 
-from receiver.store import Store, browsing, now_ms, outbox, sqlite
+from receiver.store import Store, browsing, dead_letters, now_ms, outbox, sqlite
 from receiver.store.retention import STEPS, Limits, purge
 from receiver.store.writer import Writer
 from schemas.event import Recipient
@@ -152,8 +152,8 @@ class Work:
 
     def revive(self):
         with self._store.writing() as connection:
-            dead = browsing.dead_letters(connection, self._store.tables, limit=1000)
-            browsing.revive(connection, self._store.tables, dead)
+            dead = dead_letters.after(connection, self._store.tables, limit=1000)
+            dead_letters.revive(connection, self._store.tables, dead)
         return {"moved": {letter.id: "waiting" for letter in dead}}
 
     def republish(self):

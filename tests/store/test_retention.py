@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from announcing import NOON, deliver, facts_known, failed, fax, identity, numbered, rows, submission, tell
 
-from receiver.store import browsing, discrepancies, jobs, outbox, places
+from receiver.store import browsing, dead_letters, discrepancies, jobs, outbox, places
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
 from receiver.store.places import PLACES, locked
@@ -46,7 +46,8 @@ def park_all(store):
 
 def revive_all(store):
     with store.writing() as connection:
-        browsing.revive(connection, store.tables, browsing.dead_letters(connection, store.tables, limit=1000))
+        letters = dead_letters.after(connection, store.tables, limit=1000)
+        dead_letters.revive(connection, store.tables, letters)
 
 
 def is_blank(store):
@@ -295,6 +296,39 @@ def test_a_fax_with_a_dead_letter_stays_known(store):
     deliver(store)
     purged(store, 402)
     assert rows(store, "faxes") == rows(store, "events") == []
+
+
+def drop_all(store):
+    with store.writing() as connection:
+        dead_letters.drop(connection, store.tables, dead_letters.after(connection, store.tables, limit=1000))
+
+
+def test_what_was_dropped_leaves_a_fax_known_by_its_other_events_and_nothing_in_the_end(store):
+    tell(store, fax("1"), fax("2"), received_at_ms=START)
+    deliver(store)
+    tell(store, failed("1", completed_at=NOON), received_at_ms=START)
+    tell(store, fax("3"), fax("3", attempts=2), received_at_ms=START)
+    park_all(store)
+    drop_all(store)
+    assert rows(store, "events", "revision") == [1, 1]
+    assert {row.fax_id for row in rows(store, "faxes")} == {str(identity("1")), str(identity("2"))}
+    assert tell(store, fax("1"), received_at_ms=START).state == "duplicate"
+    assert tell(store, fax("3"), received_at_ms=START).state == "accepted"
+    deliver(store)
+    purged(store, 91)
+    for table in ("events", "faxes", "announcements", "learned", "late_faxes"):
+        assert rows(store, table) == []
+
+
+def test_what_gets_the_number_of_a_dropped_event_is_forgotten_as_well(store):
+    tell(store, fax("1"), received_at_ms=START)
+    park_all(store)
+    purged(store, 91)
+    drop_all(store)
+    tell(store, fax("2"), received_at_ms=START + 91 * DAY)
+    deliver(store)
+    purged(store, 99)
+    assert is_blank(store)
 
 
 @pytest.mark.service("postgresql")

@@ -18,7 +18,7 @@ from receiver.errors import StoreError, Unavailable
 from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.publisher import Publisher
 from receiver.settings import Queue
-from receiver.store import Store, now_ms, outbox
+from receiver.store import Store, dead_letters, now_ms, outbox
 from receiver.store.damage import check_all, note, noted
 from receiver.store.places import BEGINNING
 from receiver.store.probing import probe
@@ -374,6 +374,8 @@ def look(store, tree, before, sent):
     dead = rows(store, "dead_letters", "reason")
     assert rows(store, "waiting") == []
     assert dead == ["damaged"] * (lost if tree == "events" else 0)
+    listed = dead_letters.newest(store, COUNT)
+    assert [(letter.id, letter.is_damaged) for letter in listed] == [(None, True)] * len(dead)
     assert 0 < lost < PAGE // 20 if tree in ("events", "waiting") else lost == 0
     if tree in ("events", "waiting") or mark(store) is not None:
         with pytest.raises(Unavailable) as raised:

@@ -1,0 +1,144 @@
+"""Dead letters: events that were parked since they cannot be sent; they are listed, put back, or dropped."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store import Store, places
+from receiver.store.damage import is_damage
+from receiver.store.postgresql import wake
+from receiver.store.submissions import checksum
+from receiver.store.tables import QUEUE, Tables, insert_or_keep
+from receiver.store.trouble import StoreUnavailable
+from receiver.store.turns import put_in
+from receiver.store.types import is_id
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """
+    One event that was parked. id, outcome, receipt, created_at_ms: None where its row is lost or cannot be read.
+
+    is_damaged: its payload is gone, or not as it was written.
+    """
+
+    seq: int
+    fax_id: str
+    reason: str
+    parked_at_ms: int
+    id: str | None = None
+    outcome: str | None = None
+    receipt: str | None = None
+    created_at_ms: int | None = None
+    is_damaged: bool = True
+
+
+def newest(store: Store, limit: int) -> list[DeadLetter]:
+    """The newest events' first; also those whose event is on a bad page of a file."""
+    dead = store.tables.dead_letters
+    query = sa.select(dead).where(dead.c.sink == QUEUE).order_by(dead.c.seq.desc()).limit(limit)
+    with store.reading() as connection:
+        rows = connection.execute(query).all()
+    try:
+        return _with_events(store, rows)
+    except StoreUnavailable as error:
+        if not is_damage(error):
+            raise
+    return [letter for row in rows for letter in _alone(store, row)]
+
+
+def _alone(store: Store, row: sa.Row[Any]) -> list[DeadLetter]:
+    try:
+        return _with_events(store, [row])
+    except StoreUnavailable as error:
+        if not is_damage(error):
+            raise
+        return [DeadLetter(row.seq, row.fax_id, row.reason, row.parked_at_ms)]
+
+
+def _with_events(store: Store, rows: Sequence[sa.Row[Any]]) -> list[DeadLetter]:
+    with store.reading() as connection:
+        return _letters(connection, store.tables, rows)
+
+
+def after(connection: Connection, tables: Tables, seq: int = 0, limit: int = 200) -> list[DeadLetter]:
+    """Those above this row number, in the order of their events."""
+    dead = tables.dead_letters
+    query = sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq > seq).order_by(dead.c.seq).limit(limit)
+    return _letters(connection, tables, connection.execute(query).all())
+
+
+def of_event(connection: Connection, tables: Tables, event_id: str) -> DeadLetter | None:
+    """The one of this event."""
+    events, dead = tables.events, tables.dead_letters
+    event_id = event_id.lower()
+    if not is_id(event_id):
+        return None
+    its = sa.select(events.c.seq).where(events.c.id == event_id).scalar_subquery()
+    rows = connection.execute(sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq == its)).all()
+    return next(iter(_letters(connection, tables, rows)), None)
+
+
+def _letters(connection: Connection, tables: Tables, rows: Sequence[sa.Row[Any]]) -> list[DeadLetter]:
+    events = tables.events
+    query = sa.select(events).where(events.c.seq.in_([row.seq for row in rows]))
+    found = {event.seq: event for event in connection.execute(query)}
+    return [_letter(row, found.get(row.seq)) for row in rows]
+
+
+def _letter(row: sa.Row[Any], event: sa.Row[Any] | None) -> DeadLetter:
+    same = row.seq, row.fax_id, row.reason, row.parked_at_ms
+    if event is None:
+        return DeadLetter(*same)
+    is_damaged = event.body is None or checksum(event.id, event.body) != event.checksum
+    return DeadLetter(*same, event.id, event.outcome, event.receipt, event.created_at_ms, is_damaged)
+
+
+def revive(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
+    """Put dead letters back into the queue, but no damaged one; how many."""
+    places.locked(connection, tables, shared=True)  # retention looks for them in one place after the other
+    table = tables.events
+    taken_out = _delete(connection, tables, [letter for letter in letters if not letter.is_damaged])
+    some = sa.select(table.c.seq, table.c.fax_id, table.c.revision).where(table.c.seq.in_(taken_out))
+    count = put_in(connection, tables, some)
+    wake(connection)
+    return count
+
+
+def drop(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
+    """
+    Delete dead letters with their events; how many.
+
+    A fax that no other event has told of is forgotten as well: a replay of its receipt tells it anew, under the same
+    ids. Retention finds the other faxes as those that have no events any more.
+    """
+    passed = places.locked(connection, tables)
+    fax_ids = {letter.seq: letter.fax_id for letter in letters}
+    seqs = _delete(connection, tables, letters)
+    events, faxes = tables.events, tables.faxes
+    some = sorted({fax_ids[seq] for seq in seqs})
+    query = sa.select(faxes).where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
+    known = connection.execute(query).all()
+    connection.execute(events.delete().where(events.c.seq.in_(seqs)))
+    newest_ids = sa.select(events.c.id).where(events.c.id.in_([fax.event_id for fax in known]))
+    there = set(connection.scalars(newest_ids))
+    headless = [fax for fax in known if fax.event_id not in there]
+    gone = [fax.fax_id for fax in headless if fax.revision == 1]
+    for table in (tables.announcements, faxes):
+        connection.execute(table.delete().where(table.c.fax_id.in_(gone)))
+    connection.execute(tables.learned.delete().where(tables.learned.c.fax_id.in_([fax.fax_id for fax in headless])))
+    late = [{"due_at_ms": fax.seen_at_ms, "fax_id": fax.fax_id} for fax in headless if fax.revision > 1]
+    if late:
+        connection.execute(insert_or_keep(tables.late_faxes, connection.dialect.name), late)
+    places.step_back(connection, tables, passed)
+    places.move(connection, tables, passed)
+    return len(seqs)
+
+
+def _delete(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> Sequence[int]:
+    dead = tables.dead_letters
+    some = dead.c.sink == QUEUE, dead.c.seq.in_([letter.seq for letter in letters])
+    return connection.scalars(dead.delete().where(*some).returning(dead.c.seq)).all()
