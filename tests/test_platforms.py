@@ -464,12 +464,3 @@ def test_the_alarms_are_about_metrics_that_exist() -> None:
     named = set(re.findall(r"faxhook_\w+", rules))
     assert named
     assert named <= documented
-
-
-def test_the_unit_starts_and_reloads_as_serve_expects() -> None:
-    (unit,) = blocks(DEPLOY_README, "ini")
-    values = dict(line.split("=", 1) for line in unit.splitlines() if "=" in line)
-    assert values["ExecStart"].endswith("/faxhook serve")
-    assert values["KillMode"] == "mixed"  # SIGTERM to the parent, which ends its children in order
-    assert int(values["TimeoutStopSec"]) > 10
-    assert values["ExecReload"] == "/bin/kill -HUP $MAINPID"

@@ -281,6 +281,18 @@ def test_a_port_that_needs_a_right_is_named_as_one(monkeypatch: pytest.MonkeyPat
     assert "server.bind: 0.0.0.0:80 needs a right that this user does not have" in refusal("0.0.0.0:80")
 
 
+def test_a_socket_that_a_supervisor_passes_is_not_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd would take connections that nobody answers."""
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    assert refusal("127.0.0.1:0") == (
+        'server.bind: 127.0.0.1:0 leaves the socket unused that systemd passes (LISTEN_FDS): choose "fd://3" to'
+        " serve it, or stop and disable the .socket unit"
+    )
+    monkeypatch.setenv("LISTEN_PID", "1")  # of a parent, to which they were passed
+    listening.bind("127.0.0.1:0").give_up()
+
+
 def test_a_socket_that_a_supervisor_passes_is_served(tmp_path: Path) -> None:
     with listening.bind(f"127.0.0.1:{free_port()}") as passed:
         passed.begin(5)

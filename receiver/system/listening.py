@@ -62,6 +62,7 @@ def bind(address: str) -> Listener:
 
     Raises ConfigurationError naming the key, the address and what to do.
     """
+    _refuse_unused(address)
     make = _inherited if address.startswith("fd://") else _unix if address.startswith("unix:") else _tcp
     deadline = time.monotonic() + _IN_USE_SECONDS
     while True:
@@ -74,6 +75,15 @@ def bind(address: str) -> Listener:
             raise _error(address, error) from None
         listener.address = address
         return listener
+
+
+def _refuse_unused(address: str) -> None:
+    """On a socket that a supervisor has opened for us and that we leave alone, callers would wait for ever."""
+    if os.environ.get("LISTEN_PID") == str(os.getpid()) and not address.startswith("fd://"):
+        raise ConfigurationError(
+            f'{_key()}: {address} leaves the socket unused that systemd passes (LISTEN_FDS): choose "fd://3" to serve'
+            " it, or stop and disable the .socket unit"
+        )
 
 
 def obstacle(address: str) -> str | None:
@@ -110,7 +120,7 @@ def _look_at_place(path: str) -> None:
 
 
 def _error(address: str, error: OSError) -> ConfigurationError:
-    key = "variable PORT" if os.environ.get("PORT") else "server.bind"
+    key = _key()
     if address.startswith("fd://"):
         trouble = "is no socket: it is for one that a supervisor such as systemd passes; otherwise choose host and port"
     elif isinstance(error, socket.gaierror):
@@ -118,6 +128,11 @@ def _error(address: str, error: OSError) -> ConfigurationError:
     else:
         trouble = _ADVICE.get(error.errno or 0) or f"cannot be used: {error.strerror or error}"
     return ConfigurationError(f"{key}: {address} {trouble}")
+
+
+def _key() -> str:
+    """Where the address is from."""
+    return "variable PORT" if os.environ.get("PORT") else "server.bind"
 
 
 def _tcp(address: str) -> Listener:
