@@ -697,8 +697,8 @@ def test_the_module_is_the_command(filled: Stock) -> None:
 def test_an_uncaught_error_shows_its_class_only(filled: Stock) -> None:
     code = """
 from receiver.cli import main, schema
-def files(_): raise RuntimeError("+4989123456")
-schema.files = files
+def event(): raise RuntimeError("+4989123456")
+schema.contracts.event = event
 main(["schema", "event"])
 """
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)

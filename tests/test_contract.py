@@ -261,6 +261,7 @@ def test_the_readme_of_the_event_explains_every_field_and_word():
 
 def test_the_readme_of_the_event_shows_an_event():
     (shown,) = (json.loads(text) for text in blocks(SCHEMAS_README, "json"))
+    assert SCHEMA["examples"] == [shown]
     VALIDATOR.validate(shown)
     # As it is published from the sample it was made of, to the last id.
     assert shown == json.loads(completed(events("retarus", sample("retarus/01_success.xml"))[0], "retarus"))

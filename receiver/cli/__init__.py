@@ -39,7 +39,7 @@ _COMMANDS = {
     "reconcile": ("reconciling", "reconcile", "Fetch what was missed from the providers' reports."),
     "discrepancies": ("reconciling", "discrepancies", "What does not add up between the providers and us."),
     "store": ("storing", "store", "What can be read of a damaged store."),
-    "schema": ("schema", "schema", "The schema of what is published."),
+    "schema": ("schema", "schema", "The contracts with other programs, as documents."),
     "completion": ("completing", "completion", "Completion of commands and options for your shell."),
 }
 
@@ -76,6 +76,7 @@ EXAMPLES = {
     "discrepancies close": "faxhook discrepancies close 12 13",
     "store salvage": "faxhook store salvage healthy.db",
     "schema event": "faxhook schema event",
+    "schema asyncapi": "faxhook schema asyncapi > asyncapi.json",
     "completion": 'eval "$(faxhook completion bash)"',
 }
 

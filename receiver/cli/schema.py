@@ -1,20 +1,27 @@
-"""schema event."""
+"""schema event, schema asyncapi."""
 
-from importlib.resources import files
 from pathlib import Path
 
 import click
 
+from receiver import contracts
 from receiver.cli import opening
 
 
 @click.group()
 def schema() -> None:
-    """The schema of what is published."""
+    """The contracts with other programs, as documents for them."""
 
 
 @schema.command()
 @opening.config_option
 def event(config: Path | None) -> None:
     """JSON Schema of an event, both fax.completed.v1 and fax.amended.v1."""
-    click.echo(files("schemas").joinpath("fax_completed.v1.json").read_text(encoding="utf-8").rstrip("\n"))
+    click.echo(contracts.event())
+
+
+@schema.command()
+@opening.config_option
+def asyncapi(config: Path | None) -> None:
+    """AsyncAPI 3 of what is published, with the bindings of RabbitMQ."""
+    click.echo(contracts.asyncapi())

@@ -13,7 +13,7 @@ from receiver.auth.addresses import Proxies
 from receiver.errors import Challenged, MethodNotAllowed, NotFound, Refusal
 from receiver.logs import log
 from receiver.runtime import Runtime
-from receiver.web import answers, operations
+from receiver.web import answers, contracts, operations
 
 _LONGEST_TOKEN_REQUEST = 16 * 1024  # bytes
 
@@ -24,6 +24,7 @@ def create_app(runtime: Runtime) -> Flask:
     app.url_map.merge_slashes = False  # a redirect would show the path, and the token in it, to proxies' logs
     _take_requests(app, runtime)
     app.register_blueprint(operations.blueprint(runtime))
+    app.register_blueprint(contracts.blueprint())
     _answer_errors(app, runtime)
     return app
 
