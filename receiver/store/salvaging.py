@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from receiver import facts as fax_facts
 from receiver.errors import StoreError
 from receiver.store import DAMAGED, Store, outbox, places
 from receiver.store.damage import begun_anew
@@ -278,7 +279,12 @@ def _let_wait(connection: sa.Connection, tables: Tables) -> None:
 
 
 def _make_known(connection: sa.Connection, tables: Tables) -> None:
-    """Faxes whose row is lost, by the newest of their events; their digests are lost with it."""
+    """
+    Faxes whose row is lost, by the newest of their events.
+
+    What the first announcement said follows from the first event, unless the sender's own words have completed that:
+    then its repetition is compared once more, and says nothing new.
+    """
     events, faxes = tables.events, tables.faxes
     unknown = (
         sa.select(events)
@@ -288,7 +294,12 @@ def _make_known(connection: sa.Connection, tables: Tables) -> None:
     known: dict[str, dict[str, Any]] = {}
     for row in connection.execute(unknown):
         data = _data(row)
-        first_outcome = known[row.fax_id]["first_outcome"] if row.fax_id in known else row.outcome
+        if row.fax_id in known:
+            first = {name: known[row.fax_id][name] for name in ("first_digest", "first_outcome")}
+        else:
+            is_first = data and row.revision == 1
+            digest = fax_facts.digest(fax_facts.of_published(data)) if is_first else ""
+            first = {"first_digest": digest, "first_outcome": row.outcome}
         known[row.fax_id] = {
             "fax_id": row.fax_id,
             "provider": data.get("provider", ""),
@@ -297,8 +308,7 @@ def _make_known(connection: sa.Connection, tables: Tables) -> None:
             "revision": row.revision,
             "event_id": row.id,
             "seen_at_ms": row.created_at_ms,
-            "first_digest": "",
-            "first_outcome": first_outcome,
+            **first,
         }
     if known:
         connection.execute(faxes.insert(), list(known.values()))

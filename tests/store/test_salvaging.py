@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from datetime import timedelta
 
 import pytest
-from announcing import deliver, failed, fax, identity, numbered, rows, states, submission, tell, tell_all
+from announcing import NOON, deliver, failed, fax, identity, numbered, rows, states, submission, tell, tell_all
 from click.testing import CliRunner
 from disks import disk
 from waiting import until
@@ -230,6 +230,20 @@ def test_a_second_revision_waits_behind_the_first(sqlite, tmp_path):
     _, fresh = salvaged(sqlite.file.path, tmp_path)
     with fresh.reading() as connection:
         assert [row.revision for row in outbox.waiting(connection, fresh.tables, 9, 0)] == [1, 2]
+    fresh.close()
+
+
+def test_a_fax_that_is_known_by_its_events_hears_nothing_new_in_a_repetition(sqlite, tmp_path):
+    first, second = fax("1", attempts=2), failed("1", completed_at=NOON)
+    tell(sqlite, first)
+    tell(sqlite, second)
+    with sqlite.writing() as connection:
+        connection.execute(sqlite.tables.faxes.delete())
+    sqlite.close()
+    _, fresh = salvaged(sqlite.file.path, tmp_path)
+    for repeated in (first, second):
+        again = tell(fresh, repeated)
+        assert (again.state, again.news) == ("duplicate", [])
     fresh.close()
 
 
