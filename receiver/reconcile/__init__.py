@@ -9,6 +9,7 @@ so that an end at any point loses nothing and repeats only what is recognised as
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -55,7 +56,7 @@ def reconcile(
     assert account.provider.reports is not None, "the settings require it"
     reports = account.provider.reports
     client = Client(account.provider.title, account.reports.requests, stop.wait)
-    turn = Turn(runtime, account, account.reports.options, choice, stop, client, told)
+    turn = Turn(runtime, account, choice, stop, client, told, datetime.now(UTC))
     try:
         for report in (report for report in reports.records if report.of_jobs):
             _attempt(turn, report.name, partial(read_records, turn, report))
@@ -115,12 +116,12 @@ def _attempt(turn: Turn, report: str, work: Callable[[], None]) -> None:
 
 def _counting_repairs(turn: Turn, work: Callable[[], None]) -> None:
     """Each once, however often it was needed."""
-    with noting_repairs() as turn.repaired:
+    with noting_repairs() as turn.found.repaired:
         try:
             work()
         finally:
             if not turn.choice.dry_run:
-                turn.count(Counter(("repairs", turn.provider, str(repair)) for repair in turn.repaired))
+                turn.count(Counter(("repairs", turn.provider, str(repair)) for repair in turn.found.repaired))
 
 
 def follow(runtime: Runtime, choice: Choice, stop: Stop, done: Callable[[Summary], object]) -> None:

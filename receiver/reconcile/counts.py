@@ -2,17 +2,17 @@
 
 import hmac
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 from receiver.providers import AggregateReport, Ask, Client, Finding, Tally
+from receiver.reconcile import windows
 from receiver.reconcile.model import Place
-from receiver.reconcile.turn import FIRST_WINDOW, Turn
+from receiver.reconcile.turn import Turn
 from receiver.store import counting
 
-_RECOUNTED = timedelta(days=3)  # so long a day is counted again, for results that come late
 _OURS = ("delivered", "failed", "total", "pages_sent")
 
 
@@ -22,7 +22,7 @@ def compare(turn: Turn, report: AggregateReport) -> None:
     first, last = _days(turn, report, zone)
     if first > last:
         return
-    begin, end = _midnight(first, zone), _midnight(last + timedelta(days=1), zone)
+    begin, end = windows.midnight(first, zone), windows.midnight(last + timedelta(days=1), zone)
     theirs: list[Tally] = []
     for one in report.fetch(turn.ask(begin, end), turn.client):
         if isinstance(one, Tally):
@@ -56,24 +56,10 @@ def compare(turn: Turn, report: AggregateReport) -> None:
         turn.move(report.name, Place(end, None).text())
 
 
-def _midnight(day: date, zone: ZoneInfo) -> datetime:
-    return datetime(day.year, day.month, day.day, tzinfo=zone).astimezone(UTC)
-
-
 def _days(turn: Turn, report: AggregateReport, zone: ZoneInfo) -> tuple[date, date]:
-    """The first and the last one: days that are over, and of which we still have the facts. Routinely once a day."""
-    yesterday = turn.now.astimezone(zone).date() - timedelta(days=1)
-    kept = (turn.now - turn.runtime.settings.retention.bodies).astimezone(zone).date() + timedelta(days=1)
-    if not turn.choice.is_routine:
-        since = (turn.choice.since or turn.now - FIRST_WINDOW).astimezone(zone).date()
-        until = (turn.choice.until or turn.now).astimezone(zone).date()
-        return max(since, kept), min(until, yesterday)
-    until_then = turn.place(report.name).until
-    if until_then is None:
-        return max(yesterday, kept), yesterday
-    if until_then >= _midnight(yesterday + timedelta(days=1), zone):
-        return yesterday + timedelta(days=1), yesterday
-    return max(until_then.astimezone(zone).date() - _RECOUNTED, kept), yesterday
+    until = turn.place(report.name).until
+    kept_since = turn.now - turn.runtime.settings.retention.bodies
+    return windows.of_counts(turn.choice, until, zone, turn.now, kept_since)
 
 
 def _subject(turn: Turn, report: AggregateReport, tally: Tally) -> str:

@@ -4,15 +4,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from receiver import stations
 from receiver.errors import Inbound, Refusal, ReportTrouble
 from receiver.logs import error_class, log, place
 from receiver.providers import Finding, Page, RecordReport
+from receiver.reconcile import windows
 from receiver.reconcile.model import Place
-from receiver.reconcile.turn import FIRST_WINDOW, Turn
+from receiver.reconcile.turn import Turn
 from receiver.store import jobs, new_id, now_ms, rfc3339
 from receiver.store.recording import record
 from receiver.store.submissions import REPORT, Announcement, Position, Recorded, Submission
@@ -24,7 +24,6 @@ from schemas.fields import InvalidRow
 
 _LARGEST_SUBMISSION = 500  # faxes in one transaction: callbacks wait for it
 _MOST_JOBS = 1000  # asked for in one run
-_DAYS_AROUND = timedelta(days=2)
 _NAMED = 20  # invalid rows of a page
 
 
@@ -35,16 +34,12 @@ def read_records(turn: Turn, report: RecordReport) -> None:
         return
     keeps_place = turn.choice.is_routine and not report.of_jobs
     start = turn.place(report.name) if keeps_place else Place(None, None)
-    begin = turn.choice.since or (start.until - report.overlap if start.until else turn.now - FIRST_WINDOW)
     if keeps_place and start.until is None:
         # So that a first run which fails, and is mended days later, leaves no gap.
-        start = Place(begin + report.overlap, start.cursor)
+        start = Place(turn.now - windows.FIRST + report.overlap, start.cursor)
         turn.move(report.name, start.text())
-    end = min(turn.choice.until or turn.now, turn.now)
-    # An event from before the oldest would be told again as something new. Some distance from it, as reports by date
-    # are asked for whole days, and their rows may have no time to tell.
-    distance = min(_DAYS_AROUND, (turn.now - turn.oldest) / 2)
-    ask = turn.ask(max(begin, turn.oldest + distance), end, cursor=start.cursor, jobs=overdue)
+    begin, end = windows.of_records(turn.choice, start.until, report.overlap, turn.now, turn.oldest)
+    ask = turn.ask(begin, end, cursor=start.cursor, jobs=overdue)
     cursor, is_whole, rows = start.cursor, True, 0
     for page in _noting(turn, report.fetch(ask, turn.client), overdue):
         announcements, invalid, failed = _read(turn, report, page)
@@ -73,16 +68,16 @@ def _noting(turn: Turn, pages: Iterator[Page], overdue: Sequence[str]) -> Iterat
         yield from pages
     except ReportTrouble as trouble:
         if trouble.kind in ("unreadable", "failed"):
-            turn.asked.update(overdue)
+            turn.found.asked.update(overdue)
         raise
-    turn.asked.update(overdue)
+    turn.found.asked.update(overdue)
 
 
 def note_asked(turn: Turn) -> None:
     """When all reports of jobs were read, or the second of them would find no job to ask for."""
-    if turn.asked and not turn.choice.dry_run:
+    if turn.found.asked and not turn.choice.dry_run:
         with turn.store.writing() as connection:
-            jobs.note_asked(connection, turn.store.tables, turn.provider, turn.name, sorted(turn.asked), now_ms())
+            jobs.note_asked(connection, turn.store.tables, turn.provider, turn.name, sorted(turn.found.asked), now_ms())
 
 
 def _overdue(turn: Turn) -> list[str]:
@@ -157,8 +152,8 @@ def _store(
         detail: dict[str, Any] = {"report": report.name, **stations.odd(part)}
         if invalid and is_last:
             detail |= {"invalid": dict(list(invalid.items())[:_NAMED]), "invalid_count": len(invalid)}
-        if turn.repaired:
-            detail["repaired"] = sorted(turn.repaired)
+        if turn.found.repaired:
+            detail["repaired"] = sorted(turn.found.repaired)
         reached = None if position is None else Position(turn.provider, turn.name, report.name, position)
         submission = Submission(
             receipt=new_id(at),
@@ -181,8 +176,8 @@ def _store(
 
 def _unrehearsed(turn: Turn, announcements: Sequence[Announcement]) -> Sequence[Announcement]:
     """In a dry run each fax once: a second report would find it told by the first."""
-    some = [one for one in announcements if one.fax_id not in turn.rehearsed]
-    turn.rehearsed.update(one.fax_id for one in some)
+    some = [one for one in announcements if one.fax_id not in turn.found.rehearsed]
+    turn.found.rehearsed.update(one.fax_id for one in some)
     return some
 
 
