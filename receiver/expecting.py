@@ -14,8 +14,8 @@ from marshmallow import ValidationError
 
 from receiver import facts
 from receiver.errors import Undecodable, Unprocessable
-from receiver.providers._decoding import json_object
-from receiver.providers._normalising import e164
+from receiver.providers.shared.decoding import json_object
+from receiver.providers.shared.normalising import e164
 from receiver.runtime import Account, Runtime
 from receiver.store import Store, jobs, now_ms
 from receiver.store.jobs import ExpectedFax, Registered

@@ -25,8 +25,8 @@ from providers.samples import events, manifest, sample
 from receiver import advice, doctor, errors, facts, metrics, providers, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
-from receiver.providers import _forms, _json, _xml
-from receiver.providers._normalising import failed
+from receiver.providers.shared import forms, json_bodies, xml_bodies
+from receiver.providers.shared.normalising import failed
 from receiver.settings import AUTH_MODES
 from receiver.web import worker
 from schemas import envelope, event, identity
@@ -469,9 +469,15 @@ def test_every_check_of_the_doctor_is_documented():
 def test_every_repair_is_documented():
     documented = [word for word, _ in table_below(DEPLOY_README, "### What is repaired")]
     assert documented == [repair.value for repair in Repair]
-    caps = (_xml.MAX_DEPTH, _xml.MAX_ELEMENTS, _xml.MAX_ATTRIBUTES, _json.MAX_VALUES, _forms.MAX_FIELDS)
+    caps = (
+        xml_bodies.MAX_DEPTH,
+        xml_bodies.MAX_ELEMENTS,
+        xml_bodies.MAX_ATTRIBUTES,
+        json_bodies.MAX_VALUES,
+        forms.MAX_FIELDS,
+    )
     (told,) = (text for code, _, text in table_below(DEPLOY_README, "## Error codes") if code == "too_complex")
-    assert re.findall(r"[0-9,]*[0-9]", told) == [f"{cap:,}" for cap in (*caps, _forms._MOST_PERCENT_SIGNS)]
+    assert re.findall(r"[0-9,]*[0-9]", told) == [f"{cap:,}" for cap in (*caps, forms._MOST_PERCENT_SIGNS)]
 
 
 # --- all documents --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from providers.samples import source
 from receiver import providers, stations
 from receiver.errors import Inbound
 from receiver.providers import RawCallback, comes_in, read
-from receiver.providers._inbound import says_inbound
+from receiver.providers.shared.inbound import says_inbound
 
 LOGIN = f"<AccessControl><UserName>{EFAX_USER}</UserName><Password>{EFAX_PASSWORD}</Password></AccessControl>"
 INBOUND = [

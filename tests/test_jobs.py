@@ -26,7 +26,7 @@ from stock import FAXHOOK, environment, stock
 from receiver import expecting, providers, registration
 from receiver.cli import main
 from receiver.errors import Unprocessable
-from receiver.providers._contract import SimulatedFax, SimulatedJob
+from receiver.providers.shared.contract import SimulatedFax, SimulatedJob
 from receiver.store import jobs, now_ms
 from receiver.web.app import create_app
 

@@ -25,7 +25,7 @@ SOURCES = [path for package in (receiver, schemas) for path in Path(package.__pa
 PROVIDERS_MAY_USE = (
     {"receiver.errors"}
     | {f"schemas.{name}" for name in ("advice", "event", "fields", "repairing", "rows", "times")}
-    | {f"receiver.providers.{name}" for name in ("_client", "_contract", "_decoding", "_normalising", "_redacting")}
+    | {f"receiver.providers.shared.{name}" for name in ("client", "contract", "decoding", "normalising", "redacting")}
 )
 LONGEST_MODULE = 400  # lines
 LONGEST_FUNCTION = 60

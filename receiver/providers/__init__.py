@@ -1,12 +1,12 @@
-"""The providers: every module here that does not begin with an underscore is one."""
+"""The providers: every module here is one, but for ``shared``."""
 
 import importlib
 import pkgutil
 from functools import cache
 
 from receiver.errors import ConfigurationError
-from receiver.providers._client import Client
-from receiver.providers._contract import (
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import (
     AggregateReport,
     Ask,
     Callback,
@@ -18,7 +18,7 @@ from receiver.providers._contract import (
     Source,
     Tally,
 )
-from receiver.providers._decoding import comes_in, decode, names_in, read
+from receiver.providers.shared.decoding import comes_in, decode, names_in, read
 
 __all__ = [
     "AggregateReport",
@@ -46,7 +46,7 @@ def load() -> dict[str, Provider]:
     providers: dict[str, Provider] = {}
     modules: dict[str, str] = {}
     for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):
+        if module.name == "shared":
             continue
         found = getattr(importlib.import_module(f"{__name__}.{module.name}"), "PROVIDER", None)
         if not isinstance(found, Provider):

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from urllib.parse import parse_qsl, urlencode
 
-from receiver.providers._contract import BodyKind
-from receiver.providers._decoding import MAX_DEPTH, MAX_FIELDS, kind_of
+from receiver.providers.shared.contract import BodyKind
+from receiver.providers.shared.decoding import MAX_DEPTH, MAX_FIELDS, kind_of
 from receiver.simulator.targets import Target
 
 Change = Callable[[bytes, Target], bytes | None]

@@ -8,7 +8,7 @@ from random import Random
 
 from receiver.errors import ConfigurationError
 from receiver.providers import RawCallback
-from receiver.providers._contract import CodeTable, SimulatedFax, SimulatedJob
+from receiver.providers.shared.contract import CodeTable, SimulatedFax, SimulatedJob
 from receiver.simulator.faults import Fault, Manner
 from receiver.simulator.targets import Target
 from schemas.event import FailureReason, Outcome

@@ -6,7 +6,7 @@ import pytest
 from samples import FIXTURES, verdict
 
 from receiver import providers
-from receiver.providers._normalising import DELIVERED, UNLISTED, table
+from receiver.providers.shared.normalising import DELIVERED, UNLISTED, table
 
 ANY_OTHER = "(any other)"
 

@@ -14,10 +14,11 @@ from samples import callers, events
 
 from receiver import providers
 from receiver.errors import Refusal, TooComplex, Undecodable, UnsupportedBody
-from receiver.providers import RawCallback, _forms, decode
-from receiver.providers._contract import BodyKind, Callback
-from receiver.providers._decoding import json_object, kind_of, listed, names_in, xml
-from receiver.providers._json import json_value
+from receiver.providers import RawCallback, decode
+from receiver.providers.shared import forms
+from receiver.providers.shared.contract import BodyKind, Callback
+from receiver.providers.shared.decoding import json_object, kind_of, listed, names_in, xml
+from receiver.providers.shared.json_bodies import json_value
 from schemas.fields import ProviderSchema
 from schemas.repairing import noting_repairs
 
@@ -33,11 +34,11 @@ ANY = Callback(
 
 
 def urlencoded(body, charset=""):
-    return [(field.name, field.value) for field in _forms.urlencoded(body, charset)]
+    return [(field.name, field.value) for field in forms.urlencoded(body, charset)]
 
 
 def form_pairs(body, content_type):
-    return [(field.name, field.value) for field in _forms.form_fields(body, content_type)]
+    return [(field.name, field.value) for field in forms.form_fields(body, content_type)]
 
 
 def quickly(function, *arguments):
@@ -173,7 +174,7 @@ def test_but_not_where_it_names_the_fax_or_its_result(provider, body):
 @given(st.binary())
 def test_an_escaped_value_is_read_as_urllib_reads_it(value):
     for written in (quote_from_bytes(value).encode(), quote_plus(value).encode(), value):
-        assert _forms._unquoted(written) == unquote_to_bytes(written.replace(b"+", b" "))
+        assert forms._unquoted(written) == unquote_to_bytes(written.replace(b"+", b" "))
 
 
 def test_a_form_has_two_hundred_fields_at_most():

@@ -15,8 +15,8 @@ from samples import event, events, multipart, sample
 from receiver import providers
 from receiver.errors import Undecodable, Unprocessable
 from receiver.providers import RawCallback
-from receiver.providers._decoding import read
 from receiver.providers.efax.callback import redact
+from receiver.providers.shared.decoding import read
 from schemas.event import Pages, Recipient, Reference, TimeQuality
 
 EFAX = providers.load()["efax"].push

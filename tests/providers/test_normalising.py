@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from receiver.providers._normalising import e164, number_key, utc
+from receiver.providers.shared.normalising import e164, number_key, utc
 from schemas.event import TimeQuality
 
 DENVER = ZoneInfo("America/Denver")

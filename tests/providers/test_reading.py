@@ -10,7 +10,7 @@ from samples import event, events
 from test_efax import disposition
 
 from receiver.errors import Undecodable
-from receiver.providers._normalising import e164
+from receiver.providers.shared.normalising import e164
 from schemas.event import TimeQuality
 from schemas.fields import Amount, ClockSeconds, Count, Timestamp, noting_unreadable
 from schemas.identity import fax_id
@@ -220,7 +220,7 @@ def test_an_object_with_indexes_is_as_many_recipients():
 
 
 def test_an_array_is_refused_where_no_provider_sends_one():
-    from receiver.providers._decoding import json_object
+    from receiver.providers.shared.decoding import json_object
 
     with pytest.raises(Undecodable):
         json_object(b"[{}]")

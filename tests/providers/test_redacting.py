@@ -11,7 +11,7 @@ from samples import RawCallback, callers, events, manifest, sample
 
 from receiver import providers
 from receiver.errors import Refusal
-from receiver.providers._decoding import read
+from receiver.providers.shared.decoding import read
 
 EFAX, RETARUS = (providers.load()[name].push for name in ("efax", "retarus"))
 REDACTING = [name for name, provider in callers().items() if provider.push.redact]

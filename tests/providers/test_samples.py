@@ -8,7 +8,7 @@ from samples import callers, events, manifest, sample, source
 
 from receiver.errors import Refusal
 from receiver.providers import RawCallback
-from receiver.providers._contract import SimulatedFax, SimulatedJob
+from receiver.providers.shared.contract import SimulatedFax, SimulatedJob
 
 ROWS = {f"{row['provider']}/{row['file']}": row for row in manifest()}
 # Its credentials are wrong, its data are not: authentication refuses it.

@@ -16,9 +16,10 @@ from samples import FIXTURES
 
 from receiver import intake
 from receiver.errors import Inbound, Refusal
-from receiver.providers import RawCallback, Source, _xml, load, read
-from receiver.providers._normalising import e164, e164_by_phonenumbers
+from receiver.providers import RawCallback, Source, load, read
 from receiver.providers.retarus import callback as retarus
+from receiver.providers.shared import xml_bodies
+from receiver.providers.shared.normalising import e164, e164_by_phonenumbers
 from schemas import fields, identity
 from schemas.encoding import compact
 from schemas.fields import Count, Identity, ProviderSchema, Seconds, Text, noting_unreadable
@@ -32,7 +33,7 @@ PROVIDER = load()["retarus"]
 def ways(monkeypatch):
     """Which ways are taken, and how often the short one of XML led somewhere."""
     chosen = SimpleNamespace(short=True, plain=0)
-    short_xml, short_number = _xml._plain, fields._is_short_number
+    short_xml, short_number = xml_bodies._plain, fields._is_short_number
 
     def plain(body, encoding):
         found = short_xml(body, encoding) if chosen.short else None
@@ -46,7 +47,7 @@ def ways(monkeypatch):
         load = rows._load
         monkeypatch.setattr(rows, "_load", lambda row: load(row) if chosen.short else rows.row.load(row))
 
-    monkeypatch.setattr(_xml, "_plain", plain)
+    monkeypatch.setattr(xml_bodies, "_plain", plain)
     monkeypatch.setattr(retarus, "e164", number)
     monkeypatch.setattr(fields, "_is_short_number", lambda value: chosen.short and short_number(value))
     monkeypatch.setattr(retarus, "_leaves", _choosing(chosen, retarus._leaves))
@@ -127,7 +128,7 @@ def test_the_default_layout_takes_the_short_ways(ways):
     document = {"faxJobReport": {"@xmlns": "a", "jobId": "1", "faxRecipient": [{"status": "OK"}, {"status": None}]}}
     text = '<faxJobReport xmlns="a"><jobId>1</jobId>{}{}</faxJobReport>'
     rows = "<faxRecipient><status>OK</status></faxRecipient>", "<faxRecipient>\n<status> </status></faxRecipient>\n"
-    assert _xml.xml(text.format(*rows).encode()) == document
+    assert xml_bodies.xml(text.format(*rows).encode()) == document
     assert ways.plain == 1
 
 

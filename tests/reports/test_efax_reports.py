@@ -21,8 +21,8 @@ from stock import stock
 from receiver import facts, providers, reconcile, stations
 from receiver.errors import Refusal, ReportTrouble, Unprocessable
 from receiver.providers import Ask, Client, Tally
-from receiver.providers._normalising import UNLISTED
 from receiver.providers.efax.codes import OUTCOMES
+from receiver.providers.shared.normalising import UNLISTED
 from receiver.reconcile import Choice
 from receiver.store import discrepancies, jobs, now_ms
 from receiver.store.jobs import ExpectedFax

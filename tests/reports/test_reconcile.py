@@ -91,7 +91,7 @@ def test_a_registered_fax_that_no_report_has_is_missing_until_it_is_there(tmp_pa
 def test_nothing_is_found_missing_while_a_report_that_may_know_it_cannot_be_read(
     tmp_path, sqlite_url, provider, fails, monkeypatch
 ):
-    monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("receiver.providers.shared.client._FIRST_DELAY_SECONDS", 0.01)
     with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 2)) as it:
         before, after = faxes_of(provider, 5)[3:]
         it.expect([before])
@@ -156,7 +156,7 @@ def test_a_dry_run_does_not_miss_what_it_would_have_told(tmp_path, sqlite_url):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_trouble_of_the_provider_is_said_and_over_with_the_next_run(tmp_path, sqlite_url, provider, monkeypatch):
-    monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("receiver.providers.shared.client._FIRST_DELAY_SECONDS", 0.01)
     with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 5)) as it:
         if it.at.calls:
             it.expect(it.world.faxes())
@@ -173,7 +173,7 @@ def test_trouble_of_the_provider_is_said_and_over_with_the_next_run(tmp_path, sq
 @pytest.mark.parametrize("provider", PROVIDERS)
 @pytest.mark.parametrize("trouble", ["garble", "drop", "cut"])
 def test_an_answer_that_is_none_tells_nothing_and_loses_nothing(tmp_path, sqlite_url, provider, trouble, monkeypatch):
-    monkeypatch.setattr("receiver.providers._client._FIRST_DELAY_SECONDS", 0.01)
+    monkeypatch.setattr("receiver.providers.shared.client._FIRST_DELAY_SECONDS", 0.01)
     with pulled(tmp_path, sqlite_url, provider, *faxes_of(provider, 5)) as it:
         if it.at.calls:
             it.expect(it.world.faxes())

@@ -17,7 +17,7 @@ from standins.world import SentFax, World, standing
 
 from receiver.errors import Refusal, ReportTrouble
 from receiver.providers import Finding, Page
-from receiver.providers._client import Reply
+from receiver.providers.shared.client import Reply
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow
 

@@ -10,7 +10,7 @@ import pytest
 from receiver import providers, reconcile
 from receiver.errors import ReportTrouble, StoreError
 from receiver.providers import Page, RecordReport
-from receiver.providers._contract import Finding, Reports
+from receiver.providers.shared.contract import Finding, Reports
 from receiver.reconcile import Choice
 from receiver.replay import replay
 from receiver.runtime import Account

@@ -25,7 +25,7 @@ from ports import listener
 
 from receiver import providers
 from receiver.providers import RawCallback
-from receiver.providers._contract import SimulatedFax, SimulatedJob
+from receiver.providers.shared.contract import SimulatedFax, SimulatedJob
 from schemas.event import Outcome
 
 MAINTENANCE = b"<html><body><h1>We are down for maintenance</h1></body></html>"

@@ -1,9 +1,9 @@
 """eFax Developer."""
 
-from receiver.providers._contract import BodyKind, Callback, Provider, Success
 from receiver.providers.efax.callback import SETUP, credentials, key, normalise, redact, shape, simulate
 from receiver.providers.efax.codes import CODES
 from receiver.providers.efax.reports import REPORTS
+from receiver.providers.shared.contract import BodyKind, Callback, Provider, Success
 from schemas.efax import DISPOSITION
 
 PROVIDER = Provider(

@@ -15,11 +15,11 @@ from urllib.parse import urlencode
 import xmltodict
 
 from receiver.errors import Inbound, Undecodable, Unprocessable
-from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import comes_in, leaf, names_in, once, says_inbound, xml
-from receiver.providers._normalising import DELIVERED, e164, number_key, utc
-from receiver.providers._redacting import redacting
 from receiver.providers.efax.codes import CODES
+from receiver.providers.shared.contract import RawCallback, SimulatedFax, SimulatedJob, Source
+from receiver.providers.shared.decoding import comes_in, leaf, names_in, once, says_inbound, xml
+from receiver.providers.shared.normalising import DELIVERED, e164, number_key, utc
+from receiver.providers.shared.redacting import redacting
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
 
 _DISPOSITIONS = frozenset({"OutboundDisposition", "WebFaxAPIDisposition"})  # the second: a sample of 2005

@@ -5,8 +5,8 @@ Sources: public code that receives dispositions, the wording is ours; replies to
 client; the categories of the eFax Reporting API.
 """
 
-from receiver.providers._contract import CodeTable
-from receiver.providers._normalising import DELIVERED, UNLISTED, failed, table, whole_number
+from receiver.providers.shared.contract import CodeTable
+from receiver.providers.shared.normalising import DELIVERED, UNLISTED, failed, table, whole_number
 from schemas.event import Confidence, FailureReason, Retryable
 
 # 60xx is 6000 + the Q.850 cause, 41xx is 4100 + the hang-up code of the fax board.

@@ -13,9 +13,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from receiver.errors import Refusal, ReportTrouble, Undecodable
-from receiver.providers._client import Client
-from receiver.providers._contract import MOST_ROWS, AggregateReport, Ask, Finding, Tally
-from receiver.providers._decoding import document, json_object, json_value
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import MOST_ROWS, AggregateReport, Ask, Finding, Tally
+from receiver.providers.shared.decoding import document, json_object, json_value
 from schemas.fields import Count
 
 _PACIFIC = ZoneInfo("America/Los_Angeles")

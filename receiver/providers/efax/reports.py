@@ -1,9 +1,9 @@
 """The reports: OutboundStatus, which has the recipients of one DOCID, and the Reporting API, which only counts."""
 
-from receiver.providers._contract import Option, RecordReport, Reports
 from receiver.providers.efax.codes import OUTCOMES
 from receiver.providers.efax.counts import AGGREGATES
 from receiver.providers.efax.statuses import fetch_statuses, normalise, shape
+from receiver.providers.shared.contract import Option, RecordReport, Reports
 from schemas.efax import STATUS
 
 REPORTS = Reports(

@@ -13,11 +13,11 @@ from typing import Any
 import xmltodict
 
 from receiver.errors import Refusal, ReportTrouble
-from receiver.providers._client import Client, Reply
-from receiver.providers._contract import Ask, Page, Source
-from receiver.providers._decoding import leaf, once, xml
-from receiver.providers._normalising import e164, number_key, utc
 from receiver.providers.efax.codes import OUTCOMES
+from receiver.providers.shared.client import Client, Reply
+from receiver.providers.shared.contract import Ask, Page, Source
+from receiver.providers.shared.decoding import leaf, once, xml
+from receiver.providers.shared.normalising import e164, number_key, utc
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
 from schemas.fields import InvalidRow
 from schemas.repairing import Mended

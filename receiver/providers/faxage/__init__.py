@@ -1,9 +1,9 @@
 """FAXAGE: a form post for every fax, and status and call records on request."""
 
-from receiver.providers._contract import BodyKind, Callback, Provider
 from receiver.providers.faxage.callback import SETUP, key, normalise, shape, simulate
 from receiver.providers.faxage.codes import CODES
 from receiver.providers.faxage.reports import REPORTS
+from receiver.providers.shared.contract import BodyKind, Callback, Provider
 from schemas.faxage import NOTIFICATION
 
 PROVIDER = Provider(

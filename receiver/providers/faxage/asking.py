@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from receiver.errors import ReportTrouble
-from receiver.providers._client import Client
-from receiver.providers._contract import Ask
-from receiver.providers._decoding import text
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import Ask
+from receiver.providers.shared.decoding import text
 
 # FAXAGE documents no zone, so the endpoint's may be an hour off half of the year.
 MARGIN = timedelta(hours=1)

@@ -11,10 +11,10 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
 from receiver.errors import Inbound
-from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import says_inbound
-from receiver.providers._normalising import DELIVERED, e164, utc
 from receiver.providers.faxage.codes import CODES
+from receiver.providers.shared.contract import RawCallback, SimulatedFax, SimulatedJob, Source
+from receiver.providers.shared.decoding import says_inbound
+from receiver.providers.shared.normalising import DELIVERED, e164, utc
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
 from receiver.errors import ReportTrouble
-from receiver.providers._client import Client
-from receiver.providers._contract import MOST_ROWS, Ask, Finding, Tally
 from receiver.providers.faxage.asking import MARGIN, lines_of
 from receiver.providers.faxage.callback import local
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import MOST_ROWS, Ask, Finding, Tally
 
 # nuid with nuidshow=1 only; then calldate, direction, src, dst, duration. The source may be anything, commas too.
 _CALL = re.compile(

@@ -1,6 +1,6 @@
 """FAXAGE: the three words for how a fax stands."""
 
-from receiver.providers._normalising import DELIVERED, failed, table
+from receiver.providers.shared.normalising import DELIVERED, failed, table
 from schemas.event import Confidence, FailureReason, Retryable
 
 # Why a fax failed is in longstatus only, a text that may change at any time: it is passed on, never read.

@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 
-from receiver.providers._contract import AggregateReport, Option, RecordReport, Reports
 from receiver.providers.faxage.callback import normalise
 from receiver.providers.faxage.calls import differs, fetch_calls
 from receiver.providers.faxage.codes import CODES
 from receiver.providers.faxage.statuses import fetch_jobs, fetch_window, shape_record
+from receiver.providers.shared.contract import AggregateReport, Option, RecordReport, Reports
 from schemas.faxage import NOTIFICATION
 
 REPORTS = Reports(

@@ -11,11 +11,11 @@ from itertools import islice
 from typing import Any
 
 from receiver.errors import ReportTrouble, Unprocessable
-from receiver.providers._client import Client
-from receiver.providers._contract import Ask, Page
 from receiver.providers.faxage.asking import MARGIN, lines_of
 from receiver.providers.faxage.callback import local
 from receiver.providers.faxage.codes import CODES
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import Ask, Page
 from schemas.repairing import Repair, repaired
 
 # A status record has no header: always the same options, so that always the same columns come, in this order. The

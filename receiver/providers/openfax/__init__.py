@@ -1,9 +1,9 @@
 """Openfax: a form post for every finished fax, and a report of all calls by their day."""
 
-from receiver.providers._contract import BodyKind, Callback, Provider
 from receiver.providers.openfax.callback import SETUP, key, normalise, shape, simulate
 from receiver.providers.openfax.codes import ADVICE, CODES
 from receiver.providers.openfax.reports import REPORTS
+from receiver.providers.shared.contract import BodyKind, Callback, Provider
 from schemas.openfax import POSTBACK
 
 PROVIDER = Provider(

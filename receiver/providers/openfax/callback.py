@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from receiver.errors import AccountMismatch, Inbound, Unprocessable
-from receiver.providers._contract import RawCallback, SimulatedJob, Source
-from receiver.providers._decoding import says_inbound
-from receiver.providers._normalising import DELIVERED
 from receiver.providers.openfax.codes import CODES
+from receiver.providers.shared.contract import RawCallback, SimulatedJob, Source
+from receiver.providers.shared.decoding import says_inbound
+from receiver.providers.shared.normalising import DELIVERED
 from schemas.event import Cost, FaxCompleted, Pages, Recipient, Reference, Sender
 
 

@@ -1,6 +1,6 @@
 """Openfax: what its codes mean, those of a result and the states of its report."""
 
-from receiver.providers._normalising import CANCELED, DELIVERED, failed, table, whole_number
+from receiver.providers.shared.normalising import CANCELED, DELIVERED, failed, table, whole_number
 from schemas.advice import Action, Step
 from schemas.event import Confidence, FailureReason, Retryable
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from receiver.errors import Unprocessable
-from receiver.providers._contract import Source
-from receiver.providers._normalising import CANCELED, DELIVERED, UNCONFIRMED, e164
 from receiver.providers.openfax.callback import account_of
 from receiver.providers.openfax.codes import CODES, STATES
+from receiver.providers.shared.contract import Source
+from receiver.providers.shared.normalising import CANCELED, DELIVERED, UNCONFIRMED, e164
 from schemas.event import FaxCompleted, Outcome, Pages, Recipient, Reference, Sender, Verdict
 
 

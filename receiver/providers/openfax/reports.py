@@ -12,11 +12,11 @@ from decimal import Decimal
 from typing import Any
 
 from receiver.errors import ReportTrouble
-from receiver.providers._client import Client
-from receiver.providers._contract import Ask, Option, Page, RecordReport, Reports
-from receiver.providers._decoding import comes_in, listed
 from receiver.providers.openfax.codes import STATES
 from receiver.providers.openfax.details import lists, normalise_detail
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import Ask, Option, Page, RecordReport, Reports
+from receiver.providers.shared.decoding import comes_in, listed
 from schemas.fields import Amount
 from schemas.openfax import OUTBOUND_DETAIL
 

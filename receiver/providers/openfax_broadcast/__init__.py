@@ -4,9 +4,9 @@ Openfax Broadcast: one document to many recipients.
 No callbacks; its jobs are read by SOAP once they are completed.
 """
 
-from receiver.providers._contract import Provider
 from receiver.providers.openfax_broadcast.codes import ADVICE, CODES
 from receiver.providers.openfax_broadcast.reports import REPORTS
+from receiver.providers.shared.contract import Provider
 
 PROVIDER = Provider(
     name="openfax-broadcast",

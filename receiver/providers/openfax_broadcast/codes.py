@@ -1,6 +1,6 @@
 """Openfax Broadcast: its result codes, from openfax.com/reports."""
 
-from receiver.providers._normalising import DELIVERED, failed, table, whole_number
+from receiver.providers.shared.normalising import DELIVERED, failed, table, whole_number
 from schemas.advice import Action, Step
 from schemas.event import Confidence, FailureReason, Retryable
 

@@ -9,11 +9,11 @@ from typing import Any
 from marshmallow import ValidationError
 
 from receiver.errors import ReportTrouble
-from receiver.providers._client import Client
-from receiver.providers._contract import Ask, Finding, Option, Page, RecordReport, Reports, Source
-from receiver.providers._normalising import DELIVERED, e164, is_too_long, utc
 from receiver.providers.openfax_broadcast.codes import CODES
 from receiver.providers.openfax_broadcast.soap import JOBS_COMPLETED, JOBS_RUNNING, TRANSMISSIONS_OF_JOB, Row, Service
+from receiver.providers.shared.client import Client
+from receiver.providers.shared.contract import Ask, Finding, Option, Page, RecordReport, Reports, Source
+from receiver.providers.shared.normalising import DELIVERED, e164, is_too_long, utc
 from schemas.event import FaxCompleted, Pages, Recipient, Reference
 from schemas.openfax_broadcast import HISTORY_JOB, TRANSMISSION
 

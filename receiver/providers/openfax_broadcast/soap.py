@@ -12,9 +12,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from receiver.errors import ReportTrouble
-from receiver.providers._client import Client, Reply
-from receiver.providers._contract import Ask
-from receiver.providers._decoding import readable, restored
+from receiver.providers.shared.client import Client, Reply
+from receiver.providers.shared.contract import Ask
+from receiver.providers.shared.decoding import readable, restored
 
 if TYPE_CHECKING:
     from zeep.proxy import ServiceProxy

@@ -1,9 +1,9 @@
 """Retarus: one push for a whole job, and its reports by REST or SOAP."""
 
-from receiver.providers._contract import BodyKind, Callback, Provider
 from receiver.providers.retarus.callback import SETUP, key, normalise, redact, sent, shape, simulate
 from receiver.providers.retarus.codes import CODES
 from receiver.providers.retarus.reports import REPORTS
+from receiver.providers.shared.contract import BodyKind, Callback, Provider
 from schemas.retarus import STATUS_PUSH
 
 PROVIDER = Provider(

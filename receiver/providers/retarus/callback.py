@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import xmltodict
 
 from receiver.errors import Inbound, Undecodable
-from receiver.providers._contract import RawCallback, SimulatedFax, SimulatedJob, Source
-from receiver.providers._decoding import comes_in, leaf, listed, once, place_in, says_inbound
-from receiver.providers._normalising import DELIVERED, e164, number_key, utc
-from receiver.providers._redacting import redacting
 from receiver.providers.retarus.codes import CODES
+from receiver.providers.shared.contract import RawCallback, SimulatedFax, SimulatedJob, Source
+from receiver.providers.shared.decoding import comes_in, leaf, listed, once, place_in, says_inbound
+from receiver.providers.shared.normalising import DELIVERED, e164, number_key, utc
+from receiver.providers.shared.redacting import redacting
 from schemas.event import FaxCompleted, Outcome, Pages, Recipient, Reference, Verdict
 from schemas.fields import InvalidRow
 from schemas.times import iso_time

@@ -1,6 +1,6 @@
 """Retarus: the status codes of its documents and public clients."""
 
-from receiver.providers._normalising import CANCELED, DELIVERED, UNCONFIRMED, failed, table
+from receiver.providers.shared.normalising import CANCELED, DELIVERED, UNCONFIRMED, failed, table
 from schemas.event import Confidence, FailureReason, Retryable
 
 # The official list cannot be read to its end, so unlisted codes must be expected. Retrying after NOFAX* is what

@@ -17,11 +17,11 @@ from urllib.parse import quote, urlsplit
 import xmltodict
 
 from receiver.errors import Refusal, ReportTrouble
-from receiver.providers._client import Client, Reply
-from receiver.providers._contract import Ask, Finding, Option, Page, RecordReport, Reports, Source
-from receiver.providers._decoding import listed, xml
 from receiver.providers.retarus.callback import normalise, shape
 from receiver.providers.retarus.codes import CODES
+from receiver.providers.shared.client import Client, Reply
+from receiver.providers.shared.contract import Ask, Finding, Option, Page, RecordReport, Reports, Source
+from receiver.providers.shared.decoding import listed, xml
 from schemas.event import FaxCompleted
 from schemas.retarus import STATUS_PUSH
 

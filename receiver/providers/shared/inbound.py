@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from receiver.providers._xml import leaf
+from receiver.providers.shared.xml_bodies import leaf
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", re.ASCII)  # also those of camelCase
 _INWARD = frozenset({"in", "inbound", "incoming", "receive", "received", "receiving", "recv", "rcv", "rcvd", "rx"})

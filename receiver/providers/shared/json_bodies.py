@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from receiver.errors import TooComplex, Undecodable
-from receiver.providers._text import document
+from receiver.providers.shared.texts import document
 from schemas.repairing import Repair, repaired
 
 MAX_DEPTH = 40

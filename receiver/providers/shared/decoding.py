@@ -13,12 +13,12 @@ from typing import Any
 from werkzeug.http import parse_options_header
 
 from receiver.errors import Undecodable, UnsupportedBody
-from receiver.providers._contract import BodyKind, Callback, RawCallback
-from receiver.providers._forms import MAX_FIELDS, FormField, form_fields, urlencoded
-from receiver.providers._inbound import comes_in, says_inbound
-from receiver.providers._json import json_object, json_value, listed
-from receiver.providers._text import document, text
-from receiver.providers._xml import MAX_DEPTH, leaf, readable, restored, xml
+from receiver.providers.shared.contract import BodyKind, Callback, RawCallback
+from receiver.providers.shared.forms import MAX_FIELDS, FormField, form_fields, urlencoded
+from receiver.providers.shared.inbound import comes_in, says_inbound
+from receiver.providers.shared.json_bodies import json_object, json_value, listed
+from receiver.providers.shared.texts import document, text
+from receiver.providers.shared.xml_bodies import MAX_DEPTH, leaf, readable, restored, xml
 from schemas.fields import Identity, Text
 from schemas.repairing import Repair, repaired
 

@@ -1,7 +1,7 @@
 """
 What a provider is to the rest of the house: one ``PROVIDER`` object, made of plain functions and tables.
 
-A provider module imports this, ``_decoding`` and ``_normalising``, and its schemas; nothing of the store, the web or
+A provider module imports this, ``decoding`` and ``normalising``, and its schemas; nothing of the store, the web or
 the settings. ``receiver/providers/README.md`` walks through writing one.
 """
 
@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 from marshmallow import Schema
 
-from receiver.providers._client import Client
+from receiver.providers.shared.client import Client
 from schemas.advice import Step
 from schemas.event import FailureReason, FaxCompleted, Verdict
 from schemas.fields import InvalidRow
@@ -119,7 +119,7 @@ class SimulatedJob:
 @dataclass(frozen=True, slots=True)
 class CodeTable:
     """
-    A provider's status codes: made by ``_normalising.table``.
+    A provider's status codes: made by ``normalising.table``.
 
     field: the wire name they come in. verdicts: code -> meaning; None: not final. texts: code -> the provider's name
     for it. unknown: what an unlisted code means; None: there is none, since the schema refuses it. spelling: a code as

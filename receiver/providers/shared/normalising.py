@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import phonenumbers
 
-from receiver.providers._contract import CodeTable
+from receiver.providers.shared.contract import CodeTable
 from schemas.event import Confidence, Failure, FailureReason, Outcome, Retryable, TimeQuality, Verdict
 
 DELIVERED = Verdict(Outcome.DELIVERED)

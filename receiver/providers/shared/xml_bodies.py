@@ -16,8 +16,8 @@ from xml.parsers import expat
 import xmltodict
 
 from receiver.errors import TooComplex, Undecodable
-from receiver.providers import _text
-from receiver.providers._text import SINGLE_BYTE, document
+from receiver.providers.shared import texts
+from receiver.providers.shared.texts import SINGLE_BYTE, document
 from schemas.repairing import Mended, Repair, repaired
 
 MAX_DEPTH = 40
@@ -76,7 +76,7 @@ def readable(body: bytes) -> bytes:
     parser = expat.ParserCreate()
     parser.StartDoctypeDeclHandler = _refuse_doctype
     try:
-        if _text.charset(declared) not in SINGLE_BYTE:
+        if texts.charset(declared) not in SINGLE_BYTE:
             parser.Parse(body.lstrip(_BLANK), True)
             return body.lstrip(_BLANK)
     except (Undecodable, ValueError, LookupError):  # which the other parser refuses, too
@@ -94,7 +94,7 @@ def restored(value: Any) -> Any:
         return [restored(inner) for inner in value]
     if not isinstance(value, str) or (text := value.translate(_RESTORED)) == value:
         return value
-    text = _text.unpadded(text)
+    text = texts.unpadded(text)
     if _FORBIDDEN.search(text):
         repaired(Repair.CONTROL_CHARACTERS)
     if _AMPERSAND in value:
@@ -123,10 +123,10 @@ def _declared(body: bytes, charset: str) -> str:
 
 def _encoding(body: bytes, declared: str) -> str | None:
     """The encoding that expat reads, whatever is declared; None: the one it finds itself."""
-    name = _text.charset(declared)
-    if name is None or _text.wide(body.lstrip(_BLANK)):
+    name = texts.charset(declared)
+    if name is None or texts.wide(body.lstrip(_BLANK)):
         return None
-    if name in SINGLE_BYTE and (body.isascii() or not _text.is_utf8(body)):
+    if name in SINGLE_BYTE and (body.isascii() or not texts.is_utf8(body)):
         return name
     if name != "utf-8":
         repaired(Repair.CHARSET)
@@ -234,8 +234,8 @@ def _refuse_doctype(*_declaration: object) -> NoReturn:
 
 
 def _check_encoding(_version: str, encoding: str | None, _standalone: int) -> None:
-    if encoding is not None and _text.charset(encoding) is None:
-        raise Undecodable("the XML declares an encoding other than " + ", ".join(_text.CHARSET_NAMES))
+    if encoding is not None and texts.charset(encoding) is None:
+        raise Undecodable("the XML declares an encoding other than " + ", ".join(texts.CHARSET_NAMES))
 
 
 # --- the short way -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from receiver.errors import ReportTrouble, Undecodable
-from receiver.providers._json import json_value
+from receiver.providers.shared.json_bodies import json_value
 from receiver.system.backoff import Backoff
 from schemas.repairing import Repair, repaired
 

@@ -10,8 +10,8 @@ from werkzeug.http import parse_options_header
 from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder
 
 from receiver.errors import TooComplex, Undecodable
-from receiver.providers import _text
-from receiver.providers._text import text
+from receiver.providers.shared import texts
+from receiver.providers.shared.texts import text
 from schemas.repairing import Repair, repaired
 
 MAX_FIELDS = 200
@@ -68,7 +68,7 @@ def urlencoded(body: bytes, charset: str = "") -> list[FormField]:
     return [
         FormField(
             text(_unquoted(name), charset),
-            _text.value(_unquoted(value), charset),
+            texts.value(_unquoted(value), charset),
             is_certain=not _BARE_PERCENT.search(name + sign + value),
             follows=bool(number and not sign),
         )
@@ -132,7 +132,7 @@ def _field(part: Field | File, value: bytes, charset: str) -> FormField | None:
     kind, options = parse_options_header(part.headers.get("content-type"))
     if _NOT_TEXT.match(kind):
         return None
-    read = _text.value(value, options.get("charset", charset))
+    read = texts.value(value, options.get("charset", charset))
     if isinstance(part, File) and _BINARY.match(read):
         return None
     return FormField(part.name or "", read)  # Werkzeug says name is text, and gives None for a part without one
