@@ -1,23 +1,22 @@
 """The only place that builds what lives long: endpoints with their providers, the store, the writer."""
 
 import os
-import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import closing
-from dataclasses import replace
 
 from sqlalchemy.engine import URL, make_url
 
 from receiver import hosting, metrics, providers
 from receiver import settings as configuration
 from receiver.advice import Advisor
-from receiver.auth import Claim, Gate, Surroundings, issuer_trouble, own_token_endpoint
+from receiver.auth import issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
-from receiver.providers import Provider, Source
+from receiver.providers import Provider
 from receiver.refusals import Refusals
-from receiver.runtime import Account, Endpoint, Runtime
-from receiver.settings import Settings, is_secure_url
+from receiver.resolving import around, is_placeholder, resolve, resolve_accounts
+from receiver.runtime import Runtime
+from receiver.settings import Settings
 from receiver.store import Store, figures, remembered
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import MigrationDue, check_version, is_there
@@ -29,10 +28,8 @@ from receiver.system import listening
 from schemas.advice import RETRIES
 from schemas.event import Retryable
 
-PLACEHOLDER = "change-me"  # the account that `faxhook init` writes
 _BUSY_SECONDS = 2.0  # longer than any transaction of ours, and shorter than callbacks wait
 _UTC = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"})
-_AMOUNT = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?", re.ASCII)
 
 
 def build(settings: Settings) -> Runtime:
@@ -44,8 +41,8 @@ def build(settings: Settings) -> Runtime:
     store = open_store(settings)
     nonces = Nonces(store)
     keys = configuration.secret_keys(settings)
-    around = _around(settings, keys, nonces.claim)
-    endpoints, accounts = resolve(settings, around), resolve_accounts(settings)
+    surroundings = around(settings, keys, nonces.claim)
+    endpoints, accounts = resolve(settings, surroundings), resolve_accounts(settings)
     salt = settings.store.identity_salt
     rules = advisor(settings)
     try:
@@ -65,7 +62,7 @@ def build(settings: Settings) -> Runtime:
         identity_salt=salt.encode() if salt else None,
         nonces=nonces,
         refusals=Refusals(store),
-        token_endpoint=own_token_endpoint(settings.endpoints.values(), around),
+        token_endpoint=own_token_endpoint(settings.endpoints.values(), surroundings),
     )
 
 
@@ -190,28 +187,6 @@ def check_issuers(settings: Settings) -> list[str]:
     ]
 
 
-def resolve(settings: Settings, around: Surroundings | None = None) -> dict[str, Endpoint]:
-    """
-    The endpoints that take callbacks, with their providers and gates.
-
-    around: None where nobody will call, and only the settings are looked at. Raises ConfigurationError naming endpoint
-    and key.
-    """
-    accounts = resolve_accounts(settings)
-    around = around or _around(settings, [b"none"], lambda _name, _expires: False)
-    return {
-        name: _endpoint(endpoint, accounts[name], settings, around)
-        for name, endpoint in settings.endpoints.items()
-        if endpoint.takes_callbacks
-    }
-
-
-def resolve_accounts(settings: Settings) -> dict[str, Account]:
-    """Every endpoint's account, with the options of its reports. Raises ConfigurationError naming endpoint and key."""
-    known = providers.load()
-    return {name: _account(endpoint, known, settings) for name, endpoint in settings.endpoints.items()}
-
-
 def doubts(settings: Settings) -> list[str]:
     """What was never filled in or does not fit its provider, a sentence each. ``resolve`` must have passed."""
     known = providers.load()
@@ -219,7 +194,7 @@ def doubts(settings: Settings) -> list[str]:
         f'endpoints.{endpoint.name}.account: "{endpoint.account}" stands for your account at'
         f" {known[endpoint.provider].title}; it is part of each fax's identity and cannot change later in this store"
         for endpoint in settings.endpoints.values()
-        if _is_placeholder(endpoint.account)
+        if is_placeholder(endpoint.account)
     ]
     unlikely = [
         f"endpoints.{endpoint.name}.timezone: {endpoint.timezone}, but {provider.title}'s times are likely those of"
@@ -262,99 +237,3 @@ def all_doubts(settings: Settings) -> list[str]:
         *hosting.doubts(settings),
         *former_stores(settings),
     ]
-
-
-def _around(settings: Settings, keys: Sequence[bytes], claim: Claim) -> Surroundings:
-    return Surroundings(
-        settings.server.trusted_proxies,
-        keys,
-        claim,
-        client_certificate_header=settings.server.client_certificate_header,
-        state_dir=settings.server.state_dir,
-        public_url=settings.server.public_url,
-        clients=settings.clients,
-    )
-
-
-def _account(endpoint: configuration.Endpoint, known: dict[str, Provider], settings: Settings) -> Account:
-    provider = known.get(endpoint.provider)
-    if provider is None:
-        raise _wrong(settings, endpoint, "provider", "one of " + ", ".join(sorted(known)))
-    if endpoint.account is None and not provider.account_from_payload:
-        expected = f"the account at {provider.title}; it is part of each fax's identity for ever"
-        raise _wrong(settings, endpoint, "account", expected)
-    if _is_placeholder(endpoint.account) and settings.server.public_url:
-        expected = f"your account at {provider.title} instead of {endpoint.account}, since public_url is set"
-        raise _wrong(settings, endpoint, "account", expected)
-    if endpoint.account is None and (endpoint.reports or endpoint.job_keys):
-        raise _wrong(
-            settings, endpoint, "account", f"the account at {provider.title}, which reports and jobs belong to"
-        )
-    if endpoint.timezone is None and provider.zoneless:
-        expected = f"the time zone of {provider.title}'s times, which come without one"
-        raise _wrong(settings, endpoint, "timezone", expected)
-    if endpoint.takes_callbacks and provider.callback is None:
-        expected = f"reports and no auth: {provider.title} sends no callbacks"
-        raise _wrong(settings, endpoint, "auth", expected)
-    if endpoint.job_keys and provider.key is None:
-        expected = f"no key: jobs of {provider.title} cannot be registered, as a fax has no id before its report"
-        raise _wrong(settings, endpoint, "job_keys", expected)
-    return Account(
-        endpoint=endpoint.name,
-        provider=provider,
-        source=Source(endpoint.account, endpoint.timezone, endpoint.region or provider.region),
-        reports=_reports(endpoint, provider, settings),
-        job_keys=endpoint.job_keys,
-    )
-
-
-def _reports(endpoint: configuration.Endpoint, provider: Provider, settings: Settings) -> configuration.Reports | None:
-    """What the endpoint says of its reports, with the provider's own for what it leaves out."""
-    given = endpoint.reports
-    if given is None:
-        return None
-    if provider.reports is None:
-        raise _wrong(settings, endpoint, "reports", f"no such table: {provider.title} has no reports")
-    options = {option.name: option for option in provider.reports.options}
-    for key in given.options:
-        if key not in options:
-            names = ", ".join([*options, "every", "requests"])
-            raise _wrong(settings, endpoint, f"reports.{key}", f"one of the keys {names}")
-    for option in options.values():
-        value = given.options.get(option.name)
-        if not value and option.default is None:
-            raise _wrong(settings, endpoint, f"reports.{option.name}", option.meaning)
-        if option.is_url and not all(map(is_secure_url, (value or option.default or "").split())):
-            expected = "an https:// URL (http:// only to loopback), without user and password"
-            raise _wrong(settings, endpoint, f"reports.{option.name}", expected)
-        if option.is_amount and value and not _AMOUNT.fullmatch(value):
-            raise _wrong(settings, endpoint, f"reports.{option.name}", 'a number such as "50" or "49.90"')
-    complete = {name: given.options.get(name, option.default or "") for name, option in options.items()}
-    return replace(given, options=complete)
-
-
-def _is_placeholder(account: str | None) -> bool:
-    """Whether it is what ``faxhook init`` writes for a trial."""
-    return (account or "").lower().replace("_", "-") == PLACEHOLDER
-
-
-def _endpoint(endpoint: configuration.Endpoint, account: Account, settings: Settings, around: Surroundings) -> Endpoint:
-    provider = account.provider
-    if endpoint.auth.mode == "payload" and provider.push.credentials is None:
-        expected = f"another mode: {provider.title} sends no credentials inside the payload"
-        raise _wrong(settings, endpoint, "auth.mode", expected)
-    if provider.push.success is not None and endpoint.answer != 200:
-        raise _wrong(settings, endpoint, "answer", f"200, the only answer {provider.title} understands")
-    return Endpoint(
-        name=endpoint.name,
-        provider=provider,
-        source=account.source,
-        gate=Gate(endpoint, around),
-        auth=endpoint.auth.mode,
-        answer=endpoint.answer,
-    )
-
-
-def _wrong(settings: Settings, endpoint: configuration.Endpoint, key: str, expected: str) -> ConfigurationError:
-    where = f" ({settings.path})" if settings.path else ""
-    return ConfigurationError(f"endpoints.{endpoint.name}.{key}: expected {expected}{where}")

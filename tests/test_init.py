@@ -16,7 +16,7 @@ from ports import free_port
 from providers.samples import callers
 from stock import FAXHOOK, environment
 
-from receiver import bootstrap, init, providers, settings
+from receiver import init, providers, resolving, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 
@@ -34,7 +34,7 @@ def test_the_file_loads_as_it_is_with_an_endpoint_for_each_provider(here: Path) 
     init.write(here / "faxhook.toml")
     loaded = settings.load(None, {})
     assert sorted(loaded.endpoints) == sorted(callers())
-    bootstrap.resolve(loaded)
+    resolving.resolve(loaded)
     assert settings.doubts(loaded) == []
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, hosting
+from receiver import bootstrap, hosting, resolving
 from receiver.cli import opening
 from receiver.doctor.finding import TROUBLE, WARNING
 from receiver.doctor.queue import broker
@@ -22,7 +22,7 @@ def check(ctx: click.Context, config: Path | None) -> None:
     warnings, with exit code 0.
     """
     settings = opening.load(config)
-    bootstrap.resolve(settings)
+    resolving.resolve(settings)
     hosting.check(settings, os.environ)
     bootstrap.check_obstacles(settings)
     unusable = bootstrap.check_store(settings)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap
+from receiver import resolving
 from receiver.cli import opening, printing
 from receiver.errors import StoreError
 from receiver.settings import Settings
@@ -23,7 +23,7 @@ _COLUMNS = ("endpoint", "provider", "account", "auth", "url")
 def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
     """The configured endpoints and the URLs to enter at the providers. Tokens are masked unless on a terminal."""
     settings = opening.load(config)
-    bootstrap.resolve(settings)
+    resolving.resolve(settings)
     if reveal:
         audit_reveal(settings, "endpoints.reveal", "tokens")
     rows = [

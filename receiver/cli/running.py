@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from receiver import bootstrap, hosting, logs, transports
+from receiver import bootstrap, hosting, logs, resolving, transports
 from receiver import init as initialising
 from receiver import settings as configuration
 from receiver.cli import opening, printing
@@ -51,7 +51,7 @@ def _settings_or_first(config: Path | None) -> Settings:
 
 def _prepare(settings: Settings) -> None:
     """Everything that a worker would fail on, before there are workers."""
-    bootstrap.resolve(settings)
+    resolving.resolve(settings)
     hosting.check(settings, os.environ)
     bootstrap.check_obstacles(settings)
     for doubt in bootstrap.all_doubts(settings):

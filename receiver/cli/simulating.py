@@ -2,7 +2,9 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -11,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from receiver import providers, simulator
 from receiver.cli import opening
 from receiver.errors import ConfigurationError
-from receiver.settings import AUTH_MODES, NoConfiguration
+from receiver.settings import AUTH_MODES, NoConfiguration, Settings
 from receiver.simulator import CLIENT_SECRET, FAULTS, TOKEN, Plan, Reply, Report, Tokens
 
 
@@ -30,6 +32,30 @@ class _Repetitions(click.ParamType[float | int]):
         if number < 0 or (isinstance(number, float) and number > 1):
             self.fail("expected a share from 0.0 to 1.0, or a number of callbacks", param, ctx)
         return number
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What the command line says; ``faxhook simulate --help`` tells what each means."""
+
+    # which endpoints are called, and as whom
+    provider: str | None
+    endpoint: str | None
+    to: str | None
+    auth: str | None
+    token_url: str | None
+    client_id: str | None
+    # what is sent
+    every: bool
+    case_: str | None
+    count: int
+    recipients: int
+    duplicate: float | int
+    fault: str | None
+    seed: int | None
+    # how fast
+    rate: float | None
+    parallel: int
 
 
 @click.command()
@@ -51,54 +77,25 @@ class _Repetitions(click.ParamType[float | int]):
 @click.option("--client-id", metavar="ID", help=f"oauth2: as this client. Or give a token in {TOKEN}.")
 @click.option("--fault", type=click.Choice(list(FAULTS)), help="Send what must be refused.")
 @click.option("--seed", type=int, help="The same callbacks in each run, ids and times too.")
-def simulate(
-    config: Path | None,
-    provider: str | None,
-    endpoint: str | None,
-    every: bool,
-    case_: str | None,
-    to: str | None,
-    count: int,
-    recipients: int,
-    rate: float | None,
-    parallel: int,
-    duplicate: float | int,
-    auth: str | None,
-    token_url: str | None,
-    client_id: str | None,
-    fault: str | None,
-    seed: int | None,
-) -> None:
+def simulate(config: Path | None, **options: Any) -> None:
     """
     Send callbacks as PROVIDER would, with each endpoint's own credentials.
 
     Without a provider or endpoint, one success goes to each configured endpoint. Exit code 1 unless every answer is a
     2xx, and every repetition is recognised; with a fault, unless every answer is the refusal it must get.
     """
-    if every and case_:
+    given = _Options(**options)
+    if given.every and given.case_:
         raise click.UsageError("--all sends every case; leave out --case")
-    if fault and duplicate:
+    if given.fault and given.duplicate:
         raise click.UsageError("--duplicate repeats what is accepted; leave out --fault")
     try:
         settings = opening.load(config)
     except NoConfiguration:
-        if provider is None or to is None:
+        if given.provider is None or given.to is None:
             raise
         settings = None
-    tokens = Tokens(token_url, client_id, os.environ.get(CLIENT_SECRET), os.environ.get(TOKEN))
-    plan = Plan(
-        targets=simulator.targets(
-            settings, providers.load(), provider=provider, endpoint=endpoint, to=to, mode=auth, tokens=tokens
-        ),
-        cases=None if every else [case_ or simulator.SUCCESS],
-        count=count,
-        recipients=recipients,
-        repeated=duplicate,
-        seed=seed,
-        fault=FAULTS[fault] if fault else None,
-    )
-    total = len(plan.jobs()) * count
-    report = _send(plan, total, rate, parallel)
+    report = _send(_plan(given, settings), given)
     if not report.sent and not report.is_cut:
         raise ConfigurationError("no callback of these endpoints can have this fault")
     for line in summary(report):
@@ -107,9 +104,25 @@ def simulate(
         raise SystemExit(1)
 
 
-def _send(plan: Plan, total: int, rate: float | None, parallel: int) -> Report:
+def _plan(given: _Options, settings: Settings | None) -> Plan:
+    tokens = Tokens(given.token_url, given.client_id, os.environ.get(CLIENT_SECRET), os.environ.get(TOKEN))
+    where = {"provider": given.provider, "endpoint": given.endpoint, "to": given.to}
+    return Plan(
+        targets=simulator.targets(settings, providers.load(), **where, mode=given.auth, tokens=tokens),
+        cases=None if given.every else [given.case_ or simulator.SUCCESS],
+        count=given.count,
+        recipients=given.recipients,
+        repeated=given.duplicate,
+        seed=given.seed,
+        fault=FAULTS[given.fault] if given.fault else None,
+    )
+
+
+def _send(plan: Plan, given: _Options) -> Report:
+    total = len(plan.jobs()) * given.count
+
     def send(told: Callable[[Reply], object]) -> Report:
-        return simulator.send(plan, rate=rate, parallel=parallel, told=told)
+        return simulator.send(plan, rate=given.rate, parallel=given.parallel, told=told)
 
     console = Console()
     if not console.is_terminal:

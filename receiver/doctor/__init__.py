@@ -8,7 +8,7 @@ but one row of the store, which is there to be written.
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 
-from receiver import bootstrap, hosting
+from receiver import bootstrap, hosting, resolving
 from receiver.doctor.configuration import configured, hosted, secret_key
 from receiver.doctor.finding import TROUBLE, WARNING, Finding
 from receiver.doctor.queue import of_queue
@@ -24,7 +24,7 @@ def examine(settings: Settings, environ: Mapping[str, str], progress: Progress |
 
     progress: the whole SQLite file is read as well, and this is told how far. Raises Interrupted at Ctrl-C meanwhile.
     """
-    bootstrap.resolve(settings)
+    resolving.resolve(settings)
     hosting.check(settings, environ)
     yield from configured(settings)
     yield from hosted(settings, environ)

@@ -98,10 +98,10 @@ def _bind_beside(current: Listener, address: str) -> Listener:
 
 def _check(config_path: Path | None) -> Settings:
     """Raises ConfigurationError for what a worker would not begin with."""
-    from receiver import bootstrap  # gunicorn loads this module before the variable for metrics is set
+    from receiver import bootstrap, resolving  # gunicorn loads this module before the variable for metrics is set
 
     settings = configuration.load(config_path, os.environ)
-    bootstrap.resolve(settings)
+    resolving.resolve(settings)
     if trouble := bootstrap.check_store(settings, will_migrate=False):
         raise ConfigurationError(trouble)  # new workers would wait for it, and old ones may still reach theirs
     return settings
