@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
@@ -64,9 +64,14 @@ class ProviderSchema(Schema):
 
 
 class ProviderField(fields.Field[Any]):
-    """A field whose error messages say what is expected, and whether it is there at all."""
+    """
+    A field whose error messages say what is expected, and whether it is there at all.
+
+    json: the same for programs, as JSON Schema.
+    """
 
     expected = "a value"
+    json: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, **kwargs: Any) -> None:
         expected = f"expected {self.expected}"
@@ -84,6 +89,11 @@ class Identity(ProviderField):
     """
 
     expected = f"non-empty text of at most {MAX_IDENTITY_LENGTH} characters"
+    json: ClassVar[Mapping[str, Any]] = {
+        "type": ["string", "integer"],
+        "minLength": 1,
+        "maxLength": MAX_IDENTITY_LENGTH,
+    }
 
     def __init__(self, *, required: bool = True, **kwargs: Any) -> None:
         if not required:
@@ -103,6 +113,7 @@ class StatusNumber(Identity):
     """A numeric result code, kept as it was written. Text instead of a number is a malformed status, never guessed."""
 
     expected = "a whole number"
+    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "integer"], "pattern": "^[+-]?[0-9]{1,18}$"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str | None:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -164,6 +175,9 @@ class Generous(ProviderField):
 class Text(Generous):
     """Text as sent, but for control characters."""
 
+    expected = "text"
+    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "integer"], "maxLength": MAX_TEXT_LENGTH}
+
     def read(self, value: Any) -> str | None:
         text = _plain_text(value)
         if text is None:
@@ -179,6 +193,9 @@ class Text(Generous):
 class Count(Generous):
     """A whole number that is not negative: pages, seconds, attempts."""
 
+    expected = "a whole number that is not negative"
+    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"], "minimum": 0}
+
     def read(self, value: Any) -> int | None:
         if _is_short_number(value):
             return int(value)
@@ -193,8 +210,11 @@ class Count(Generous):
 class Seconds(Generous):
     """A duration in units of ``unit_seconds``, as whole seconds, halves rounded up."""
 
+    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"], "minimum": 0}
+
     def __init__(self, unit_seconds: int = 1, **kwargs: Any) -> None:
         self.unit_seconds = unit_seconds
+        self.expected = "a number of seconds" if unit_seconds == 1 else f"a number of {unit_seconds} seconds each"
         super().__init__(**kwargs)
 
     def read(self, value: Any) -> int | None:
@@ -211,6 +231,9 @@ class Seconds(Generous):
 class ClockSeconds(Generous):
     """A duration written HH:MM:SS, perhaps with a fraction, as whole seconds, halves rounded up."""
 
+    expected = "a duration as HH:MM:SS"
+    json: ClassVar[Mapping[str, Any]] = {"type": "string"}
+
     def read(self, value: Any) -> int | None:
         match = _CLOCK.fullmatch(_stripped(value))
         if match is None:
@@ -223,6 +246,9 @@ class ClockSeconds(Generous):
 class Amount(Generous):
     """Money as an exact decimal."""
 
+    expected = "a decimal number"
+    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"]}
+
     def read(self, value: Any) -> Decimal | None:
         return _decimal(value)
 
@@ -234,6 +260,9 @@ class Timestamp(Generous):
     Read are ISO 8601 and what databases, .NET and Java print that has one meaning only; a day alone is not a time.
     month_first: the provider documents 7/31/2026, so that such dates are no riddle.
     """
+
+    expected = "a date and time"
+    json: ClassVar[Mapping[str, Any]] = {"type": "string"}
 
     def __init__(self, *, month_first: bool = False, **kwargs: Any) -> None:
         self.month_first = month_first

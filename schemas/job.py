@@ -6,8 +6,9 @@ value may be null or absent, which is the same.
 """
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import RAISE, Schema, ValidationError, fields, validates_schema
 from marshmallow.validate import Length
@@ -23,9 +24,14 @@ _YEARS = range(1970, 3000)
 
 
 class _Strict(fields.Field[Any]):
-    """An optional value that is refused unless it can be read. expected: the only message it has."""
+    """
+    An optional value that is refused unless it can be read.
+
+    expected: the only message it has. json: the same for programs, as JSON Schema.
+    """
 
     expected = ""
+    json: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, *, required: bool = False) -> None:
         messages: dict[str, Any] = dict.fromkeys(("required", "null"), f"expected {self.expected}")
@@ -45,6 +51,7 @@ class _Strict(fields.Field[Any]):
 
 class _EndpointName(_Strict):
     expected = "the name of an endpoint"
+    json: ClassVar[Mapping[str, Any]] = {"type": "string", "pattern": f"^{_ENDPOINT.pattern}$"}
 
     def read(self, value: Any) -> str:
         return _matched(_ENDPOINT, value)[0]
@@ -54,6 +61,7 @@ class _Number(_Strict):
     """As its sender writes it: some providers take more than digits."""
 
     expected = f"a fax number as text of at most {MAX_IDENTITY_LENGTH} characters"
+    json: ClassVar[Mapping[str, Any]] = {"type": "string", "maxLength": MAX_IDENTITY_LENGTH, "pattern": "[0-9]"}
 
     def read(self, value: Any) -> str:
         number = _matched(_NUMBER, value)[0].rstrip()  # a blank before it may be the + that a form has lost
@@ -64,6 +72,7 @@ class _Number(_Strict):
 
 class _Pages(_Strict):
     expected = "a whole number from 1"
+    json: ClassVar[Mapping[str, Any]] = {"type": "integer", "minimum": 1, "maximum": MAX_QUANTITY}
 
     def read(self, value: Any) -> int:
         if type(value) is not int or not 1 <= value <= MAX_QUANTITY:
@@ -75,6 +84,7 @@ class _Time(_Strict):
     """Aware, in UTC."""
 
     expected = 'a time with its zone such as "2026-07-01T09:30:00Z" (RFC 3339)'
+    json: ClassVar[Mapping[str, Any]] = {"type": "string", "format": "date-time"}
 
     def read(self, value: Any) -> datetime:
         time = datetime.fromisoformat(_matched(_TIME, value.upper() if isinstance(value, str) else value)[0])
@@ -87,6 +97,7 @@ class _Period(_Strict):
     """A timedelta."""
 
     expected = 'a period such as "90m" (s, m, h, d)'
+    json: ClassVar[Mapping[str, Any]] = {"type": "string", "pattern": "^(0|[0-9]{1,6}[smhd])$"}
 
     def read(self, value: Any) -> timedelta:
         if value == "0":

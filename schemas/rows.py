@@ -5,8 +5,8 @@ A row is what its marshmallow schema says. As a push may have thousands of them,
 shorter way through the same fields.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, missing
 
@@ -21,6 +21,7 @@ class Rows(ProviderField):
     """
 
     expected = "a list with at least one entry"
+    json: ClassVar[Mapping[str, Any]] = {"type": "array", "minItems": 1}
 
     def __init__(self, row: Schema, **kwargs: Any) -> None:
         self.row = row

@@ -77,6 +77,7 @@ EXAMPLES = {
     "store salvage": "faxhook store salvage healthy.db",
     "schema event": "faxhook schema event",
     "schema asyncapi": "faxhook schema asyncapi > asyncapi.json",
+    "schema openapi": "faxhook schema openapi > openapi.json",
     "completion": 'eval "$(faxhook completion bash)"',
 }
 

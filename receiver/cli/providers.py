@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from receiver import errors
 from receiver import providers as known_providers
 from receiver.advice import Advisor, Override
 from receiver.cli import opening, printing
 from receiver.cli.endpoints import audit_reveal
+from receiver.contracts.answers import REFUSALS
 from receiver.errors import ConfigurationError
 from receiver.providers import Provider
 from receiver.settings import AUTH_MODES, Endpoint, Settings
@@ -21,23 +21,6 @@ _JSON = '{"status":"accepted|partial|duplicate|ignored","receipt":"…","events"
 
 # How a Retarus-like "which authentication" field spells our modes.
 _AUTH_METHODS = {"none": "NONE", "basic": "HTTP_BASIC", "digest": "HTTP_DIGEST", "oauth2": "OAUTH2"}
-
-# Situation -> the refusals it is answered with. deploy/README.md has the same by code.
-_REFUSALS: tuple[tuple[str, tuple[type[errors.Refusal], ...]], ...] = (
-    ("cut off, announced wrongly, or too slow", (errors.BadFraming,)),
-    ("undecodable, empty, DOCTYPE, duplicate keys", (errors.Undecodable,)),
-    ("an Authorization header that cannot be read", (errors.MalformedCredentials,)),
-    ("no or wrong credentials", (errors.Unauthorized,)),
-    ("address not allowed", (errors.Forbidden,)),
-    ("unknown endpoint or token", (errors.NotFound,)),
-    ("another method", (errors.MethodNotAllowed,)),
-    ("too large, too complex", (errors.TooLarge, errors.TooComplex)),
-    ("Content-Encoding, or a kind of body never sent", (errors.UnsupportedEncoding, errors.UnsupportedBody)),
-    ("no identity, no recipient, malformed status", (errors.Unprocessable,)),
-    ("account of another endpoint", (errors.AccountMismatch,)),
-    ("faxhook's own bug; the body is kept", (errors.InternalError,)),
-    ("store unavailable, or shutting down; with Retry-After", (errors.Unavailable,)),
-)
 
 
 @click.group()
@@ -182,7 +165,7 @@ def _answers(provider: Provider, answer: int) -> Iterator[dict[str, Any]]:
     if answer == HTTPStatus.NO_CONTENT:
         body = ""
     yield {"situation": "accepted, partial, duplicate or ignored", "status": answer, "code": None, "body": body}
-    for situation, refusals in _REFUSALS:
+    for situation, refusals in REFUSALS:
         for refusal in refusals:
             yield {"situation": situation, "status": refusal.status, "code": refusal.code, "body": "problem JSON"}
 

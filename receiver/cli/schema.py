@@ -1,4 +1,4 @@
-"""schema event, schema asyncapi."""
+"""schema event, schema asyncapi, schema openapi."""
 
 from pathlib import Path
 
@@ -25,3 +25,10 @@ def event(config: Path | None) -> None:
 def asyncapi(config: Path | None) -> None:
     """AsyncAPI 3 of what is published, with the bindings of RabbitMQ."""
     click.echo(contracts.asyncapi())
+
+
+@schema.command()
+@opening.config_option
+def openapi(config: Path | None) -> None:
+    """OpenAPI 3.1 of what can be called: callbacks, jobs, tokens, operations."""
+    click.echo(contracts.openapi())

@@ -24,12 +24,21 @@ def asyncapi() -> str:
     return _written(document(json.loads(event())))
 
 
+@cache
+def openapi() -> str:
+    """OpenAPI 3.1 of what can be called."""
+    from receiver.contracts.calling import document  # with apispec, which is no matter of a start
+
+    return _written(document())
+
+
 def _written(document: Mapping[str, Any]) -> str:
     return json.dumps(document, ensure_ascii=False, indent=2)
 
 
 # Path -> what is there, and its media type.
 SERVED: Mapping[str, tuple[Callable[[], str], str]] = {
+    "/openapi.json": (openapi, "application/json"),
     "/asyncapi.json": (asyncapi, "application/json"),
     "/schemas/fax-completed.v1.json": (event, "application/schema+json"),
 }

@@ -17,6 +17,7 @@ PROVIDER = Provider(
         setup=SETUP,
         auth_modes=("none", "payload"),
         shape=shape,
+        within="xml",
         once=frozenset({"xml"}),
         success=Success("text/plain; charset=utf-8", b"Post Successful"),
         credentials=credentials,

@@ -65,16 +65,16 @@ class Callback:
     """
     A provider's push: how its request becomes canonical events.
 
-    kinds: what it sends; anything else is 415. shape: decoded data -> the mapping the schema reads (raises
-    Undecodable or Unprocessable); ``{}`` says "genuine, but about no fax" and is ignored, as is Inbound. once: names
-    that may occur only once in a form, since they say which fax or which result is meant. normalise: loaded data -> one
-    entry a recipient, in order: the event, or why that row is invalid; a recipient that is not final is left out.
-    credentials: where the decoded data, before ``shape``, carries user and password (auth mode ``payload``); it may
-    raise what shape raises. sent: where shape brings several layouts to one, the decoded data and a dotted path of what
-    it makes of them -> the path as it was sent, for refusals. batch: the name shape gets a JSON array of several under;
-    None: one is refused. redact: the raw body without secrets, for storing; any bytes go in, also broken ones.
-    simulate: a job -> the callbacks that announce it. setup: the lines to follow at the provider; ``{url}``,
-    ``{user}``, ``{auth}`` are filled in.
+    kinds: what it sends; anything else is 415. shape: decoded data -> the mapping the schema reads (raises Undecodable
+    or Unprocessable); ``{}`` says "genuine, but about no fax" and is ignored, as is Inbound. once: names that may occur
+    only once in a form, since they say which fax or which result is meant. normalise: loaded data -> one entry a
+    recipient, in order: the event, or why that row is invalid; a recipient that is not final is left out. credentials:
+    where the decoded data, before ``shape``, carries user and password (auth mode ``payload``); it may raise what shape
+    raises. sent: where shape brings several layouts to one, the decoded data and a dotted path of what it makes of them
+    -> the path as it was sent, for refusals. within: the field of a form whose text is an XML document with the data.
+    batch: the name shape gets a JSON array of several under; None: one is refused. redact: the raw body without
+    secrets, for storing; any bytes go in, also broken ones. simulate: a job -> the callbacks that announce it. setup:
+    the lines to follow at the provider; ``{url}``, ``{user}``, ``{auth}`` are filled in.
     """
 
     kinds: frozenset[BodyKind]
@@ -90,6 +90,7 @@ class Callback:
     success: Success | None = None
     credentials: Callable[[Mapping[str, Any]], tuple[str, str] | None] | None = None
     sent: Callable[[Mapping[str, Any], str], str] | None = None
+    within: str | None = None
     redact: Callable[[bytes], bytes] | None = None
 
 
