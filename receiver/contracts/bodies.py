@@ -8,7 +8,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema, fields
 
 from receiver.providers import Provider
-from receiver.providers._contract import BodyKind
+from receiver.providers.shared.contract import BodyKind
 from schemas.fields import Generous, StatusWord
 from schemas.job import JOB
 from schemas.rows import Rows
