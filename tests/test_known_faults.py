@@ -123,9 +123,6 @@ def peak(pid: int) -> int:
     return 1024 * next(int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
 
 
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="E9: a body is buffered before token and address are looked at"
-)
 def test_the_body_of_a_stranger_is_not_kept_in_memory(tmp_path: Path, sqlite_url: str) -> None:
     token = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
     endpoint = asked.faxage("line", '{ mode = "none" }', f'tokens = ["{token}"]')

@@ -147,7 +147,7 @@ def test_each_example_is_in_the_help_and_can_be_typed(
 ) -> None:
     example = EXAMPLES[name]
     assert f"Example: {example}" in " ".join(CliRunner().invoke(main, [*name.split(), "--help"]).output.split())
-    (typed,) = re.findall(r"faxhook ([^|)]+)", example)
+    (typed,) = re.findall(r"faxhook ([^|>)]+)", example)
     words = shlex.split(typed)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sent.jsonl").touch()

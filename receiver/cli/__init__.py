@@ -62,6 +62,7 @@ EXAMPLES = {
     "dead-letters list": "faxhook dead-letters list",
     "dead-letters show": "faxhook dead-letters show 5ff6bb1e-405b-554b-829c-04e250504ee3 --reveal",
     "dead-letters replay": "faxhook dead-letters replay --all",
+    "dead-letters drop": "faxhook dead-letters drop --all-damaged --yes",
     "jobs add": "faxhook jobs add acme 115893796 --number +12025550123 --due 2h",
     "jobs import": "faxhook jobs import sent.jsonl",
     "jobs list": "faxhook jobs list --overdue",

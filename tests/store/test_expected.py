@@ -21,6 +21,7 @@ from announcing import (
     tell,
 )
 
+from receiver.advice import RULES_ALONE
 from receiver.store import jobs, recording
 from receiver.store.jobs import ExpectedFax, Registered
 from receiver.store.recording import record
@@ -139,7 +140,7 @@ class Meeting:
             rows = recording._rows_of(cursor, self.store.engine.dialect)
             loaded = rows.load(*recording._said([said]))
             yield
-            group = recording._Group(*loaded)
+            group = recording._Group(*loaded, RULES_ALONE)
             one = group.submission(said)
             rows.write(group.changes())
             yield one
