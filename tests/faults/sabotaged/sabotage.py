@@ -97,7 +97,7 @@ def no_dedup():
 
 
 def no_length_check():
-    def whatever_comes(stream, _announced, _max_body, _deadline):
+    def whatever_comes(stream, _announced, _max_body, _deadline, _is_wanted):
         return b"".join(iter(lambda: stream.read(65536), b""))
 
     body._read_to_end = whatever_comes
