@@ -176,7 +176,6 @@ class Text(Generous):
     """Text as sent, but for control characters."""
 
     expected = "text"
-    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "integer"], "maxLength": MAX_TEXT_LENGTH}
 
     def read(self, value: Any) -> str | None:
         text = _plain_text(value)
@@ -194,7 +193,6 @@ class Count(Generous):
     """A whole number that is not negative: pages, seconds, attempts."""
 
     expected = "a whole number that is not negative"
-    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"], "minimum": 0}
 
     def read(self, value: Any) -> int | None:
         if _is_short_number(value):
@@ -209,8 +207,6 @@ class Count(Generous):
 
 class Seconds(Generous):
     """A duration in units of ``unit_seconds``, as whole seconds, halves rounded up."""
-
-    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"], "minimum": 0}
 
     def __init__(self, unit_seconds: int = 1, **kwargs: Any) -> None:
         self.unit_seconds = unit_seconds
@@ -232,7 +228,6 @@ class ClockSeconds(Generous):
     """A duration written HH:MM:SS, perhaps with a fraction, as whole seconds, halves rounded up."""
 
     expected = "a duration as HH:MM:SS"
-    json: ClassVar[Mapping[str, Any]] = {"type": "string"}
 
     def read(self, value: Any) -> int | None:
         match = _CLOCK.fullmatch(_stripped(value))
@@ -247,7 +242,6 @@ class Amount(Generous):
     """Money as an exact decimal."""
 
     expected = "a decimal number"
-    json: ClassVar[Mapping[str, Any]] = {"type": ["string", "number"]}
 
     def read(self, value: Any) -> Decimal | None:
         return _decimal(value)
@@ -262,7 +256,6 @@ class Timestamp(Generous):
     """
 
     expected = "a date and time"
-    json: ClassVar[Mapping[str, Any]] = {"type": "string"}
 
     def __init__(self, *, month_first: bool = False, **kwargs: Any) -> None:
         self.month_first = month_first

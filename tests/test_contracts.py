@@ -158,11 +158,19 @@ def test_every_way_to_authenticate_has_its_scheme(called: Any) -> None:
 
 def test_every_refusal_of_a_callback_is_an_answer_of_it(called: Any) -> None:
     answers = called["paths"][WITH_TOKEN]["post"]["responses"]
-    assert {str(one.status) for one in OF_CALLBACKS} | {"200", "202", "204"} == answers.keys()
+    assert {str(one.status) for one in OF_CALLBACKS} | {"200", "202", "204", "default"} == answers.keys()
     known = {one.code for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.Refusal)}
     assert {one.code for one in OF_CALLBACKS} == known
-    assert called["components"]["schemas"]["Problem"]["properties"]["code"]["enum"][-1] == "bad_request"
     assert set(called["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]) == known | {"bad_request"}
+
+
+def test_what_is_no_request_has_an_answer_too(called: Any) -> None:
+    """gunicorn's, which has no title."""
+    schema = called["components"]["responses"]["NoRequest"]["content"]["application/problem+json"]["schema"]
+    fits(called, schema, {"status": 414, "code": "bad_request", "detail": "Request-URI Too Long."})
+    for path in called["paths"].values():
+        for method, operation in path.items():
+            assert method == "parameters" or operation["responses"]["default"]
 
 
 def fits(called: Any, schema: Any, value: Any) -> None:

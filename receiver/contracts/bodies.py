@@ -95,12 +95,13 @@ def _understood(converter: Any, field: fields.Field[Any], **_: Any) -> dict[str,
         said["items"] = converter.resolve_nested_schema(field.row)
     if isinstance(field, StatusWord) and field.words:
         said = {"type": "string", "enum": sorted(field.words)}
+    if isinstance(field, Generous):
+        return {"description": f"{field.expected}; anything else is no reason to refuse, and counts as not stated"}
     if field.allow_none:
+        said.pop("minLength", None)  # blank says as much as nothing
         types = said.get("type", [])
         said["type"] = [*([types] if isinstance(types, str) else types), "null"]
     said["description"] = str(getattr(field, "expected", ""))
-    if isinstance(field, Generous):
-        said["description"] += "; what cannot be read is no reason to refuse, and counts as not stated"
     return said
 
 

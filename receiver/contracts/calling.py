@@ -62,6 +62,13 @@ _HEADERS = {
     503: {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}}},
 }
 
+# What gunicorn refuses before it is a request of ours.
+_NO_REQUEST = {
+    "description": "No proper HTTP request, or one with too long a line or header: 400, 414, 417, 431 or 501.",
+    "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+}
+_OTHERS = {"default": {"$ref": "#/components/responses/NoRequest"}}
+
 
 def document() -> dict[str, Any]:
     """Of this version, with every provider."""
@@ -84,7 +91,11 @@ def document() -> dict[str, Any]:
             {"name": "operations", "description": "For operators and their tools."},
         ],
         "paths": {**_callbacks(bodies), **_of_own_systems(bodies), **_operations()},
-        "components": {"schemas": {**OWN_BODIES, **bodies.components}, "securitySchemes": _SCHEMES},
+        "components": {
+            "schemas": {**OWN_BODIES, **bodies.components},
+            "responses": {"NoRequest": _NO_REQUEST},
+            "securitySchemes": _SCHEMES,
+        },
     }
 
 
@@ -131,7 +142,11 @@ def _callback(name: str, parameters: Sequence[Mapping[str, Any]], bodies: Bodies
             "operationId": f"head{name}",
             "summary": "Whether the address is right: portals look before they save it.",
             "tags": ["callbacks"],
-            "responses": {"200": {"description": "It is."}, "404": {"description": "No such endpoint, or token."}},
+            "responses": {
+                "200": {"description": "It is."},
+                "404": {"description": "No such endpoint, or token."},
+                **_OTHERS,
+            },
         },
     }
 
@@ -229,7 +244,7 @@ def _operations() -> dict[str, Any]:
 
 
 def _read(name: str, summary: str, responses: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    operation = {"operationId": name, "tags": ["operations"], "summary": summary, "responses": responses}
+    operation = {"operationId": name, "tags": ["operations"], "summary": summary, "responses": {**responses, **_OTHERS}}
     return {"get": operation | more}
 
 
@@ -254,12 +269,13 @@ def _refusals(refusals: Refusals) -> dict[str, Any]:
     for refusal in refusals:
         codes.setdefault(refusal.status, []).append(refusal.code)
     said = {code: situation for situation, some in REFUSALS for code in (one.code for one in some)}
-    answers = {}
+    answers: dict[str, Any] = {}
     for status, some in sorted(codes.items()):
-        narrowed = {"allOf": [_of("Problem"), {"properties": {"code": {"enum": some}, "status": {"const": status}}}]}
+        own = [*some, "bad_request"] if status == HTTPStatus.BAD_REQUEST else some
+        narrowed = {"allOf": [_of("Problem"), {"properties": {"code": {"enum": own}, "status": {"const": status}}}]}
         answers[str(status)] = {
             "description": f"{HTTPStatus(status).phrase}: {'; '.join(dict.fromkeys(said[code] for code in some))}.",
             "content": {"application/problem+json": {"schema": narrowed}},
             **({"headers": _HEADERS[status]} if status in _HEADERS else {}),
         }
-    return answers
+    return answers | _OTHERS

@@ -22,7 +22,7 @@ OWN_BODIES: dict[str, Any] = {
     "Problem": {
         "type": "object",
         "description": "RFC 9457. It never repeats a value that was sent.",
-        "required": ["title", "status", "code", "detail"],
+        "required": ["status", "code", "detail"],
         "properties": {
             "title": {"type": "string"},
             "status": {"type": "integer"},
@@ -80,6 +80,7 @@ OWN_BODIES: dict[str, Any] = {
             "client_id": {"type": "string"},
             "client_secret": {"type": "string", "format": "password"},
         },
+        "additionalProperties": {"type": "string"},
     },
     "Token": {
         "type": "object",
