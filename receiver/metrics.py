@@ -59,6 +59,7 @@ GAUGES = {
     "faxhook_discrepancies": "What does not add up with the providers and is open, by kind.",
     "faxhook_discrepancies_oldest_seconds": "Age of the oldest open discrepancy of each kind.",
     "faxhook_available_credit": "What is left of a prepaid account, in the provider's unit, by endpoint.",
+    "faxhook_ready": "1 while a 2xx can be promised: a callback could be committed now, as /readyz tries it.",
     "faxhook_store_up": "1 while the store can be read; the other figures from it are missing while it cannot.",
     "faxhook_backlog_events": "Events that have not arrived: waiting, or with a consumer.",
     "faxhook_backlog_oldest_seconds": "Age of the oldest event of the backlog; 0 without one.",

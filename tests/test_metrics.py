@@ -111,7 +111,7 @@ def fax(made: House, number: int, status: int = 0) -> None:
 def figures(made: House) -> dict[str, float]:
     """The series read from the store."""
     text = made.ask("GET", "/metrics").body.decode()
-    found = re.findall(r"^(faxhook_(?:store|backlog|dead|relay|commit)\S+) (\S+)$", text, re.MULTILINE)
+    found = re.findall(r"^(faxhook_(?:ready|store|backlog|dead|relay|commit)\S*) (\S+)$", text, re.MULTILINE)
     return {name: float(value) for name, value in found}
 
 
@@ -124,6 +124,7 @@ def publish(made: House, count: int, *, after_ms: int) -> None:
 
 def test_a_new_store_has_figures_too(made: House) -> None:
     assert figures(made) == {
+        "faxhook_ready": 1,
         "faxhook_store_up": 1,
         "faxhook_backlog_events": 0,
         "faxhook_backlog_oldest_seconds": 0,
@@ -220,7 +221,7 @@ def test_a_store_that_is_away_leaves_the_counters(tmp_path: Path, sqlite_url: st
         answer = made.ask("GET", "/metrics")
         assert answer.status == 200
         assert b"# TYPE faxhook_requests_total counter" in answer.body
-        assert figures(made) == {"faxhook_store_up": 0}
+        assert figures(made) == {"faxhook_ready": 0, "faxhook_store_up": 0}
         ready = made.ask("GET", "/readyz")
         assert (ready.status, ready.json["ready"]) == (503, False)
 

@@ -456,11 +456,3 @@ def test_the_delays_of_an_outage_are_those_of_the_relay() -> None:
     said = re.search(r"tries again after ([\d.]+) s, then later and later, every (\d+) s at most", DEPLOY_README)
     assert said
     assert (float(said[1]), float(said[2])) == (delivery._FIRST_DELAY_SECONDS, delivery._LONGEST_DELAY_SECONDS)
-
-
-def test_the_alarms_are_about_metrics_that_exist() -> None:
-    (rules,) = blocks(DEPLOY_README, "yaml")
-    documented = set(re.findall(r"^\| `(faxhook_\w+)`", DEPLOY_README, re.MULTILINE))
-    named = set(re.findall(r"faxhook_\w+", rules))
-    assert named
-    assert named <= documented

@@ -54,7 +54,8 @@ def blueprint(runtime: Runtime) -> Blueprint:
         if not _may_see_details(runtime):
             raise NotFound("there is nothing here", reason="not_for_strangers")
         found = known.get()
-        text, content_type = metrics.render(_gauges(runtime, found), _reported(runtime, found))
+        gauges = {"faxhook_ready": int(ready.get()[0] == HTTPStatus.OK), **_gauges(runtime, found)}
+        text, content_type = metrics.render(gauges, _reported(runtime, found))
         return Response(text, 200, content_type=content_type)
 
     made.add_url_rule("/healthz", "healthz", healthz)
