@@ -21,6 +21,7 @@ from receiver.store import Store, figures, remembered
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import MigrationDue, check_version, is_there
 from receiver.store.nonces import Nonces
+from receiver.store.projection import Keys
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
 from receiver.stores import open_store
@@ -59,6 +60,7 @@ def build(settings: Settings) -> Runtime:
         writer=Writer(store, rules),
         advisor=rules,
         fingerprint_key=keys[0],
+        find_keys=Keys(keys),
         identity_salt=salt.encode() if salt else None,
         nonces=nonces,
         refusals=Refusals(store),

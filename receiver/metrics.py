@@ -62,6 +62,7 @@ GAUGES = {
     "faxhook_ready": "1 while a 2xx can be promised: a callback could be committed now, as /readyz tries it.",
     "faxhook_store_up": "1 while the store can be read; the other figures from it are missing while it cannot.",
     "faxhook_backlog_events": "Events that have not arrived: waiting, or with a consumer.",
+    "faxhook_unprojected_events": "Events that the projector has not made findable yet.",
     "faxhook_backlog_oldest_seconds": "Age of the oldest event of the backlog; 0 without one.",
     "faxhook_dead_letters": "Events that cannot be sent, parked until an operator has looked.",
     "faxhook_relay_last_seen_timestamp_seconds": "The active relay's last sign of life, since 1970; 0: never.",

@@ -38,7 +38,7 @@ def admit(environ: Mapping[str, Any], accounts: Mapping[str, Account]) -> Regist
     Raises Unauthorized, always the same one, where a key is missing or wrong or not of the endpoint in the body;
     TooLarge, UnsupportedBody, Undecodable and what else is wrong with a body only to a right key.
     """
-    authorization = str(environ.get("HTTP_AUTHORIZATION", "")).strip(" \t")
+    authorization = _authorization(environ)
     opened = _opened(authorization, accounts)
     try:
         body = request_body.read(environ, expecting.LONGEST)
@@ -58,6 +58,15 @@ def admit(environ: Mapping[str, Any], accounts: Mapping[str, Account]) -> Regist
         return Registration(opened[name], document)
     expecting.check(document)
     raise AssertionError  # an endpoint that is no text does not pass
+
+
+def opened(environ: Mapping[str, Any], accounts: Mapping[str, Account]) -> dict[str, Account]:
+    """The endpoints that the caller's key is one of. Raises Unauthorized, as ``admit`` does, where there is none."""
+    authorization = _authorization(environ)
+    found = _opened(authorization, accounts)
+    if not found:
+        raise _unauthorized(authorization)
+    return found
 
 
 def register(registration: Registration, runtime: Runtime) -> tuple[int, bytes]:
@@ -80,6 +89,10 @@ def register(registration: Registration, runtime: Runtime) -> tuple[int, bytes]:
 def _described(fax_id: str, registered: Registered) -> dict[str, str]:
     known = {"outcome": registered.outcome, "event": registered.event_id}
     return {"fax_id": fax_id, "state": registered.state} | {name: said for name, said in known.items() if said}
+
+
+def _authorization(environ: Mapping[str, Any]) -> str:
+    return str(environ.get("HTTP_AUTHORIZATION", "")).strip(" \t")
 
 
 def _opened(authorization: str, accounts: Mapping[str, Account]) -> dict[str, Account]:

@@ -11,6 +11,7 @@ from receiver.refusals import Refusals
 from receiver.settings import Reports, Settings, Token
 from receiver.store import Store
 from receiver.store.nonces import Nonces
+from receiver.store.projection import Keys
 from receiver.store.submissions import KeptBody
 from receiver.store.writer import Writer
 
@@ -52,6 +53,7 @@ class Runtime:
     writer: Writer
     advisor: Advisor
     fingerprint_key: bytes
+    find_keys: Keys
     identity_salt: bytes | None
     nonces: Nonces
     refusals: Refusals

@@ -22,7 +22,7 @@ from receiver.cli import main
 from receiver.errors import Refusal
 from receiver.providers import RawCallback
 from receiver.runtime import Runtime
-from receiver.store import browsing, new_id, now_ms, outbox
+from receiver.store import browsing, new_id, now_ms, outbox, projection
 
 FAXHOOK = [sys.executable, "-m", "receiver"]
 
@@ -85,6 +85,17 @@ class Stock:
         events = self.runtime.store.tables.events
         with self.runtime.store.writing() as connection:
             connection.execute(events.update().where(events.c.id == event_id).values(values))
+
+    def project(self) -> None:
+        """Let everything be found that waits for it, as the projector does."""
+        store = self.runtime.store
+        while True:
+            with store.reading() as connection:
+                rows = projection.prepare(connection, store.tables, self.runtime.find_keys, 0, 500)
+            if not rows:
+                return
+            with store.writing() as connection:
+                projection.take(connection, store.tables, rows)
 
     def park(self, *event_ids: str) -> None:
         """Make dead letters of these, as the relay does with what the broker refuses."""

@@ -519,7 +519,7 @@ def test_every_command_and_option_a_document_names_is_there(path):
         command = main
         for word in words:
             if isinstance(command, click.Group):
-                command = command.get_command(click.Context(command), word)
+                _, command, _ = command.resolve_command(click.Context(command), [word])
                 assert command is not None, words
         options = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}
         assert {word for word in words if word.startswith("--")} <= options, words

@@ -16,6 +16,7 @@ from waiting import until
 from receiver import store as storing
 from receiver.errors import Unavailable
 from receiver.outgoing import delivery as delivering
+from receiver.outgoing import place as reading_place
 from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.publisher import Message, Result
 from receiver.settings import Queue
@@ -287,9 +288,9 @@ def test_what_was_confirmed_before_a_failure_is_marked(
 
 
 def test_where_reading_begins_is_not_remembered_for_ever(anywhere: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delivering, "_LATE_SECONDS", 0.0)
-    place = delivering._Place(anywhere.runtime.store)
+    monkeypatch.setattr(reading_place, "_LATE_SECONDS", 0.0)
+    waiting = delivering._Waiting(anywhere.runtime.store)
     anywhere.fill(1)
     for _ in range(20):
-        assert len(place.read(0, set())) == 1
-    assert len(place._turns) < 4
+        assert len(waiting.read(0, set())) == 1
+    assert len(waiting._place._turns) < 4

@@ -78,6 +78,7 @@ def test_where_all_is_well_everything_is_ok(anywhere: Stock) -> None:
         "queue",
         "relay",
         "backlog",
+        "projector",
         "dead letters",
         "discrepancies",
         "refused",

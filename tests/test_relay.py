@@ -44,6 +44,7 @@ def publish_all(made: Stock) -> None:
     with store.writing() as connection:
         leased, _ = outbox.lease(connection, store.tables, "me/1/1", 1000, now_ms())
         outbox.acknowledge(connection, store.tables, "me/1/1", leased, now_ms())
+    made.project()
 
 
 def tidy(made: Stock, clock: RetentionClock | None = None) -> None:

@@ -9,7 +9,8 @@ import click
 
 from receiver.cli import Failure, opening, printing
 from receiver.cli.masking import masked
-from receiver.store import browsing
+from receiver.store import Store, browsing, republishing
+from receiver.store.republishing import Chosen
 
 COLUMNS = ("id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at")
 NARROW = ("id", "outcome", "state", "created_at")
@@ -25,12 +26,19 @@ def events() -> None:
 @opening.config_option
 @click.option("--state", type=_STATES, help="Only events in this state.")
 @click.option("--since", type=opening.SINCE, help="Only events made since then.")
+@click.option("--until", type=opening.SINCE, help="Only events made until then.")
 @click.option("--fax", "fax_id", help="Only events of this fax_id.")
 @printing.limit_option
 @printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
 def list_(
-    config: Path | None, state: str | None, since: datetime | None, fax_id: str | None, limit: int | None, is_json: bool
+    config: Path | None,
+    state: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    fax_id: str | None,
+    limit: int | None,
+    is_json: bool,
 ) -> None:
     """The newest events."""
     with opening.open_store(config) as store, store.reading() as connection:
@@ -41,6 +49,7 @@ def list_(
             limit=most,
             state=state,
             since_ms=opening.milliseconds(since),
+            until_ms=opening.milliseconds(until),
             fax_id=fax_id,
         )
     printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
@@ -77,27 +86,54 @@ def _payload(stored: bytes | None, *, reveal: bool) -> Any:
 @events.command()
 @opening.config_option
 @click.option("--since", type=opening.SINCE, help="Events made since then.")
+@click.option("--until", type=opening.SINCE, help="Events made until then.")
 @click.option("--id", "event_id", help="This event.")
 @click.option("--endpoint", help="Events of this endpoint's callbacks.")
-def republish(config: Path | None, since: datetime | None, event_id: str | None, endpoint: str | None) -> None:
+@click.option("--dry-run", is_flag=True, help="Only say how many.")
+def republish(
+    config: Path | None,
+    since: datetime | None,
+    until: datetime | None,
+    event_id: str | None,
+    endpoint: str | None,
+    dry_run: bool,
+) -> None:
     """
     Put published events into the queue again: the same ids and the same bytes.
 
-    Several options narrow the choice. Events whose payload is purged stay out.
+    Several options narrow the choice. Events whose payload is purged stay out. Many are put in some at a time, and
+    those that are in stay there if it is interrupted.
     """
-    if since is None and event_id is None and endpoint is None:
-        raise click.UsageError("expected at least one of --since, --id and --endpoint")
-    named = {"id": event_id, "since": since and since.isoformat(), "endpoint": endpoint}
+    if since is None and until is None and event_id is None and endpoint is None:
+        raise click.UsageError("expected at least one of --since, --until, --id and --endpoint")
+    if event_id is not None and dry_run:
+        raise click.UsageError("expected --dry-run with several events, and not with --id")
+    named = {"id": event_id, "since": since and since.isoformat(), "until": until and until.isoformat()}
+    named["endpoint"] = endpoint
     subject = " ".join(f"{name}={value}" for name, value in named.items() if value is not None)
-    with opening.open_store(config) as store, store.writing() as connection:
-        browsing.audit(connection, store.tables, "events.republish", subject)
-        count = browsing.republish(
-            connection,
-            store.tables,
-            event_id=event_id,
-            since_ms=opening.milliseconds(since),
-            endpoint=endpoint,
-        )
+    chosen = Chosen(opening.milliseconds(since), opening.milliseconds(until), endpoint)
+    with opening.open_store(config) as store:
+        if not dry_run:
+            with store.writing() as connection:
+                browsing.audit(connection, store.tables, "events.republish", subject)
+        if event_id is not None:
+            with store.writing() as connection:
+                count = republishing.republish_one(connection, store.tables, event_id, chosen)
+        else:
+            count = _republish_all(store, chosen, dry_run=dry_run)
     if event_id is not None and count == 0:
         raise Failure(f"event {event_id} is not there as published, or its payload is purged")
-    click.echo(f"{count} event{'' if count == 1 else 's'} put into the queue again")
+    done = "would be put" if dry_run else "put"
+    click.echo(f"{count} event{'' if count == 1 else 's'} {done} into the queue again")
+
+
+def _republish_all(store: Store, chosen: Chosen, *, dry_run: bool) -> int:
+    """Some in each transaction, so that callbacks do not wait; how many."""
+    with store.reading() as connection:
+        windows = republishing.windows(connection, store.tables, chosen)
+    do = republishing.count if dry_run else republishing.republish
+    count = 0
+    for window in windows:
+        with store.reading() if dry_run else store.writing() as connection:
+            count += do(connection, store.tables, chosen, window)
+    return count

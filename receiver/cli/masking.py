@@ -33,6 +33,11 @@ def masked_row(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def masked_fax(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of ``fax list`` without its reference, and with the last two digits of its number only."""
+    return {**row, **{name: _hidden(name, row[name]) for name in ("number", "reference")}}
+
+
 def _hidden(name: str, value: object) -> str | None:
     if value is None:
         return None

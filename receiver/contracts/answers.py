@@ -29,6 +29,13 @@ _OF_ANY_POST = (
     errors.InternalError,
     errors.Unavailable,
 )
+OF_REFERENCES = (
+    errors.Unauthorized,
+    errors.NotFound,
+    errors.MethodNotAllowed,
+    errors.InternalError,
+    errors.Unavailable,
+)
 OF_TOKENS = _OF_ANY_POST  # beside those of RFC 6749
 OF_JOBS = (
     *_OF_ANY_POST,

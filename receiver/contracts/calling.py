@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from receiver import __version__, errors, providers
-from receiver.contracts.answers import OF_CALLBACKS, OF_JOBS, OF_TOKENS, REFUSALS
+from receiver.contracts.answers import OF_CALLBACKS, OF_JOBS, OF_REFERENCES, OF_TOKENS, REFUSALS
 from receiver.contracts.bodies import OPENAPI, Bodies
 from receiver.contracts.own_bodies import OWN_BODIES
 from receiver.settings import ANSWERS
@@ -55,6 +55,13 @@ _REFERENCE = {
     "required": True,
     "description": "Your own id of the fax, for providers whose callback URL is given with each fax.",
     "schema": {"type": "string", "pattern": "^[A-Za-z0-9._~-]{1,128}$"},
+}
+_BUSINESS_REFERENCE = {
+    "name": "reference",
+    "in": "path",
+    "required": True,
+    "description": "The id of your own that your faxes have in common; percent-encoded, it may hold anything.",
+    "schema": {"type": "string"},
 }
 _HEADERS = {
     401: {"WWW-Authenticate": {"description": "The challenge.", "schema": {"type": "string"}}},
@@ -189,6 +196,23 @@ def _of_own_systems(bodies: Bodies) -> dict[str, Any]:
                     **_refusals(OF_JOBS),
                 },
             }
+        },
+        "/references/{reference}": {
+            "parameters": [_BUSINESS_REFERENCE],
+            "get": {
+                "operationId": "readReference",
+                "tags": ["own systems"],
+                "summary": "All faxes of one business reference, and whether one of them is delivered.",
+                "description": "Only where an endpoint has job_keys; only faxes of the accounts that the key opens.",
+                "security": [_by("jobKey")],
+                "responses": {
+                    "200": {
+                        "description": "Its faxes, the newest first.",
+                        "content": {"application/json": {"schema": _of("ReferenceAnswer")}},
+                    },
+                    **_refusals(OF_REFERENCES),
+                },
+            },
         },
         "/oauth2/token": {
             "post": {

@@ -71,6 +71,36 @@ OWN_BODIES: dict[str, Any] = {
             },
         },
     },
+    "ReferenceAnswer": {
+        "type": "object",
+        "required": ["reference", "delivered", "faxes"],
+        "properties": {
+            "reference": {"type": "string"},
+            "delivered": {"type": "boolean", "description": "Whether one of them is: then send none again."},
+            "faxes": {
+                "type": "array",
+                "description": "The newest first, at most 100.",
+                "items": {
+                    "type": "object",
+                    "required": ["fax_id", "provider", "account", "state", "outcome"],
+                    "properties": {
+                        "fax_id": {"type": "string", "format": "uuid"},
+                        **{name: {"type": "string"} for name in ("provider", "account")},
+                        "state": {
+                            "type": ["string", "null"],
+                            "description": "expected: registered and not heard of; else of its newest event.",
+                        },
+                        **{name: {"type": ["string", "null"]} for name in ("endpoint", "outcome", "reason")},
+                        **{name: {"type": ["string", "null"]} for name in ("retryable", "job_id", "completed_at")},
+                        "revision": {"type": "integer"},
+                        "pages": {"type": ["integer", "null"], "description": "That arrived."},
+                        "event": {"type": ["string", "null"], "description": "The id of the newest one."},
+                        "number": {"type": ["string", "null"], "description": "Its last two digits."},
+                    },
+                },
+            },
+        },
+    },
     "TokenRequest": {
         "type": "object",
         "required": ["grant_type"],

@@ -7,6 +7,7 @@ from receiver.outgoing.broker_errors import words
 from receiver.settings import Queue
 from receiver.store.browsing import iso
 from receiver.store.figures import Figures
+from receiver.store.projection import LOOKED_THROUGH
 
 _OLD_SECONDS = 300.0
 
@@ -15,6 +16,7 @@ def of_figures(queue: Queue, found: Figures) -> Iterator[Finding]:
     """All of it, as the figures of the store have it."""
     yield _relay(queue, found)
     yield _backlog(queue, found)
+    yield _projector(found)
     yield _dead_letters(found)
     yield _discrepancies(found)
     yield _refusals(found)
@@ -41,6 +43,11 @@ def _backlog(queue: Queue, found: Figures) -> Finding:
     if found.oldest_seconds < _OLD_SECONDS:
         return Finding("backlog", OK, detail)
     return Finding("backlog", WARNING, detail + ("; is there a consumer?" if queue.is_embedded else ""))
+
+
+def _projector(found: Figures) -> Finding:
+    detail = f"{found.unprojected} events wait until they can be found by number, reference and the like"
+    return Finding("projector", OK if found.unprojected <= LOOKED_THROUGH else WARNING, detail)
 
 
 def _discrepancies(found: Figures) -> Finding:

@@ -7,13 +7,14 @@ cannot take, or a channel closed for it, three times, when it was sent alone.
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence, Set
 from pathlib import Path
 
 from receiver import metrics
 from receiver.errors import BrokerTrouble
 from receiver.logs import error_class, log
+from receiver.outgoing.place import Place
 from receiver.outgoing.publisher import Message, Publisher
 from receiver.settings import Queue
 from receiver.store import Store, now_ms, outbox
@@ -27,8 +28,6 @@ BATCH = 200  # pipelined; more is not faster
 _TRIES = 3  # of a row that the broker refuses when it comes alone
 _FIRST_DELAY_SECONDS = 0.25
 _LONGEST_DELAY_SECONDS = 10.0
-_LATE_SECONDS = 2.0  # between two commits whose turns are in the other order, nearly always much less
-_FROM_THE_START_SECONDS = 5.0
 _GRACE_SECONDS = 2.0  # after SIGTERM, for confirms that are under way; platforms kill us at 10
 
 
@@ -49,7 +48,7 @@ class Delivery:
         self._after = 0  # turns up to this one are stepped over: the broker did not take some of them
         self._held: set[str] = set()  # faxes of those
         self._again_due = 0.0  # when they are tried again
-        self._place = _Place(store)
+        self._waiting = _Waiting(store)
         self._confirmed: list[Row] = []  # and not yet marked, since the store would not take it
         self._tries: Counter[int] = Counter()
 
@@ -91,7 +90,7 @@ class Delivery:
 
     def _next(self) -> list[Row]:
         """A batch of rows that can be sent; those before them that cannot are dead letters now."""
-        while rows := around(self._store, lambda: self._place.read(self._after, self._held)):
+        while rows := around(self._store, lambda: self._waiting.read(self._after, self._held)):
             largest = self._publisher.broker.transport.largest
             damaged = [row for row in rows if row.is_damaged]
             too_large = [row for row in rows if largest is not None and len(row.body) > largest]
@@ -175,18 +174,12 @@ class Delivery:
         log.error("publish_failed", **said, delay_seconds=delay)
 
 
-class _Place:
-    """
-    Where in the queue reading begins.
-
-    PostgreSQL keeps the rows that were taken as long as somebody has an old snapshot, and walks over them. So reading
-    begins where it was two seconds ago; and, for what was committed late, at the very start every five seconds.
-    """
+class _Waiting:
+    """What waits for the broker, a batch at a time."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._turns: deque[tuple[float, int]] = deque([(0.0, 0)])  # when reading was where, the oldest first
-        self._start_due = 0.0
+        self._place = Place(store)
 
     def read(self, after: int, held: Set[str]) -> list[Row]:
         """A batch of rows behind the turn ``after``, none of them of a fax that is held."""
@@ -194,20 +187,12 @@ class _Place:
             rows = self._read(after, held)
             with self._store.reading() as connection:
                 return outbox.without_followers(connection, self._store.tables, rows, after)
-        if self._store.file is not None:
-            return self._read(after, held)
-        now = time.monotonic()
-        while len(self._turns) > 1 and self._turns[1][0] <= now - _LATE_SECONDS:
-            self._turns.popleft()
-        if now >= self._start_due:
-            self._start_due = now + _FROM_THE_START_SECONDS
+        begin = self._place.turn()
+        rows = self._read(begin, held)
+        if begin and any(row.revision > 1 for row in rows):  # an earlier one of its fax may be before that
             rows = self._read(0, held)
-        else:
-            rows = self._read(self._turns[0][1], held)
-            if any(row.revision > 1 for row in rows):  # an earlier one of its fax may be before that
-                rows = self._read(0, held)
         if rows:
-            self._turns.append((now, rows[0].turn - 1))
+            self._place.note(rows[0].turn)
         return rows
 
     def _read(self, after: int, held: Set[str]) -> list[Row]:

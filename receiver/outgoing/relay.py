@@ -1,8 +1,9 @@
 """
 The relay: the process beside the web workers that takes events to the broker and keeps the store in order.
 
-One is active for a store; others stand by. Each minute it gives back the leases of dead consumers, forgets what
-[retention] says and returns the space; a piece at a time, so that neither callbacks nor events wait for it.
+The projector runs in it as well. One is active for a store; others stand by. Each minute it gives back the leases of
+dead consumers, forgets what [retention] says and returns the space; a piece at a time, so that neither callbacks nor
+events wait for it.
 """
 
 import time
@@ -12,7 +13,8 @@ from receiver import transports
 from receiver.errors import Unavailable
 from receiver.logs import log
 from receiver.outgoing.delivery import BATCH, Delivery
-from receiver.settings import Queue, Settings
+from receiver.outgoing.projector import Projector
+from receiver.settings import Queue, Settings, secret_keys
 from receiver.store import Store, now_ms, outbox, retention
 from receiver.store.clock import RetentionClock, shared_ms
 from receiver.store.damage import WholeCheck, is_damage, noted
@@ -74,6 +76,7 @@ class _Relay:
         self._round: Iterator[None] | None = None
         self._tidy_due = 0.0
         self._whole_check = WholeCheck(store, stop)
+        self._projector = Projector(store, secret_keys(settings), lambda: self._leadership.is_held)
         self._life_due = 0.0
         self._shown: str | None = None
 
@@ -82,6 +85,7 @@ class _Relay:
         if not self._is_checked:
             check_version(self._store)
             self._is_checked = True
+            self._projector.start()
         if not self._leads():
             self._stop.wait(_STANDBY_SECONDS)
             return
@@ -104,6 +108,7 @@ class _Relay:
         if self._delivery is not None:
             self._delivery.end()
         self._whole_check.end()
+        self._projector.end()
         self._changes.close()
         try:
             self._leadership.give_up()

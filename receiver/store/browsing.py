@@ -3,25 +3,22 @@
 import getpass
 import json
 import os
-import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from receiver.store import now_ms, places, rfc3339
+from receiver.store import now_ms, projection, rfc3339
 from receiver.store.outbox import LONGEST_RUN
-from receiver.store.postgresql import wake
 from receiver.store.submissions import KeptBody
 from receiver.store.tables import QUEUE, Tables
-from receiver.store.turns import put_in
 from receiver.store.types import is_id
 from schemas.envelope import AMENDED, COMPLETED
-from schemas.identity import completed_id
 
 _AT_ONCE = 500
+_RUNS = 200  # of ``taken``, read at once
 
 # --- receipts -------------------------------------------------------------------------------------------------------
 
@@ -45,6 +42,9 @@ def receipts(
 ) -> list[dict[str, Any]]:
     """The newest receipts, as ``receipts list --json`` shows them."""
     found: list[Row[Any]] = []
+    known = sa.select(tables.endpoints.c.name).where(tables.endpoints.c.name == endpoint)
+    if endpoint and connection.scalar(known) is None:
+        return []  # it never had one
     for table in (tables.receipts, tables.rejected_receipts):
         query, its_state = _receipts(tables, table)
         query = query.where(its_state == state, _may_be(tables, table, state)) if state else query
@@ -176,11 +176,12 @@ def events(
     limit: int | None,
     state: str | None = None,
     since_ms: int | None = None,
+    until_ms: int | None = None,
     fax_id: str | None = None,
 ) -> list[dict[str, Any]]:
     """The newest events, as ``events list --json`` shows them."""
     table = tables.events
-    query, its_state = _events(tables)
+    query, its_state = events_with_states(tables)
     if state == "dead":  # these few first, and not all events
         dead = tables.dead_letters
         query = query.where(table.c.seq.in_(sa.select(dead.c.seq).where(dead.c.sink == QUEUE).scalar_subquery()))
@@ -192,24 +193,76 @@ def events(
         )
     elif state is not None:
         query = query.where(its_state == state)
-    query = query.where(table.c.created_at_ms >= since_ms) if since_ms is not None else query
-    query = query.where(table.c.id.in_(_of_fax(connection, tables, fax_id))) if fax_id else query
-    query = query.order_by(table.c.seq.desc()).limit(limit)
-    return [_event(row) for row in connection.execute(query)]
+    first, last = projection.between(connection, tables, since_ms, until_ms)
+    query = query.where(*in_time(tables, since_ms, until_ms), table.c.seq >= first)
+    query = query.where(table.c.seq <= last) if last is not None else query
+    query = query.where(table.c.seq.in_(seqs_of_fax(connection, tables, fax_id))) if fax_id else query
+    query = query.order_by(table.c.seq.desc())
+    if state != "published" or fax_id:
+        return [_event(row) for row in connection.execute(query.limit(limit))]
+    rows: list[dict[str, Any]] = []
+    for seqs in _arrived(connection, tables, first):  # and not all that waits
+        left = None if limit is None else limit - len(rows)
+        rows += [_event(row) for row in connection.execute(query.where(table.c.seq.in_(seqs)).limit(left))]
+        if len(rows) == limit:
+            break
+    return rows
+
+
+def in_time(tables: Tables, since_ms: int | None, until_ms: int | None) -> list[sa.ColumnElement[bool]]:
+    made = tables.events.c.created_at_ms
+    return [
+        *([made >= since_ms] if since_ms is not None else []),
+        *([made <= until_ms] if until_ms is not None else []),
+    ]
+
+
+def _arrived(connection: Connection, tables: Tables, first: int) -> Iterator[list[int]]:
+    """The row numbers of what has arrived, down to the first one, the newest first and some at a time."""
+    taken = tables.taken
+    query = sa.select(taken.c.first, taken.c.last, taken.c.at_ms).where(taken.c.sink == QUEUE)
+    query = query.where(taken.c.last >= first, taken.c.first > first - LONGEST_RUN)
+    query = query.order_by(taken.c.first.desc(), taken.c.at_ms.desc()).limit(_RUNS)
+    seqs: set[int] = set()
+    runs = connection.execute(query).all()
+    while runs:
+        seqs |= {seq for run in runs for seq in range(run.first, run.last + 1)}
+        end = runs[-1]
+        before = sa.tuple_(taken.c.first, taken.c.at_ms) < sa.tuple_(end.first, end.at_ms)
+        runs = connection.execute(query.where(before)).all()
+        # What comes next may reach up to here.
+        ready = sorted((seq for seq in seqs if not runs or seq >= end.first + LONGEST_RUN), reverse=True)
+        seqs.difference_update(ready)
+        for start in range(0, len(ready), _AT_ONCE):
+            yield ready[start : start + _AT_ONCE]
+
+
+def events_of(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[dict[str, Any]]:
+    """Those with these row numbers, as ``events list --json`` shows them."""
+    query, _ = events_with_states(tables)
+    return [_event(row) for row in connection.execute(query.where(tables.events.c.seq.in_(seqs)))]
 
 
 def event(connection: Connection, tables: Tables, event_id: str) -> tuple[dict[str, Any], bytes | None] | None:
     """One event and its payload, which is None once purged."""
     table = tables.events
-    event_id = event_id.lower()
-    if not is_id(event_id):
+    seq = typed_seq(connection, tables, event_id)
+    if seq is None:
         return None
-    query, _ = _events(tables, table.c.body)
-    row = connection.execute(query.where(table.c.id == event_id)).first()
+    query, _ = events_with_states(tables, table.c.body)
+    row = connection.execute(query.where(table.c.seq == seq)).first()
     return None if row is None else (_event(row), row.body)
 
 
-def _events(tables: Tables, *columns: sa.Column[Any]) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[str]]:
+def typed_seq(connection: Connection, tables: Tables, event_id: str) -> int | None:
+    """event_id: as somebody has typed it."""
+    event_id = event_id.lower()
+    return projection.seq_of(connection, tables, event_id) if is_id(event_id) else None
+
+
+def events_with_states(
+    tables: Tables, *columns: sa.Column[Any]
+) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[str]]:
     """Events with their states, which follow from where else they stand; and the state by itself."""
     table, dead, taken = tables.events, tables.dead_letters, tables.taken
     first, again = tables.waiting.alias("first"), tables.waiting.alias("again")
@@ -242,52 +295,19 @@ def _events(tables: Tables, *columns: sa.Column[Any]) -> tuple[sa.Select[*tuple[
     return query, state
 
 
-def _of_fax(connection: Connection, tables: Tables, fax_id: str) -> list[str]:
-    """The ids of a fax's events: each was made by one of its announcements."""
-    faxes, announcements = tables.faxes, tables.announcements
+def seqs_of_fax(connection: Connection, tables: Tables, fax_id: str) -> list[int]:
+    """The row numbers of a fax's events: each was made by one of its announcements."""
+    faxes, announcements, events = tables.faxes, tables.announcements, tables.events
     fax_id = fax_id.lower()
     if not is_id(fax_id):
         return []
-    outcome = connection.scalar(sa.select(faxes.c.first_outcome).where(faxes.c.fax_id == fax_id))
-    if outcome is None:
-        return []
-    later = sa.select(announcements.c.event_id).where(
-        announcements.c.fax_id == fax_id, announcements.c.event_id.is_not(None)
+    first = sa.select(faxes.c.first_seq).where(faxes.c.fax_id == fax_id)
+    later = sa.select(announcements.c.event_seq).where(
+        announcements.c.fax_id == fax_id, announcements.c.event_seq.is_not(None)
     )
-    return [str(completed_id(uuid.UUID(fax_id), outcome)), *connection.scalars(later)]
-
-
-def republish(
-    connection: Connection,
-    tables: Tables,
-    *,
-    event_id: str | None = None,
-    since_ms: int | None = None,
-    endpoint: str | None = None,
-) -> int:
-    """Put published events into the queue again, the same bytes under the same id; how many still had a payload."""
-    table = tables.events
-    event_id = event_id and event_id.lower()
-    if event_id is not None and not is_id(event_id):
-        return 0
-    places.locked(connection, tables)  # nobody else sends them again, or forgets their payloads
-    query, state = _events(tables, table.c.seq, table.c.revision)
-    query = query.where(state == "published", table.c.body.is_not(None))
-    if event_id is not None:
-        query = query.where(table.c.id == event_id)
-    if since_ms is not None:
-        query = query.where(table.c.created_at_ms >= since_ms)
-    if endpoint is not None:
-        of_endpoint = sa.union_all(
-            *(
-                sa.select(one.c.id).where(one.c.endpoint == endpoint)
-                for one in (tables.receipts, tables.rejected_receipts)
-            )
-        )
-        query = query.where(table.c.receipt.in_(of_endpoint))
-    count = put_in(connection, tables, query.with_only_columns(table.c.seq, table.c.fax_id, table.c.revision))
-    wake(connection)
-    return count
+    seqs = [*connection.scalars(first), *connection.scalars(later)]
+    # The fax as well: a number may be given again once its event is gone.
+    return list(connection.scalars(sa.select(events.c.seq).where(events.c.seq.in_(seqs), events.c.fax_id == fax_id)))
 
 
 # --- both -----------------------------------------------------------------------------------------------------------

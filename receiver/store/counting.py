@@ -10,12 +10,13 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver import facts as fax_facts
-from receiver.store import first_id
+from receiver.store import first_id, projection
 from receiver.store.submissions import REPORT
 from receiver.store.tables import Tables
 
 HOUR_MS = 3600_000
-_BATCH = 1000
+_BATCH = 1000  # events
+_AT_ONCE = 500  # values in one statement
 
 
 def counts(
@@ -28,7 +29,7 @@ def counts(
     numbers: Collection[str],
 ) -> dict[tuple[date, str | None], dict[str, int]]:
     """
-    Of the faxes last heard of since then: for each day they ended on in the zone, how many had which outcome.
+    Of the faxes with news since then: for each day they ended on in the zone, how many had which outcome.
 
     Keys: the day and None, or the day and one of ``numbers`` (as ``digits`` has them). Values: each outcome's name,
     ``total`` and ``pages_sent``. A fax without a time counts for the day it was last heard of; one whose facts are
@@ -55,22 +56,34 @@ def digits(number: str | None) -> str:
 def _facts(
     connection: Connection, tables: Tables, provider: str, account: str, since_ms: int
 ) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """What is known of each fax of the account that was heard of since, and when it was."""
+    """What is known of each fax of the account with news since, and when it was last heard of."""
+    first, _ = projection.between(connection, tables, since_ms, None)
     faxes, events, learned = tables.faxes, tables.events, tables.learned
-    query = (
-        sa.select(faxes.c.seen_at_ms, events.c.body, learned.c.facts)
-        .join_from(faxes, events, events.c.id == faxes.c.event_id)
-        .outerjoin(learned, sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id))
-        .where(
-            events.c.body.is_not(None),
-            faxes.c.seen_at_ms >= since_ms,
-            faxes.c.provider == provider,
-            faxes.c.account == account,
+    while True:
+        some = (
+            sa.select(events.c.seq, events.c.id, events.c.fax_id, events.c.body)
+            .where(events.c.seq >= first, events.c.created_at_ms >= since_ms, events.c.body.is_not(None))
+            .order_by(events.c.seq)
+            .limit(_BATCH)
         )
-        .execution_options(yield_per=_BATCH)
-    )
-    for seen_at_ms, body, facts in connection.execute(query):
-        yield json.loads(facts) if facts else fax_facts.of_published(json.loads(body)["data"]), seen_at_ms
+        rows = connection.execute(some).all()
+        known: dict[str, Any] = {}
+        its = sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id)
+        query = sa.select(faxes.c.fax_id, faxes.c.event_id, faxes.c.seen_at_ms, learned.c.facts).outerjoin_from(
+            faxes, learned, its
+        )
+        query = query.where(faxes.c.provider == provider, faxes.c.account == account)
+        for start in range(0, len(rows), _AT_ONCE):
+            of_some = faxes.c.fax_id.in_([row.fax_id for row in rows[start : start + _AT_ONCE]])
+            known |= {row.fax_id: row for row in connection.execute(query.where(of_some))}
+        for row in rows:
+            fax = known.get(row.fax_id)
+            if fax is not None and fax.event_id == row.id:
+                facts = json.loads(fax.facts) if fax.facts else fax_facts.of_published(json.loads(row.body)["data"])
+                yield facts, fax.seen_at_ms
+        if len(rows) < _BATCH:
+            return
+        first = rows[-1].seq + 1
 
 
 def called_hours(connection: Connection, tables: Tables, since_ms: int) -> dict[str, list[int]]:

@@ -7,14 +7,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import Store, places
+from receiver.store import Store, places, projection
+from receiver.store.browsing import typed_seq
 from receiver.store.damage import is_damage
 from receiver.store.postgresql import wake
+from receiver.store.rows import is_newest
 from receiver.store.submissions import checksum
 from receiver.store.tables import QUEUE, Tables, insert_or_keep
 from receiver.store.trouble import StoreUnavailable
 from receiver.store.turns import put_in
-from receiver.store.types import is_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,10 @@ def after(connection: Connection, tables: Tables, seq: int = 0, limit: int = 200
 
 def of_event(connection: Connection, tables: Tables, event_id: str) -> DeadLetter | None:
     """The one of this event."""
-    events, dead = tables.events, tables.dead_letters
-    event_id = event_id.lower()
-    if not is_id(event_id):
+    dead, seq = tables.dead_letters, typed_seq(connection, tables, event_id)
+    if seq is None:
         return None
-    its = sa.select(events.c.seq).where(events.c.id == event_id).scalar_subquery()
-    rows = connection.execute(sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq == its)).all()
+    rows = connection.execute(sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq == seq)).all()
     return next(iter(_letters(connection, tables, rows)), None)
 
 
@@ -122,8 +121,9 @@ def drop(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) 
     some = sorted({fax_ids[seq] for seq in seqs})
     query = sa.select(faxes).where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
     known = connection.execute(query).all()
+    projection.drop(connection, tables, seqs)
     connection.execute(events.delete().where(events.c.seq.in_(seqs)))
-    newest_ids = sa.select(events.c.id).where(events.c.id.in_([fax.event_id for fax in known]))
+    newest_ids = sa.select(events.c.id).join_from(faxes, events, is_newest(tables)).where(faxes.c.fax_id.in_(some))
     there = set(connection.scalars(newest_ids))
     headless = [fax for fax in known if fax.event_id not in there]
     gone = [fax.fax_id for fax in headless if fax.revision == 1]

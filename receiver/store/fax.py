@@ -16,6 +16,8 @@ COLUMNS = (
     "outcome",
     "revision",
     "event_id",
+    "event_seq",
+    "first_seq",
     "seen_at_ms",
     "first_digest",
     "first_outcome",
@@ -26,9 +28,10 @@ COLUMNS = (
 @dataclass(slots=True)
 class Fax:
     """
-    is_heard_again: more is said of it than a new fax's first announcement. digests: of its announcements. outcomes:
-    announced ones, current or not. event_ids: of all its events. facts: None where they are purged; of a known fax only
-    read where something new is said of it.
+    event_seq, first_seq: the row numbers of its newest and its first event; 0 until there are any. is_heard_again: more
+    is said of it than a new fax's first announcement. digests: of its announcements. outcomes: announced ones, current
+    or not. event_ids: of all its events. facts: None where they are purged; of a known fax only read where something
+    new is said of it.
     """
 
     fax_id: str
@@ -37,6 +40,8 @@ class Fax:
     outcome: str
     revision: int
     event_id: str
+    event_seq: int
+    first_seq: int
     seen_at_ms: int
     first_digest: str
     first_outcome: str
@@ -59,6 +64,8 @@ class Fax:
             outcome=outcome,
             revision=1,
             event_id=str(completed_id(announcement.fax_id, outcome)),
+            event_seq=0,
+            first_seq=0,
             seen_at_ms=submission.received_at_ms,
             first_digest=announcement.digest,
             first_outcome=outcome,
@@ -82,6 +89,8 @@ class Fax:
             self.outcome,
             self.revision,
             self.event_id,
+            self.event_seq,
+            self.first_seq,
             self.seen_at_ms,
             self.first_digest,
             self.first_outcome,

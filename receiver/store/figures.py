@@ -9,7 +9,7 @@ from sqlalchemy.engine import Connection
 
 from receiver.store import counters, cursors, discrepancies, now_ms, refusals
 from receiver.store.counters import Counts
-from receiver.store.tables import QUEUE, Tables
+from receiver.store.tables import PROJECTOR, QUEUE, Tables
 
 ALIVE_SECONDS = 60.0  # a relay shows a sign of life each 10 s, or later while it waits for its broker
 _COUNTED = 1000  # rows of the backlog
@@ -31,15 +31,17 @@ class Figures:
     """
     backlog: events that have not arrived; oldest_at_ms: when the first of them was written.
 
-    delays: from commit to arrival of the newest published events, in seconds, the shortest first. relay: None where
-    none has ever run. discrepancies: kind -> how many are open, and when the oldest was found. credits: (provider,
-    account) -> what is left of a prepaid account, as its report has it. refusals: (endpoint, reason) -> how many
-    requests left no receipt in the last hour. reported: the counters of what reports told.
+    unprojected: events that cannot be found by number, reference and the like yet. delays: from commit to arrival of
+    the newest published events, in seconds, the shortest first. relay: None where none has ever run. discrepancies:
+    kind -> how many are open, and when the oldest was found. credits: (provider, account) -> what is left of a prepaid
+    account, as its report has it. refusals: (endpoint, reason) -> how many requests left no receipt in the last hour.
+    reported: the counters of what reports told.
     """
 
     at_ms: int
     backlog: int
     oldest_at_ms: int | None
+    unprojected: int
     dead: int
     relay: Relay | None
     delays: tuple[float, ...]
@@ -69,6 +71,7 @@ def read(connection: Connection, tables: Tables) -> Figures:
         at_ms=now,
         backlog=undelivered(connection, tables),
         oldest_at_ms=_oldest(connection, tables),
+        unprojected=undelivered(connection, tables, PROJECTOR),
         dead=_dead(connection, tables),
         relay=_relay(connection, tables),
         delays=_delays(connection, tables),
@@ -79,15 +82,15 @@ def read(connection: Connection, tables: Tables) -> Figures:
     )
 
 
-def undelivered(connection: Connection, tables: Tables) -> int:
+def undelivered(connection: Connection, tables: Tables, sink: str = QUEUE) -> int:
     """
-    How many events have not arrived at the broker or a consumer.
+    How many events have not arrived at the broker or a consumer; or at another sink.
 
     Of more than a thousand only these are counted; the others are so many as there are turns behind them, which are
     given one after the other. So a large backlog is no work for who asks.
     """
     turn = tables.waiting.c.turn
-    mine = tables.waiting.c.sink == QUEUE
+    mine = tables.waiting.c.sink == sink
     counted = sa.select(turn).where(mine).order_by(turn).limit(_COUNTED).subquery()
     count, last = connection.execute(sa.select(sa.func.count(), sa.func.max(counted.c.turn))).one()
     if count < _COUNTED:

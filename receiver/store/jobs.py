@@ -17,7 +17,8 @@ from receiver import facts as fax_facts
 from receiver.store import meeting
 from receiver.store.browsing import iso
 from receiver.store.rows import newest_facts
-from receiver.store.tables import Tables, insert_or_keep, insert_or_replace
+from receiver.store.tables import PROJECTOR, Tables, insert_or_keep, insert_or_replace
+from receiver.store.turns import put_in
 from schemas.encoding import compact_ascii
 
 _FIRST_PAUSE_MS = 60_000  # between two questions for the same fax, doubled each time
@@ -119,7 +120,15 @@ def _teach(connection: Connection, tables: Tables, wanted: Mapping[str, Expected
                 values.append({"fax_id": row.fax_id, "event_id": row.event_id, "facts": compact_ascii(learned)})
         if values:
             connection.execute(insert_or_replace(tables.learned, connection.dialect.name), values)
+            _let_project(connection, tables, [value["fax_id"] for value in values])
     return known
+
+
+def _let_project(connection: Connection, tables: Tables, fax_ids: Sequence[str]) -> None:
+    """What these faxes have learned, they can be found by."""
+    faxes = tables.faxes
+    some = sa.select(faxes.c.event_seq.label("seq"), faxes.c.fax_id, faxes.c.revision)
+    put_in(connection, tables, some.where(faxes.c.fax_id.in_(fax_ids)), PROJECTOR)
 
 
 def overdue(connection: Connection, tables: Tables, provider: str, account: str, now_ms: int, limit: int) -> list[str]:
@@ -195,7 +204,25 @@ def listing(
     jobs = tables.jobs
     query = sa.select(jobs).where(~_is_known(tables)).order_by(jobs.c.due_at_ms, jobs.c.fax_id).limit(limit)
     query = query.where(jobs.c.due_at_ms <= overdue_at_ms) if overdue_at_ms is not None else query
-    return [_row(row) for row in connection.execute(query)]
+    found: list[Row[Any]] = []
+    for provider, account in accounts_with_jobs(connection, tables):  # as the index has them
+        found += connection.execute(query.where(jobs.c.provider == provider, jobs.c.account == account))
+    found.sort(key=lambda row: (row.due_at_ms, row.fax_id))
+    return [_row(row) for row in found[:limit]]
+
+
+def accounts_with_jobs(connection: Connection, tables: Tables) -> list[tuple[str, str]]:
+    """Provider and account of each that expects faxes; each is two looks into the index."""
+    jobs = tables.jobs
+    found: list[tuple[str, str]] = []
+    query = sa.select(jobs.c.provider, jobs.c.account).order_by(jobs.c.provider, jobs.c.account).limit(1)
+    row = connection.execute(query).first()
+    while row is not None:
+        found.append((row.provider, row.account))
+        of_same = jobs.c.provider == row.provider, jobs.c.account > row.account
+        of_next = query.where(jobs.c.provider > row.provider)
+        row = connection.execute(query.where(*of_same)).first() or connection.execute(of_next).first()
+    return found
 
 
 def _row(row: Row[Any]) -> dict[str, Any]:

@@ -42,12 +42,23 @@ def locked(connection: Connection, tables: Tables, *, shared: bool = False) -> P
     """The places, locked until the transaction ends; shared: others may share them as well."""
     if connection.dialect.name == "postgresql":  # in turn: who wants it alone waits for no stream of those who share it
         connection.exec_driver_sql(_SHARED if shared else _ALONE)
-    row = sa.select(tables.meta.c.value).where(tables.meta.c.name == PLACES)
-    value = connection.scalar(row)
-    if value is None:  # lost with a bad page
+    found = _noted(connection, tables)
+    if found is None:  # lost with a bad page
         insert = insert_or_keep(tables.meta, connection.dialect.name)
         connection.execute(insert.values(name=PLACES, value=BEGINNING))
         return Places()
+    return found
+
+
+def noted(connection: Connection, tables: Tables) -> Places:
+    """The places, for who only reads."""
+    return _noted(connection, tables) or Places()
+
+
+def _noted(connection: Connection, tables: Tables) -> Places | None:
+    value = connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.name == PLACES))
+    if value is None:
+        return None
     known = {field.name for field in fields(Places)}  # a newer version may have noted more
     return Places(**{name: place for name, place in json.loads(value).items() if name in known})
 

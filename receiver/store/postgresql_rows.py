@@ -24,7 +24,9 @@ from receiver.store.rows import (
     EVENT,
     LEARNED,
     RECEIPT,
+    REPEAT,
     REPLAY,
+    WAITING,
     Changes,
     Jobs,
     Kept,
@@ -37,7 +39,7 @@ from receiver.store.rows import (
     of_interest,
     read_facts,
 )
-from receiver.store.tables import QUEUE, TURNS, Tables, define
+from receiver.store.tables import PROJECTOR, QUEUE, TURNS, Tables, define
 from receiver.store.trouble import ConflictError
 
 _NAME = "postgresql"
@@ -52,13 +54,17 @@ class PostgresqlRows:
     def load(self, first: dict[str, Fax], digests: Mapping[str, set[str]]) -> tuple[dict[str, Fax], Jobs]:
         wanted = sorted(first)
         new_rows = self._kept.faxes.bound(first[fax_id].row() for fax_id in wanted)
+        arrived = {fax_id: place for place, fax_id in enumerate(first, start=1)}
+        places = [arrived[fax_id] for fax_id in wanted]
+        new = {**_columns(new_rows, COLUMNS), "event_seq": places, "first_seq": places}
         with self._sent_together():
             self._execute(meeting.SHARED, meeting.buckets(wanted))
-            added = self._execute(self._sql.add_faxes, _columns(new_rows, COLUMNS))
+            added = self._execute(self._sql.add_faxes, new)
             expected = self._execute(self._sql.jobs, {"wanted": wanted})
         jobs = {str(fax_id): json.loads(known) for fax_id, known in expected.fetchall()}
-        new = {str(fax_id) for (fax_id,) in added.fetchall()}
-        found = [fax_id for fax_id in wanted if fax_id not in new]
+        for fax_id, seq in added.fetchall():
+            first[str(fax_id)].event_seq = first[str(fax_id)].first_seq = seq
+        found = [fax_id for fax_id in wanted if not first[fax_id].event_seq]
         if not found:
             return first, jobs
         with self._sent_together():
@@ -67,7 +73,7 @@ class PostgresqlRows:
         known = {row[0]: Fax.from_row(row) for row in self._kept.faxes.read(locked.fetchall())}
         if len(known) < len(found):
             raise ConflictError  # neither new nor there: it was purged in between
-        for fax_id, digest, outcome, event_id in self._kept.announcements.read(announced.fetchall()):
+        for fax_id, digest, outcome, event_id, _ in self._kept.announcements.read(announced.fetchall()):
             known[fax_id].heard(digest, outcome, event_id)
         news = of_interest(known, digests, jobs)
         if news:
@@ -76,12 +82,17 @@ class PostgresqlRows:
                 known[fax_id].facts = facts
         return {**first, **known}, jobs
 
+    def numbers(self, count: int) -> Sequence[int]:
+        """Taken when the faxes are locked, so that those of one fax are in the order of its revisions."""
+        if not count:
+            return ()
+        return sorted(number for (number,) in self._execute(self._sql.numbers, {"count": count}).fetchall())
+
     def write(self, changes: Changes) -> None:
         sql, kept = self._sql, self._kept
         with self._sent_together():
             self._run(sql.change_faxes, kept.changed, map(changed, (*changes.faxes, *changes.amended_new_faxes)))
             self._run(sql.add_announcements, kept.announcements, changes.announcements)
-            # Row numbers are taken now, when the faxes are locked: those of one fax are in the order of its revisions.
             self._run(sql.add_events, kept.events, changes.events)
             self._run(sql.add_receipts, kept.receipts, changes.receipts)
             self._run(sql.add_rejected_receipts, kept.receipts, changes.rejected_receipts)
@@ -89,6 +100,8 @@ class PostgresqlRows:
             if changes.told_again:
                 self._execute(sql.forget_learned, {"wanted": changes.told_again})
             self._run(sql.learn, kept.learned, changes.learned)
+            self._run(sql.look_again, kept.to_project, changes.to_project)
+            self._run(sql.add_repeats, kept.repeats, changes.repeats)
             if changes.jobs:
                 self._execute(sql.delete_jobs, {"wanted": changes.jobs})
             for one in changes.positions:
@@ -119,6 +132,7 @@ class _Statements:
     """Those that find and delete take the ids of faxes as ``wanted``, the others an array for each column."""
 
     add_faxes: str
+    numbers: str
     faxes: str
     announcements: str
     facts: str
@@ -131,6 +145,8 @@ class _Statements:
     add_replays: str
     forget_learned: str
     learn: str
+    look_again: str
+    add_repeats: str
     delete_jobs: str
     move_cursors: str
     add_discrepancies: str
@@ -157,7 +173,8 @@ def _statements(dialect: sa.Dialect) -> _Statements:
     faxes, learned = tables.faxes, tables.learned
     change = ", ".join(f"{name} = new.{name}" for name in CHANGED[1:])
     return _Statements(
-        add_faxes=f"{insert(faxes, COLUMNS)} ON CONFLICT DO NOTHING RETURNING fax_id",
+        add_faxes=_add_faxes(tables, unnest(faxes, COLUMNS)),
+        numbers=f"SELECT nextval('{TURNS}') FROM generate_series(1, %(count)s::int)",  # noqa: S608
         faxes=f"{find(faxes, *COLUMNS)} ORDER BY fax_id FOR UPDATE",
         announcements=find(tables.announcements, *ANNOUNCEMENT),
         facts=facts_query(tables, "faxes.fax_id = ANY(%(wanted)s::uuid[])"),
@@ -172,20 +189,35 @@ def _statements(dialect: sa.Dialect) -> _Statements:
         forget_learned=delete(learned),
         learn=f"{insert(learned, LEARNED)} ON CONFLICT (fax_id)"
         " DO UPDATE SET event_id = excluded.event_id, facts = excluded.facts",
+        look_again=f"INSERT INTO {tables.waiting.fullname} (sink, {', '.join(WAITING)})"  # noqa: S608 - names of ours
+        f" SELECT '{PROJECTOR}', * FROM {unnest(tables.waiting, WAITING)}",
+        add_repeats=f"{insert(tables.repeats, REPEAT)} ON CONFLICT DO NOTHING",
         delete_jobs=delete(tables.jobs),
         move_cursors=move_cursors(tables, dialect),
         add_discrepancies=add_discrepancies(tables, dialect),
     )
 
 
-def _add_events(tables: Tables, rows: str) -> str:
-    """Events, and a row in ``waiting`` for each; numbered in the order of the rows."""
-    columns = ", ".join(EVENT)
+def _add_faxes(tables: Tables, rows: str) -> str:
+    """
+    New faxes, each with a row number for its first event, in the order of arrival: the parameters have their places.
+
+    One that is there already costs a number, and nothing else.
+    """
+    columns = ", ".join(COLUMNS)
+    values = ", ".join(f"taken.numbers[new.{name}]" if name.endswith("_seq") else f"new.{name}" for name in COLUMNS)
+    numbers = f"SELECT array_agg(nextval('{TURNS}')) AS numbers FROM unnest(%(event_seq)s::bigint[])"  # noqa: S608
     return (
-        f"WITH told AS (INSERT INTO {tables.events.fullname} (seq, {columns})"  # noqa: S608 - names of ours
-        f" SELECT nextval('{TURNS}'), {columns} FROM"
-        f" (SELECT * FROM {rows} WITH ORDINALITY AS row ({columns}, at) ORDER BY at) AS sorted"
-        " RETURNING seq, fax_id, revision)"
+        f"INSERT INTO {tables.faxes.fullname} ({columns}) SELECT {values}"  # noqa: S608 - names of ours
+        f" FROM {rows} AS new ({columns}), ({numbers}) AS taken ON CONFLICT DO NOTHING RETURNING fax_id, event_seq"
+    )
+
+
+def _add_events(tables: Tables, rows: str) -> str:
+    """Events, and two rows in ``waiting`` for each."""
+    return (
+        f"WITH told AS (INSERT INTO {tables.events.fullname} ({', '.join(EVENT)})"  # noqa: S608 - names of ours
+        f" SELECT * FROM {rows} RETURNING seq, fax_id, revision)"
         f" INSERT INTO {tables.waiting.fullname} (sink, turn, seq, fax_id, revision)"
-        f" SELECT '{QUEUE}', seq, seq, fax_id, revision FROM told"
+        f" SELECT sink, seq, seq, fax_id, revision FROM told, (VALUES ('{QUEUE}'), ('{PROJECTOR}')) AS sinks (sink)"
     )

@@ -32,7 +32,7 @@ def _statements(dialect: sa.Dialect) -> tuple[str, ...]:
     """Inserts of no row, for locks, rights and the table itself; and a look at the newest row where rows grow."""
     tables = define(dialect.name)
     written = (
-        *(tables.faxes, tables.announcements, tables.events, tables.waiting, tables.learned),
+        *(tables.faxes, tables.announcements, tables.events, tables.waiting, tables.learned, tables.repeats),
         *(tables.receipts, tables.rejected_receipts, tables.replays),
         *(tables.jobs, tables.cursors, tables.discrepancies),
     )

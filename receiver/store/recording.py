@@ -5,7 +5,7 @@ The rows of the group are read and written in bulk by ``receiver.store.rows``, a
 new, never a look-up before the transaction. What a fax's facts are, and where each row goes, ``README.md`` tells.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,7 +37,7 @@ def record(
     first, digests = _said(submissions)
     group = _Group(*(rows.load(first, digests) if first else ({}, {})), advisor)
     recorded = [group.submission(submission) for submission in submissions]
-    rows.write(group.changes())
+    rows.write(group.changes(rows.numbers))
     return recorded
 
 
@@ -79,8 +79,9 @@ class _Group:
                 fax.facts = learned
                 self._quiet[fax_id] = fax
 
-    def changes(self) -> Changes:
+    def changes(self, numbers: Callable[[int], Sequence[int]]) -> Changes:
         changes = self._changes
+        self._number(numbers)
         for fax_id in sorted(self._faxes):
             fax = self._faxes[fax_id]
             (changes.new_faxes if fax.is_new else changes.faxes).append(fax.row())
@@ -90,6 +91,23 @@ class _Group:
             (fax_id, fax.event_id, compact_ascii(fax.facts)) for fax_id, fax in sorted(self._quiet.items())
         ]
         return changes
+
+    def _number(self, take: Callable[[int], Sequence[int]]) -> None:
+        """Events get row numbers; what was learned without one gets a turn, in which the projector looks again."""
+        changes = self._changes
+        unnumbered = [row for row in changes.events if not row[0]]
+        numbers = take(len(unnumbered) + len(self._quiet))
+        for row, seq in zip(unnumbered, numbers, strict=False):
+            row[0] = seq
+        seqs = {}
+        for seq, event_id, fax_id, *_ in changes.events:
+            fax = self._faxes[fax_id]
+            fax.event_seq = seqs[event_id] = seq
+            fax.first_seq = fax.first_seq or seq
+        for announcement in changes.announcements:
+            announcement[-1] = seqs.get(announcement[3])
+        for turn, fax in zip(numbers[len(unnumbered) :], self._quiet.values(), strict=True):
+            changes.to_project.append((turn, fax.event_seq, fax.fax_id, fax.revision))
 
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
@@ -120,7 +138,7 @@ class _Group:
             event_id = self._amend(submission, announcement, fax, recorded)
             outcome = announcement.facts["outcome"]
             fax.heard(announcement.digest, outcome, event_id)
-            self._changes.announcements.append((fax.fax_id, announcement.digest, outcome, event_id))
+            self._changes.announcements.append([fax.fax_id, announcement.digest, outcome, event_id, None])
         recorded.by_callback += not fax.by_report
         fax.seen_at_ms = max(fax.seen_at_ms, submission.received_at_ms)
         return event_id
@@ -186,7 +204,8 @@ class _Group:
         )
         at = submission.received_at_ms
         self._changes.events.append(
-            (
+            [
+                fax.event_seq if event_type == COMPLETED else 0,
                 fax.event_id,
                 fax.fax_id,
                 fax.revision,
@@ -195,7 +214,7 @@ class _Group:
                 at,
                 checksum(fax.event_id, body),
                 body,
-            )
+            ]
         )
         if conflict:
             # With the event, or an end in between would leave nobody to look at it.
@@ -207,6 +226,8 @@ class _Group:
     def _keep(self, submission: Submission, state: str, faxes: Sequence[Pair]) -> None:
         body = submission.body
         reason = submission.refused or submission.ignored
+        told = {fax_id for fax_id, event_id in faxes if event_id}
+        self._changes.repeats += [(fax_id, submission.receipt) for fax_id, _ in faxes if fax_id not in told]
         detail = compact_ascii(submission.detail) if submission.detail else None
         if submission.replay:
             row = (submission.receipt, submission.received_at_ms, state, reason, detail, faxes)

@@ -5,7 +5,6 @@ Each call looks at a window of rows from where the last one has come to, so that
 is longer in a larger store. What is undelivered or parked is left; when it has arrived, it comes here as ``overdue``.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,11 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import first_id, places
+from receiver.store import first_id, places, projection
+from receiver.store.jobs import accounts_with_jobs
 from receiver.store.outbox import LONGEST_RUN
 from receiver.store.places import Places
-from receiver.store.tables import QUEUE, Tables, insert_or_keep
-from schemas.identity import completed_id
+from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
 
 _VACUUMED_PAGES = 200  # in one transaction: callbacks wait for it
 _DAY_MS = 24 * 3600 * 1000
@@ -84,18 +83,35 @@ class _Purge:
 
     def receipts(self) -> None:
         for table in (self._tables.receipts, self._tables.rejected_receipts):
-            self._delete(table, table.c.id, table.c.id < first_id(self._id_age))
+            old = sa.select(table.c.id, table.c.id, table.c.faxes).where(table.c.id < first_id(self._id_age))
+            self._forget_receipts(table.c.id, self._connection.execute(old.limit(self._batch)).all())
 
     def replays(self) -> None:
-        self._delete_oldest(self._tables.replays)
+        table = self._tables.replays
+        oldest = sa.select(table.c.seq, table.c.receipt, table.c.faxes, table.c.at_ms)
+        rows = self._connection.execute(oldest.order_by(table.c.seq).limit(self._batch)).all()
+        self._forget_receipts(table.c.seq, [row[:3] for row in rows if row.at_ms < self._id_age])
 
     def audit(self) -> None:
         """Who looked at what: as long as the ids are there of what they looked at."""
-        self._delete_oldest(self._tables.audit)
+        audit = self._tables.audit
+        oldest = sa.select(audit.c.seq, audit.c.at_ms).order_by(audit.c.seq).limit(self._batch).subquery()
+        old = sa.select(oldest.c.seq).where(oldest.c.at_ms < self._id_age)
+        self._delete(audit, audit.c.seq, audit.c.seq.in_(old))
 
-    def _delete_oldest(self, table: sa.Table) -> None:
-        oldest = sa.select(table.c.seq, table.c.at_ms).order_by(table.c.seq).limit(self._batch).subquery()
-        self._delete(table, table.c.seq, table.c.seq.in_(sa.select(oldest.c.seq).where(oldest.c.at_ms < self._id_age)))
+    def _forget_receipts(self, key: sa.Column[Any], rows: Sequence[Sequence[Any]]) -> None:
+        """rows: their keys, the receipts' ids, and the faxes that these name."""
+        if not rows:
+            return
+        repeats = self._tables.repeats
+        named = {(fax_id, receipt) for _, receipt, faxes in rows for fax_id, event_id in faxes if event_id is None}
+        mine = repeats.delete().where(
+            repeats.c.fax_id == sa.bindparam("its_fax"), repeats.c.receipt == sa.bindparam("its_receipt")
+        )
+        if named:
+            self._connection.execute(mine, [{"its_fax": fax, "its_receipt": receipt} for fax, receipt in sorted(named)])
+        self._connection.execute(key.table.delete().where(key.in_([row[0] for row in rows])))
+        self._note(len(rows), len(rows))
 
     # --- events -----------------------------------------------------------------------------------------------------
 
@@ -151,7 +167,7 @@ class _Purge:
         """Without those that wait for somebody, or were parked: these stay until an operator has dealt with them."""
         waiting, dead = self._tables.waiting, self._tables.dead_letters
         in_turn = sa.select(waiting.c.seq).where(
-            waiting.c.sink == QUEUE, waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn
+            waiting.c.sink.in_((QUEUE, PROJECTOR)), waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn
         )
         again = sa.select(waiting.c.seq).where(waiting.c.seq.in_(seqs), sa.text("seq <> turn"))
         parked = sa.select(dead.c.seq).where(dead.c.sink == QUEUE, dead.c.seq.in_(seqs))
@@ -161,13 +177,16 @@ class _Purge:
     def _blank(self, seqs: Sequence[int]) -> int:
         """Payloads, and what their faxes have learned since; how many."""
         events, learned = self._tables.events, self._tables.learned
-        for_faxes = sa.select(events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs), events.c.body.is_not(None))
-        found = self._connection.execute(for_faxes).all()
+        for_faxes = sa.select(events.c.seq, events.c.id, events.c.fax_id)
+        with_payload = events.c.seq.in_(seqs), events.c.body.is_not(None)
+        found = self._connection.execute(for_faxes.where(*with_payload)).all()
         if not found:
             return 0
         self._lock([row.fax_id for row in found])
+        projection.forget_facts(self._connection, self._tables, [row.seq for row in found])
         ids = [row.id for row in found]
-        self._connection.execute(events.update().where(events.c.id.in_(ids)).values(body=None))
+        blanked = events.c.seq.in_([row.seq for row in found])
+        self._connection.execute(events.update().where(blanked).values(body=None))
         self._connection.execute(
             learned.delete().where(learned.c.fax_id.in_([row.fax_id for row in found]), learned.c.event_id.in_(ids))
         )
@@ -185,8 +204,10 @@ class _Purge:
         if not seqs:
             return 0
         events, taken = self._tables.events, self._tables.taken
-        found = self._connection.execute(sa.select(events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs))).all()
+        its = sa.select(events.c.seq, events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs))
+        found = self._connection.execute(its).all()
         self._lock([row.fax_id for row in found])
+        projection.forget(self._connection, self._tables, {row.seq: row.id for row in found})
         self._connection.execute(events.delete().where(events.c.seq.in_(seqs)))
         learned = self._tables.learned
         mine = learned.c.fax_id.in_([row.fax_id for row in found]), learned.c.event_id.in_([row.id for row in found])
@@ -243,23 +264,25 @@ class _Purge:
         """Fax -> those of its events that are still there, such as a dead letter."""
         announcements, events = self._tables.announcements, self._tables.events
         fax_ids = [fax.fax_id for fax in faxes]
-        made = sa.select(announcements.c.event_id).where(
-            announcements.c.fax_id.in_(fax_ids), announcements.c.event_id.is_not(None)
+        made = sa.select(announcements.c.event_seq).where(
+            announcements.c.fax_id.in_(fax_ids), announcements.c.event_seq.is_not(None)
         )
-        ids = [str(completed_id(uuid.UUID(fax.fax_id), fax.first_outcome)) for fax in faxes]
-        ids += [event_id for event_id in self._connection.scalars(made) if event_id is not None]
+        seqs = [*(fax.first_seq for fax in faxes), *self._connection.scalars(made)]
+        # The fax as well: a number may be given again once its event is gone.
+        its = sa.select(events.c.id, events.c.fax_id).where(events.c.seq.in_(seqs), events.c.fax_id.in_(fax_ids))
         found: dict[str, set[str]] = {}
-        for row in self._connection.execute(sa.select(events.c.id, events.c.fax_id).where(events.c.id.in_(ids))):
+        for row in self._connection.execute(its):
             found.setdefault(row.fax_id, set()).add(row.id)
         return found
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
     def jobs(self) -> None:
-        """Of a fax that has ended, one is left only where a transaction did not see another's."""
-        jobs, faxes = self._tables.jobs, self._tables.faxes
-        is_known = sa.exists().where(faxes.c.fax_id == jobs.c.fax_id)
-        self._delete(jobs, jobs.c.fax_id, sa.or_(jobs.c.registered_at_ms < self._id_age, is_known))
+        """Those that were due so long ago, and never heard of; account by account, as the index has them."""
+        jobs = self._tables.jobs
+        for provider, account in accounts_with_jobs(self._connection, self._tables):
+            mine = jobs.c.provider == provider, jobs.c.account == account
+            self._delete(jobs, jobs.c.fax_id, *mine, jobs.c.due_at_ms < self._id_age)
 
     def discrepancies(self) -> None:
         table = self._tables.discrepancies
@@ -267,7 +290,12 @@ class _Purge:
         some = sa.select(table.c.seq).where(*of_rows).limit(self._batch).scalar_subquery()
         blanked = self._connection.execute(table.update().where(table.c.seq.in_(some)).values(rows=None)).rowcount
         self._note(blanked, blanked)
-        self._delete(table, table.c.seq, table.c.closed_at_ms < self._id_age)
+        is_closed = table.c.closed_at_ms.is_not(None)  # in the words of the index
+        self._delete(table, table.c.seq, is_closed, table.c.closed_at_ms < self._id_age)
+
+    def hours(self) -> None:
+        count = projection.forget_hours(self._connection, self._tables)
+        self._note(count, count)
 
     def refusals(self) -> None:
         table = self._tables.refusals
@@ -293,6 +321,7 @@ STEPS: tuple[Step, ...] = (
     _Purge.events,
     _Purge.overdue,
     _Purge.late_faxes,
+    _Purge.hours,
     _Purge.receipts,
     _Purge.replays,
     _Purge.audit,

@@ -25,15 +25,17 @@ from receiver.store.types import for_driver, from_driver
 Row = Sequence[Any]
 Jobs = dict[str, dict[str, Any]]  # fax id -> what its sender says of it
 
-EVENT = ("id", "fax_id", "revision", "outcome", "receipt", "created_at_ms", "checksum", "body")
+EVENT = ("seq", "id", "fax_id", "revision", "outcome", "receipt", "created_at_ms", "checksum", "body")
 RECEIPT = (
     *("id", "endpoint", "provider", "state", "reason", "detail", "received_at_ms", "auth", "answer", "size", "faxes"),
     *("content_type", "reference", "query", "body"),
 )
 REPLAY = ("receipt", "at_ms", "state", "reason", "detail", "faxes")
-ANNOUNCEMENT = ("fax_id", "digest", "outcome", "event_id")
+ANNOUNCEMENT = ("fax_id", "digest", "outcome", "event_id", "event_seq")
+REPEAT = ("fax_id", "receipt")
+WAITING = ("turn", "seq", "fax_id", "revision")
 LEARNED = ("fax_id", "event_id", "facts")
-CHANGED = ("fax_id", "outcome", "revision", "event_id", "seen_at_ms")  # of a fax, the id first
+CHANGED = ("fax_id", "outcome", "revision", "event_id", "event_seq", "seen_at_ms")  # of a fax, the id first
 _CONTRADICTION = ("provider", "account", "endpoint", "kind", "subject", "detail", "found_at_ms", "seen_at_ms")
 
 
@@ -42,20 +44,24 @@ class Changes:
     """
     What a group adds and changes: rows in the order of their tables' columns.
 
-    amended_new_faxes: those of the new ones that are not any more as their first announcement made them. told_again:
-    faxes with a new event, which has what they had learned. jobs: faxes that are not expected any more.
+    events: in the order in which they were told; the row number is 0 until there is one. amended_new_faxes: those of
+    the new ones that are not any more as their first announcement made them. told_again: faxes with a new event, which
+    has what they had learned. to_project: turns of events that the projector has to look at again, with row number, fax
+    and revision. jobs: faxes that are not expected any more.
     """
 
     new_faxes: list[Row] = field(default_factory=list)
     amended_new_faxes: list[Row] = field(default_factory=list)
     faxes: list[Row] = field(default_factory=list)
-    announcements: list[Row] = field(default_factory=list)
-    events: list[Row] = field(default_factory=list)
+    announcements: list[list[Any]] = field(default_factory=list)
+    events: list[list[Any]] = field(default_factory=list)
     receipts: list[Row] = field(default_factory=list)
     rejected_receipts: list[Row] = field(default_factory=list)
     replays: list[Row] = field(default_factory=list)
     told_again: list[str] = field(default_factory=list)
     learned: list[Row] = field(default_factory=list)
+    to_project: list[Row] = field(default_factory=list)
+    repeats: list[Row] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
     positions: list[dict[str, Any]] = field(default_factory=list)
     contradictions: list[dict[str, Any]] = field(default_factory=list)
@@ -67,9 +73,12 @@ class GroupRows(Protocol):
         The group's faxes, and what is registered of them.
 
         first: each fax as its first announcement in the group makes it, which it stays where nothing is known of it.
-        digests: what is said of each, so that facts are read only where something of it is new. Raises ConflictError
-        where the group has to be recorded once more.
+        digests: what is said of each, so that facts are read only where something of it is new. A new one may have
+        the row number of its first event already. Raises ConflictError where the group has to be recorded once more.
         """
+
+    def numbers(self, count: int) -> Sequence[int]:
+        """Row numbers for so many events, the next ones; the faxes are locked by now."""
 
     def write(self, changes: Changes) -> None: ...
 
@@ -121,6 +130,8 @@ class KeptRows:
     receipts: Kept
     replays: Kept
     learned: Kept
+    to_project: Kept
+    repeats: Kept
 
 
 @cache
@@ -134,6 +145,8 @@ def kept_by(dialect: str) -> KeptRows:
         receipts=Kept(tables.receipts, RECEIPT, dialect),
         replays=Kept(tables.replays, REPLAY, dialect),
         learned=Kept(tables.learned, LEARNED, dialect),
+        to_project=Kept(tables.waiting, WAITING, dialect),
+        repeats=Kept(tables.repeats, REPEAT, dialect),
     )
 
 
@@ -156,11 +169,17 @@ def newest_facts(connection: Connection, tables: Tables, fax_ids: Sequence[str])
     faxes, events, learned = tables.faxes, tables.events, tables.learned
     query = (
         sa.select(faxes.c.fax_id, events.c.id, events.c.body, events.c.checksum, learned.c.facts)
-        .join_from(faxes, events, events.c.id == faxes.c.event_id)
+        .join_from(faxes, events, is_newest(tables))
         .outerjoin(learned, sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id))
         .where(faxes.c.fax_id.in_(fax_ids))
     )
     return {fax_id: facts_of(*stored) for fax_id, *stored in connection.execute(query)}
+
+
+def is_newest(tables: Tables) -> sa.ColumnElement[bool]:
+    """Joins a fax with its newest event. The id as well: a number may be given again once its event is gone."""
+    faxes, events = tables.faxes, tables.events
+    return sa.and_(events.c.seq == faxes.c.event_seq, events.c.id == faxes.c.event_id)
 
 
 def changed(row: Row) -> Row:
@@ -174,7 +193,8 @@ def facts_query(tables: Tables, condition: str) -> str:
     faxes, events, learned = tables.faxes.fullname, tables.events.fullname, tables.learned.fullname
     return (
         "SELECT faxes.fax_id, faxes.event_id, events.body, events.checksum, learned.facts"  # noqa: S608 - ours
-        f" FROM {faxes} AS faxes JOIN {events} AS events ON events.id = faxes.event_id"
+        f" FROM {faxes} AS faxes"
+        f" JOIN {events} AS events ON events.seq = faxes.event_seq AND events.id = faxes.event_id"
         f" LEFT JOIN {learned} AS learned ON learned.fax_id = faxes.fax_id AND learned.event_id = faxes.event_id"
         f" WHERE {condition}"
     )

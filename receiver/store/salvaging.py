@@ -24,9 +24,10 @@ from receiver.store import DAMAGED, Store, outbox, places
 from receiver.store.damage import begun_anew
 from receiver.store.migrating import migrate
 from receiver.store.places import Places
+from receiver.store.rows import is_newest
 from receiver.store.sqlite import SQLITE
 from receiver.store.submissions import checksum
-from receiver.store.tables import PREFIX, QUEUE, Tables
+from receiver.store.tables import PREFIX, PROJECTOR, QUEUE, Tables
 from receiver.store.unnumbered import by_key, checked_by
 
 _STEP = 500  # rows asked for at once
@@ -81,6 +82,8 @@ def _filled(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
                 raise StoreError(f"{damaged}: there are no tables of faxhook in it; restore a backup")
             is_all_waiting_known = not _was_begun_anew(connection, fresh.tables.waiting)
             for table in fresh.tables.metadata.sorted_tables:
+                if table in (fresh.tables.finds, fresh.tables.find_keys, fresh.tables.hours):
+                    continue  # the projector makes them anew
                 done = _salvage(connection, fresh, table)
                 if table is fresh.tables.waiting and done.lost != 0:
                     is_all_waiting_known = False
@@ -218,6 +221,7 @@ def _complete(connection: sa.Connection, tables: Tables, *, is_all_waiting_known
     connection.execute(tables.meta.delete().where(tables.meta.c.name == DAMAGED))
     places.move(connection, tables, Places())
     outbox.reclaim_all(connection, tables)
+    connection.execute(tables.waiting.delete().where(tables.waiting.c.sink == PROJECTOR))
     _forget_faxes(connection, tables, is_all_waiting_known=is_all_waiting_known)
     _forget_lost_events(connection, tables)
     _let_wait(connection, tables)
@@ -230,13 +234,13 @@ def _forget_faxes(connection: sa.Connection, tables: Tables, *, is_all_waiting_k
 
     The others stay known; retention finds them as ``late_faxes``.
     """
-    faxes, events, late = tables.faxes, tables.events, tables.late_faxes
-    is_there = sa.exists().where(events.c.id == faxes.c.event_id)
+    faxes, late = tables.faxes, tables.late_faxes
+    is_there = sa.exists().where(is_newest(tables))
     lost = ~is_there, faxes.c.fax_id.not_in(sa.select(late.c.fax_id))
     gone = sa.select(faxes.c.fax_id).where(*lost)
     if is_all_waiting_known:
         undelivered = [
-            sa.select(table.c.fax_id).where(_has_no_event(table, events))
+            sa.select(table.c.fax_id).where(_has_no_event(table, tables.events))
             for table in (tables.waiting, tables.dead_letters)
         ]
         gone = gone.where(faxes.c.fax_id.in_(sa.union(*undelivered)))
@@ -275,7 +279,10 @@ def _let_wait(connection: sa.Connection, tables: Tables) -> None:
     lost = sa.select(sa.literal(QUEUE), events.c.seq, events.c.seq, events.c.fax_id, events.c.revision).where(
         ~has_arrived, ~is_waiting, ~waits_again, ~is_dead
     )
-    connection.execute(waiting.insert().from_select(["sink", "turn", "seq", "fax_id", "revision"], lost))
+    columns = ["sink", "turn", "seq", "fax_id", "revision"]
+    connection.execute(waiting.insert().from_select(columns, lost))
+    every = sa.select(sa.literal(PROJECTOR), events.c.seq, events.c.seq, events.c.fax_id, events.c.revision)
+    connection.execute(waiting.insert().from_select(columns, every))
 
 
 def _make_known(connection: sa.Connection, tables: Tables) -> None:
@@ -307,6 +314,8 @@ def _make_known(connection: sa.Connection, tables: Tables) -> None:
             "outcome": row.outcome,
             "revision": row.revision,
             "event_id": row.id,
+            "event_seq": row.seq,
+            "first_seq": known[row.fax_id]["first_seq"] if row.fax_id in known else row.seq,
             "seen_at_ms": row.created_at_ms,
             **first,
         }

@@ -17,6 +17,7 @@ from receiver.store.rows import (
     EVENT,
     LEARNED,
     RECEIPT,
+    REPEAT,
     REPLAY,
     Changes,
     Jobs,
@@ -29,7 +30,7 @@ from receiver.store.rows import (
     of_interest,
     read_facts,
 )
-from receiver.store.tables import QUEUE, define
+from receiver.store.tables import PROJECTOR, QUEUE, define
 from receiver.store.turns import LAST_OF_SQLITE
 from receiver.store.types import packed, unpacked
 
@@ -50,7 +51,7 @@ class SqliteRows:
         known = {row[0]: Fax.from_row(row) for row in found}
         if known:
             announced = self._kept.announcements.read(self._among(self._sql.announcements, list(known)))
-            for fax_id, digest, outcome, event_id in announced:
+            for fax_id, digest, outcome, event_id, _ in announced:
                 known[fax_id].heard(digest, outcome, event_id)
             news = of_interest(known, digests, jobs)
             for fax_id, facts in read_facts(self._among(self._sql.facts, news), define(_NAME), _NAME):
@@ -68,30 +69,32 @@ class SqliteRows:
             found += cast("list[Row]", self._cursor.fetchall())
         return found
 
+    def numbers(self, count: int) -> Sequence[int]:
+        if not count:
+            return ()
+        self._cursor.execute(LAST_OF_SQLITE)
+        ((last,),) = self._cursor.fetchall()
+        return range(last + 1, last + 1 + count)
+
     def write(self, changes: Changes) -> None:
         sql, kept = self._sql, self._kept
         self._run(sql.add_faxes, kept.faxes.bound(changes.new_faxes))
         change = [(*values, key) for key, *values in kept.changed.bound(map(changed, changes.faxes))]
         self._run(sql.change_faxes, change)
         self._run(sql.add_announcements, kept.announcements.bound(changes.announcements))
-        self._add_events(kept.events.bound(changes.events))
+        events = kept.events.bound(changes.events)
+        self._run(sql.add_events, events)
+        self._run(sql.add_waiting, [(seq, fax_id, revision) for seq, _, fax_id, revision, *_ in events])
         self._run(sql.add_receipts, kept.receipts.bound(changes.receipts))
         self._run(sql.add_rejected_receipts, kept.receipts.bound(changes.rejected_receipts))
         self._run(sql.add_replays, kept.replays.bound(changes.replays))
         self._run(sql.forget_learned, _ids(changes.told_again))
         self._run(sql.learn, kept.learned.bound(changes.learned))
+        self._run(sql.look_again, kept.to_project.bound(changes.to_project))
+        self._run(sql.add_repeats, kept.repeats.bound(changes.repeats))
         self._run(sql.delete_jobs, _ids(changes.jobs))
         self._run(sql.move_cursors, changes.positions)
         self._run(sql.add_discrepancies, changes.contradictions)
-
-    def _add_events(self, events: Sequence[Row]) -> None:
-        if not events:
-            return
-        self._cursor.execute(LAST_OF_SQLITE)
-        ((last,),) = self._cursor.fetchall()
-        numbered = list(enumerate(events, start=last + 1))
-        self._run(self._sql.add_events, [(seq, *row) for seq, row in numbered])
-        self._run(self._sql.add_waiting, [(seq, seq, row[1], row[2]) for seq, row in numbered])
 
     def _run(self, statement: str, rows: Sequence[Any]) -> None:
         if len(rows) == 1:
@@ -122,6 +125,8 @@ class _Statements:
     add_replays: str
     forget_learned: str
     learn: str
+    look_again: str
+    add_repeats: str
     delete_jobs: str
     move_cursors: str
     add_discrepancies: str
@@ -142,6 +147,7 @@ def _statements() -> _Statements:
     def delete(table: sa.Table) -> str:
         return f"DELETE FROM {table.name} WHERE fax_id = ?"  # noqa: S608 - names of ours
 
+    wait = f"INSERT INTO {tables.waiting.name} (sink, turn, seq, fax_id, revision) VALUES"
     change = ", ".join(f"{column} = ?" for column in CHANGED[1:])
     return _Statements(
         faxes=find(tables.faxes, *COLUMNS),
@@ -151,14 +157,15 @@ def _statements() -> _Statements:
         add_faxes=insert(tables.faxes, *COLUMNS),
         change_faxes=f"UPDATE {tables.faxes.name} SET {change} WHERE fax_id = ?",  # noqa: S608 - names of ours
         add_announcements=insert(tables.announcements, *ANNOUNCEMENT),
-        add_events=insert(tables.events, "seq", *EVENT),
-        add_waiting=f"INSERT INTO {tables.waiting.name} (sink, turn, seq, fax_id, revision)"  # noqa: S608
-        f" VALUES ('{QUEUE}', ?, ?, ?, ?)",
+        add_events=insert(tables.events, *EVENT),
+        add_waiting=f"{wait} ('{QUEUE}', ?1, ?1, ?2, ?3), ('{PROJECTOR}', ?1, ?1, ?2, ?3)",
         add_receipts=insert(tables.receipts, *RECEIPT),
         add_rejected_receipts=insert(tables.rejected_receipts, *RECEIPT),
         add_replays=insert(tables.replays, *REPLAY),
         forget_learned=delete(tables.learned),
         learn=insert(tables.learned, *LEARNED, verb="INSERT OR REPLACE"),
+        look_again=f"{wait} ('{PROJECTOR}', ?, ?, ?, ?)",
+        add_repeats=insert(tables.repeats, *REPEAT, verb="INSERT OR IGNORE"),
         delete_jobs=delete(tables.jobs),
         move_cursors=move_cursors(tables, named),
         add_discrepancies=add_discrepancies(tables, named),

@@ -35,6 +35,7 @@ from receiver.store.types import Id, Pairs, Sha256
 PREFIX = "faxhook_"
 SCHEMA = "faxhook"
 QUEUE = "queue"  # the sink that [queue] is
+PROJECTOR = "projector"  # the sink that fills ``finds``
 TURNS = f"{SCHEMA}.turns"  # PostgreSQL's sequence of row numbers and turns
 
 
@@ -52,6 +53,10 @@ class Tables:
     announcements: Table
     learned: Table
     late_faxes: Table
+    repeats: Table
+    finds: Table
+    find_keys: Table
+    hours: Table
     events: Table
     waiting: Table
     taken: Table
@@ -123,6 +128,8 @@ def define(dialect: str) -> Tables:
             Column("outcome", Text, nullable=False),
             Column("revision", Integer, nullable=False),
             Column("event_id", Id, nullable=False),  # the newest one; its data are the fax's facts
+            Column("event_seq", BigInteger, nullable=False),  # its row number
+            Column("first_seq", BigInteger, nullable=False),  # and that of the first one
             Column("seen_at_ms", BigInteger, nullable=False),  # last announcement
             Column("first_digest", Sha256, nullable=False),  # of the first announcement
             Column("first_outcome", Text, nullable=False),
@@ -135,6 +142,7 @@ def define(dialect: str) -> Tables:
             Column("digest", Sha256, primary_key=True),
             Column("outcome", Text, nullable=False),
             Column("event_id", Id),  # the event that it made; null: none
+            Column("event_seq", BigInteger),  # its row number
             without_rowid=True,
         ),
         learned=table(  # what a fax has learned since its newest event
@@ -150,10 +158,36 @@ def define(dialect: str) -> Tables:
             Column("fax_id", Id, primary_key=True),
             without_rowid=True,
         ),
+        repeats=table(  # receipts that name a fax and made no event of it
+            "repeats",
+            Column("fax_id", Id, primary_key=True),
+            Column("receipt", Id, primary_key=True),
+            without_rowid=True,
+        ),
+        finds=table(  # by what an event can be found: written by the projector
+            "finds",
+            Column("bucket", BigInteger, primary_key=True, autoincrement=False),  # so the new ones are on few pages
+            Column("key", BigInteger, primary_key=True, autoincrement=False),  # of the event's id, or a keyed hash
+            Column("seq", BigInteger, primary_key=True, autoincrement=False),
+            without_rowid=True,
+        ),
+        find_keys=table(  # the keyed hashes of an event, so that they go with what they are of
+            "find_keys",
+            Column("seq", row_id, primary_key=True, autoincrement=False),
+            Column("ids", LargeBinary, nullable=False),  # eight bytes each
+            Column("facts", LargeBinary),  # null once the facts are purged
+        ),
+        hours=table(  # where the events of a time are: written by the projector
+            "hours",
+            Column("hour", BigInteger, primary_key=True, autoincrement=False),  # since 1970
+            Column("first", BigInteger, nullable=False),  # the lowest row number of an event made in it
+            Column("last", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
         events=table(
             "events",
             Column("seq", row_id, primary_key=True, autoincrement=False),  # row order
-            Column("id", Id, nullable=False, unique=True),
+            Column("id", Id, nullable=False),  # found by way of ``finds``
             Column("fax_id", Id, nullable=False),
             Column("revision", Integer, nullable=False),
             Column("outcome", Text, nullable=False),
@@ -252,6 +286,9 @@ def define(dialect: str) -> Tables:
             Column("seen_at_ms", BigInteger, nullable=False),
             Column("closed_at_ms", BigInteger),  # null: it is still so
             UniqueConstraint("provider", "account", "kind", "subject"),
+            index("discrepancies_open", "found_at_ms", "seq", "kind", where="closed_at_ms IS NULL"),
+            index("discrepancies_closed", "closed_at_ms", where="closed_at_ms IS NOT NULL"),
+            index("discrepancies_rows", "seen_at_ms", where='"rows" IS NOT NULL'),
         ),
         refusals=table(  # requests that left no receipt
             "refusals",

@@ -8,17 +8,21 @@ number may come again once nothing has it any more.
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store.tables import QUEUE, TURNS, Tables, define
+from receiver.store.tables import PROJECTOR, QUEUE, TURNS, Tables, define
 
 _SQLITE = define("sqlite")
 LAST_OF_SQLITE = (
     f"SELECT max(coalesce((SELECT max(seq) FROM {_SQLITE.events.name}), 0),"  # noqa: S608 - names of ours
-    f" coalesce((SELECT max(turn) FROM {_SQLITE.waiting.name} WHERE sink = '{QUEUE}'), 0))"
+    + ", ".join(
+        f"coalesce((SELECT max(turn) FROM {_SQLITE.waiting.name} WHERE sink = '{sink}'), 0)"  # noqa: S608
+        for sink in (QUEUE, PROJECTOR)
+    )
+    + ")"
 )
 
 
-def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]]) -> int:
-    """Let these events wait for the queue, behind what is there: their seq, fax_id and revision; how many."""
+def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]], sink: str = QUEUE) -> int:
+    """Let these events wait for the sink, behind what is there: their seq, fax_id and revision; how many."""
     chosen = some.order_by(sa.column("seq")).subquery()
     turn: sa.ColumnElement[int]
     if connection.dialect.name == "sqlite":
@@ -26,7 +30,7 @@ def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, st
         turn = sa.func.row_number().over(order_by=chosen.c.seq) + last
     else:
         turn = sa.func.nextval(TURNS)
-    rows = sa.select(sa.literal(QUEUE), turn, chosen.c.seq, chosen.c.fax_id, chosen.c.revision).select_from(chosen)
+    rows = sa.select(sa.literal(sink), turn, chosen.c.seq, chosen.c.fax_id, chosen.c.revision).select_from(chosen)
     columns = ["sink", "turn", "seq", "fax_id", "revision"]
     insert = tables.waiting.insert().from_select(columns, rows).execution_options(preserve_rowcount=True)
     return int(connection.execute(insert).rowcount)

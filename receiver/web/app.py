@@ -13,7 +13,7 @@ from receiver.auth.addresses import Proxies
 from receiver.errors import Challenged, MethodNotAllowed, NotFound, Refusal
 from receiver.logs import log
 from receiver.runtime import Runtime
-from receiver.web import answers, contracts, operations
+from receiver.web import answers, contracts, operations, references
 
 _LONGEST_TOKEN_REQUEST = 16 * 1024  # bytes
 
@@ -30,7 +30,7 @@ def create_app(runtime: Runtime) -> Flask:
 
 
 def _take_requests(app: Flask, runtime: Runtime) -> None:
-    """Callbacks; requests for tokens and jobs where they are configured."""
+    """Callbacks; requests for tokens, jobs and references where they are configured."""
 
     def callbacks(_path: str) -> Response:
         taken = intake.receive(request.environ, runtime)
@@ -54,6 +54,14 @@ def _take_requests(app: Flask, runtime: Runtime) -> None:
         answers.count(g.endpoint, status)
         return Response(document, status, [("Cache-Control", "no-store")], content_type="application/json")
 
+    def of_reference(reference: str) -> Response:
+        try:
+            document = references.answer(request.environ, reference, runtime)
+        except NotFound as unknown:  # the usual answer before the first fax of it: no refusal that operators look for
+            return answers.refused("reference_refused", "-", unknown)
+        answers.count("-", 200)
+        return Response(document, 200, [("Cache-Control", "no-store")], content_type="application/json")
+
     # Without methods of its own, so that the intake answers all of them: only it knows the endpoint's.
     app.url_map.add(Rule("/callbacks/<path:_path>", endpoint="callbacks"))
     app.endpoint("callbacks")(callbacks)
@@ -61,6 +69,8 @@ def _take_requests(app: Flask, runtime: Runtime) -> None:
         app.add_url_rule("/oauth2/token", "tokens", tokens, methods=["POST"], provide_automatic_options=False)
     if any(account.job_keys for account in runtime.accounts.values()):
         app.add_url_rule("/jobs", "jobs", jobs, methods=["POST"], provide_automatic_options=False)
+        rule = "/references/<path:reference>"
+        app.add_url_rule(rule, "references", of_reference, methods=["GET"], provide_automatic_options=False)
 
 
 def _answer_errors(app: Flask, runtime: Runtime) -> None:
@@ -95,7 +105,8 @@ def _client(runtime: Runtime) -> str | None:
 
 
 def _event() -> str:
-    return "job_refused" if request.endpoint == "jobs" else "callback_refused"
+    """What the log calls a refusal."""
+    return {"jobs": "job_refused", "references": "reference_refused"}.get(request.endpoint or "", "callback_refused")
 
 
 def _endpoint(runtime: Runtime) -> str:

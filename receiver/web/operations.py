@@ -118,6 +118,7 @@ def _gauges(runtime: Runtime, found: Figures | None) -> metrics.Gauges:
         },
         "faxhook_store_up": 1,
         "faxhook_backlog_events": found.backlog,
+        "faxhook_unprojected_events": found.unprojected,
         "faxhook_backlog_oldest_seconds": found.oldest_seconds,
         "faxhook_dead_letters": found.dead,
         "faxhook_relay_last_seen_timestamp_seconds": relay.seen_at_ms / 1000 if relay else 0,

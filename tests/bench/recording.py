@@ -43,6 +43,8 @@ class _Collector:
     def submit(self, submission: Any) -> None:
         raise _Handed(submission)
 
+    hand_over = submit
+
 
 class House:
     """A fresh store, and the line up to the point where something is recorded."""

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from receiver import facts
-from receiver.store import browsing, new_id, now_ms, outbox
+from receiver.store import browsing, new_id, now_ms, outbox, projection
+from receiver.store.projection import Keys
 from receiver.store.recording import record
 from receiver.store.rows import newest_facts
 from receiver.store.submissions import Announcement, KeptBody, Submission
+from receiver.store.tables import QUEUE
 from schemas.event import Confidence, Failure, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Retryable
 from schemas.identity import fax_id
 
@@ -58,12 +60,14 @@ def tell_all(store, *submissions):
         return record(cursor, store.engine.dialect, submissions)
 
 
-def rows(store, table, *columns):
-    """All rows of a table; where one column is named, its values."""
+def rows(store, table, *columns, sink=QUEUE):
+    """All rows of a table, of ``waiting`` those of a sink; where one column is named, its values."""
     table = getattr(store.tables, table)
     query = sa.select(*[table.c[name] for name in columns]) if columns else sa.select(table)
     if "seq" in table.c:
         query = query.order_by(table.c.seq)
+    if table is store.tables.waiting:
+        query = query.where(table.c.sink == sink)
     with store.reading() as connection:
         found = connection.execute(query).all()
     return [row[0] for row in found] if len(columns) == 1 else found
@@ -96,8 +100,23 @@ def blank_payloads(store):
         connection.execute(store.tables.learned.delete())
 
 
+KEYS = Keys([b"a secret of the tests"])
+
+
+def project(store, limit=1000):
+    """Let everything be found that waits for it."""
+    while True:
+        with store.reading() as connection:
+            prepared = projection.prepare(connection, store.tables, KEYS, 0, limit)
+        if not prepared:
+            return
+        with store.writing() as connection:
+            projection.take(connection, store.tables, prepared)
+
+
 def deliver(store, now=None):
-    """Let everything that waits arrive."""
+    """Let everything that waits arrive, and be found."""
+    project(store)
     while True:
         with store.writing() as connection:
             found = outbox.waiting(connection, store.tables, 1000, 0)

@@ -13,9 +13,10 @@ from datetime import timedelta
 from random import Random
 
 import sqlalchemy as sa
-from announcing import fax, submission, tell_all
+from announcing import KEYS, fax, submission, tell_all
 
-from receiver.store import Store, browsing, dead_letters, now_ms, outbox, sqlite
+from receiver.store import Store, browsing, dead_letters, now_ms, outbox, projection, sqlite
+from receiver.store.republishing import Chosen, republish_one
 from receiver.store.retention import STEPS, Limits, purge
 from receiver.store.writer import Writer
 from schemas.event import Recipient
@@ -67,6 +68,7 @@ class Work:
             self.revive: 1,
             self.republish: 1,
             self.forget: 4,
+            self.project: 3,
         }
         while self._done < self._commits:
             (kind,) = self._chance.choices(list(kinds), list(kinds.values()))
@@ -161,7 +163,7 @@ class Work:
             events = browsing.events(connection, self._store.tables, limit=None)
         sent = self._some(event["id"] for event in events if event["state"] == "published")[:2]
         with self._store.writing() as connection:
-            again = [one for one in sent if browsing.republish(connection, self._store.tables, event_id=one)]
+            again = [one for one in sent if republish_one(connection, self._store.tables, one, Chosen())]
         return {"moved": dict.fromkeys(again, "waiting")}
 
     def _rows(self):
@@ -175,6 +177,13 @@ class Work:
         return [value for value in values if self._chance.random() < 0.5]
 
     # --- retention --------------------------------------------------------------------------------------------------
+
+    def project(self):
+        with self._store.reading() as connection:
+            rows = projection.prepare(connection, self._store.tables, KEYS, 0, self._chance.randint(1, 12))
+        with self._store.writing() as connection:
+            projection.take(connection, self._store.tables, rows)
+        return {}
 
     def forget(self):
         before = self._ids()

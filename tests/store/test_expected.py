@@ -142,7 +142,7 @@ class Meeting:
             yield
             group = recording._Group(*loaded, RULES_ALONE)
             one = group.submission(said)
-            rows.write(group.changes())
+            rows.write(group.changes(rows.numbers))
             yield one
 
     def registering(self):

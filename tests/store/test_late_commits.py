@@ -16,6 +16,7 @@ import pytest
 from announcing import NOON, failed, fax, numbered, rows, submission, tell, tell_all
 
 from receiver.outgoing import delivery
+from receiver.outgoing import place as reading_place
 from receiver.store import Store, now_ms, outbox
 from receiver.store.recording import record
 from receiver.store.trouble import ConflictError
@@ -42,7 +43,7 @@ def take(store, place):
 
 
 def test_what_commits_after_a_younger_one_has_been_read_is_sent_at_once(postgresql):
-    place = delivery._Place(postgresql)
+    place = delivery._Waiting(postgresql)
     assert take(postgresql, place) == []
     with uncommitted(postgresql, fax("late")):
         younger = tell(postgresql, fax("younger")).events
@@ -54,9 +55,9 @@ def test_what_commits_after_a_younger_one_has_been_read_is_sent_at_once(postgres
 
 
 def test_what_commits_very_late_is_found_from_the_start(postgresql, monkeypatch):
-    monkeypatch.setattr(delivery, "_LATE_SECONDS", 0.0)
-    monkeypatch.setattr(delivery, "_FROM_THE_START_SECONDS", 0.5)
-    place = delivery._Place(postgresql)
+    monkeypatch.setattr(reading_place, "_LATE_SECONDS", 0.0)
+    monkeypatch.setattr(reading_place, "_FROM_THE_START_SECONDS", 0.5)
+    place = delivery._Waiting(postgresql)
     with uncommitted(postgresql, fax("late")):
         for number in range(5):
             tell(postgresql, fax(f"younger {number}"))
@@ -70,9 +71,9 @@ def test_what_commits_very_late_is_found_from_the_start(postgresql, monkeypatch)
 
 
 def test_no_later_event_of_a_fax_goes_out_before_one_that_committed_late(postgresql, monkeypatch):
-    monkeypatch.setattr(delivery, "_LATE_SECONDS", 0.0)
-    monkeypatch.setattr(delivery, "_FROM_THE_START_SECONDS", 3600.0)
-    place = delivery._Place(postgresql)
+    monkeypatch.setattr(reading_place, "_LATE_SECONDS", 0.0)
+    monkeypatch.setattr(reading_place, "_FROM_THE_START_SECONDS", 3600.0)
+    place = delivery._Waiting(postgresql)
     take(postgresql, place)
     with uncommitted(postgresql, fax("late")):
         for number in range(3):
@@ -88,7 +89,7 @@ def test_no_later_event_of_a_fax_goes_out_before_one_that_committed_late(postgre
 def test_rows_that_an_old_snapshot_keeps_are_not_walked_again(postgresql):
     """As counted by the database: index entries read for one look at the queue."""
     url = postgresql.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    place = delivery._Place(postgresql)
+    place = delivery._Waiting(postgresql)
     with psycopg.connect(url) as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT count(*) FROM faxhook.waiting").fetchone()
@@ -97,12 +98,12 @@ def test_rows_that_an_old_snapshot_keeps_are_not_walked_again(postgresql):
             while take(postgresql, place):
                 pass
         turn = max(rows(postgresql, "taken", "last"))
-        place._turns.extend([(0.0, turn), (0.0, turn)])  # as if these were two seconds ago
+        place._place._turns.extend([(0.0, turn), (0.0, turn)])  # as if these were two seconds ago
         tell(postgresql, fax("new"))
         with postgresql.reading() as connection:
             explained = connection.exec_driver_sql(
                 "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) SELECT turn FROM faxhook.waiting"
-                f" WHERE sink = 'queue' AND turn > {place._turns[-1][1]} ORDER BY turn LIMIT 200"
+                f" WHERE sink = 'queue' AND turn > {place._place._turns[-1][1]} ORDER BY turn LIMIT 200"
             ).scalar_one()
         assert explained[0]["Plan"]["Shared Hit Blocks"] < 20
         assert len(take(postgresql, place)) == 1
@@ -192,12 +193,12 @@ def post_groups(url, keys, seed):
 @pytest.mark.parametrize("count", [400, pytest.param(5000, marks=pytest.mark.campaign)])
 def test_two_instances_with_groups_that_are_rolled_back_and_a_writer_left_open(postgresql, monkeypatch, count):
     """Each fax is accepted once, and its event is sent once, the relay reading all the while; so is the late one."""
-    monkeypatch.setattr(delivery, "_FROM_THE_START_SECONDS", 0.5)
+    monkeypatch.setattr(reading_place, "_FROM_THE_START_SECONDS", 0.5)
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     keys = [str(number) for number in range(count)]
     url = postgresql.url.render_as_string(hide_password=False)
-    place, sent, ended = delivery._Place(postgresql), Counter(), threading.Event()
+    place, sent, ended = delivery._Waiting(postgresql), Counter(), threading.Event()
 
     def relay():
         while not ended.is_set() or rows(postgresql, "waiting"):

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from announcing import NOON, NUMBER, fax, numbered, rows, states, tell
 
-from receiver.store import Store, browsing, outbox, rfc3339
+from receiver.store import Store, browsing, outbox, republishing, rfc3339
+from receiver.store.republishing import Chosen
 
 NOW = 1_800_000_000_000
 SOON = NOW + outbox.LEASE_SECONDS * 1000 - 1
@@ -193,7 +194,7 @@ def test_a_published_event_can_be_sent_again_with_the_same_bytes(store):
     first, _ = lease(store, "me")
     acknowledge(store, "me", first)
     with store.writing() as connection:
-        assert browsing.republish(connection, store.tables, event_id=event) == 1
+        assert republishing.republish_one(connection, store.tables, event, Chosen()) == 1
     (again,) = lease(store, "you")[0]
     assert (again.event_id, again.body) == (first[0].event_id, first[0].body)
     assert again.turn > first[0].turn

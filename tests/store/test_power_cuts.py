@@ -23,9 +23,10 @@ from power_child import said, state_of
 
 import receiver
 from receiver.errors import Unavailable
-from receiver.store import Store, sqlite
+from receiver.store import Store, projection, sqlite
 from receiver.store.migrating import migrate
 from receiver.store.submissions import checksum
+from receiver.store.tables import PROJECTOR
 
 pytestmark = [pytest.mark.tool("strace"), pytest.mark.skipif(sys.platform != "linux", reason="reads Linux' calls")]
 
@@ -149,6 +150,15 @@ def check(store, promised, following, states):
         assert event.body is None or checksum(event.id, event.body) == event.checksum
     for seq in rows(store, "waiting", "seq"):
         assert seq in {event.seq for event in events if event.body is not None}
+
+    # found, or waiting for it
+    found = {(row.key, row.seq) for row in rows(store, "finds")}
+    waiting = set(rows(store, "waiting", "seq", sink=PROJECTOR))
+    assert all((projection.event_key(event.id), event.seq) in found or event.seq in waiting for event in events)
+    keys = {row.seq: (row.ids + (row.facts or b"")) for row in rows(store, "find_keys")}
+    assert keys.keys() <= {event.seq for event in events}
+    assert {seq for _, seq in found} == keys.keys()
+    assert len(found) == sum(len(each) // 8 + 1 for each in keys.values())
 
     # the same callbacks once more
     forgotten = promised.forgotten | {promised.faxes.get(gone) for gone in following.get("forgotten", ())}

@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
-from announcing import NOON, deliver, facts_known, failed, fax, identity, numbered, rows, submission, tell
+from announcing import NOON, deliver, facts_known, failed, fax, identity, numbered, project, rows, submission, tell
 
-from receiver.store import browsing, dead_letters, discrepancies, jobs, outbox, places
+from receiver.store import dead_letters, discrepancies, jobs, outbox, places, republishing
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
 from receiver.store.places import PLACES, locked
 from receiver.store.recording import record
+from receiver.store.republishing import Chosen
 from receiver.store.retention import Limits, Purged, give_back_space, purge
 from schemas.event import Recipient
 
@@ -117,7 +118,7 @@ def test_what_is_sent_again_while_its_time_is_over_is_kept_until_it_has_arrived(
     purged(store, 8)  # undelivered, and left
     deliver(store)
     with store.writing() as connection:
-        assert browsing.republish(connection, store.tables, event_id=event) == 1
+        assert republishing.republish_one(connection, store.tables, event, Chosen()) == 1
     purged(store, 8)
     assert None not in rows(store, "events", "body")
     deliver(store)
@@ -379,7 +380,7 @@ def test_a_job_that_is_never_heard_of_is_forgotten_with_the_ids(store):
     assert rows(store, "jobs", "fax_id") == [str(identity("3"))]
 
 
-def test_a_job_is_forgotten_when_its_fax_is_known(store):
+def test_a_job_is_forgotten_when_the_projector_comes_to_its_fax(store):
     """Recorded by a transaction that did not see the registration."""
     expect(store, "1", "2")
     job = rows(store, "jobs")
@@ -387,7 +388,7 @@ def test_a_job_is_forgotten_when_its_fax_is_known(store):
     with store.writing() as connection:
         connection.execute(store.tables.jobs.delete())
         connection.execute(store.tables.jobs.insert(), [row._asdict() for row in job])
-    assert purged(store, 0) == [1]
+    project(store)
     assert rows(store, "jobs", "fax_id") == [str(identity("2"))]
 
 

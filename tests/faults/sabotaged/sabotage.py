@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from receiver import body
 from receiver.outgoing import delivery
-from receiver.store import clock, outbox, retention, sqlite, sqlite_rows, writer
+from receiver.store import clock, outbox, projection, retention, sqlite, sqlite_rows, writer
 from receiver.store.recording import record
 from receiver.store.submissions import Announcement
 
@@ -122,12 +122,13 @@ def any_holder_acknowledges():
 
 def relay_never_goes_back():
     def onwards(self, after, held):
-        rows = self._read(max(after, self._turns[-1][1]), held)
+        turns = self._place._turns
+        rows = self._read(max(after, turns[-1][1]), held)
         if rows:
-            self._turns.append((0.0, rows[0].turn - 1))
+            turns.append((0.0, rows[0].turn - 1))
         return rows
 
-    delivery._Place.read = onwards
+    delivery._Waiting.read = onwards
 
 
 def retention_believes_any_clock():
@@ -144,6 +145,15 @@ def order_of_a_fax_is_not_kept():
         yield [row for row in rows if row.fax_id not in held and row.holder is None]
 
     outbox._free = whatever_is_free
+
+
+def projector_skips():
+    add = projection._add
+
+    def but_some(connection, tables, found):
+        add(connection, tables, [(key, seq) for key, seq in found if seq % 50])
+
+    projection._add = but_some
 
 
 def checksums_are_not_looked_at():
@@ -180,5 +190,6 @@ SABOTAGES = {
         retention_forgets_what_waits,
         order_of_a_fax_is_not_kept,
         checksums_are_not_looked_at,
+        projector_skips,
     )
 }

@@ -19,6 +19,7 @@ def upgrade() -> None:
     _receipts()
     _faxes()
     _events()
+    _projection()
     _reports()
     _operations()
 
@@ -110,6 +111,8 @@ def _faxes() -> None:
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("event_id", _id(), nullable=False),
+        sa.Column("event_seq", sa.BigInteger, nullable=False),
+        sa.Column("first_seq", sa.BigInteger, nullable=False),
         sa.Column("seen_at_ms", _milliseconds, nullable=False),
         sa.Column("first_digest", sa.LargeBinary, nullable=False),
         sa.Column("first_outcome", sa.Text, nullable=False),
@@ -122,6 +125,7 @@ def _faxes() -> None:
         sa.Column("digest", sa.LargeBinary, primary_key=True),
         sa.Column("outcome", sa.Text, nullable=False),
         sa.Column("event_id", _id()),
+        sa.Column("event_seq", sa.BigInteger),
         rowid=False,
     )
     _table(
@@ -135,6 +139,12 @@ def _faxes() -> None:
         "late_faxes",
         sa.Column("due_at_ms", _milliseconds, primary_key=True),
         sa.Column("fax_id", _id(), primary_key=True),
+        rowid=False,
+    )
+    _table(
+        "repeats",
+        sa.Column("fax_id", _id(), primary_key=True),
+        sa.Column("receipt", _id(), primary_key=True),
         rowid=False,
     )
     _table(
@@ -160,7 +170,7 @@ def _events() -> None:
     _table(
         "events",
         sa.Column("seq", _row_id(), primary_key=True, autoincrement=False),
-        sa.Column("id", _id(), nullable=False, unique=True),
+        sa.Column("id", _id(), nullable=False),
         sa.Column("fax_id", _id(), nullable=False),
         sa.Column("revision", sa.Integer, nullable=False),
         sa.Column("outcome", sa.Text, nullable=False),
@@ -202,6 +212,29 @@ def _events() -> None:
     _table("overdue", sa.Column("seq", _row_id(), primary_key=True, autoincrement=False))
 
 
+def _projection() -> None:
+    _table(
+        "finds",
+        sa.Column("bucket", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        rowid=False,
+    )
+    _table(
+        "find_keys",
+        sa.Column("seq", _row_id(), primary_key=True, autoincrement=False),
+        sa.Column("ids", sa.LargeBinary, nullable=False),
+        sa.Column("facts", sa.LargeBinary),
+    )
+    _table(
+        "hours",
+        sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("first", sa.BigInteger, nullable=False),
+        sa.Column("last", sa.BigInteger, nullable=False),
+        rowid=False,
+    )
+
+
 def _reports() -> None:
     _table(
         "cursors",
@@ -227,6 +260,9 @@ def _reports() -> None:
         sa.Column("closed_at_ms", _milliseconds),
         sa.UniqueConstraint("provider", "account", "kind", "subject"),
     )
+    _index("discrepancies_open", "discrepancies", "found_at_ms", "seq", "kind", where="closed_at_ms IS NULL")
+    _index("discrepancies_closed", "discrepancies", "closed_at_ms", where="closed_at_ms IS NOT NULL")
+    _index("discrepancies_rows", "discrepancies", "seen_at_ms", where='"rows" IS NOT NULL')
     _table(
         "counters",
         sa.Column("series", sa.Text, primary_key=True),

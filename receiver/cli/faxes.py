@@ -1,0 +1,223 @@
+"""fax FIND, fax show, fax list, reference."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from receiver.cli import Failure, opening, printing
+from receiver.cli.masking import masked, masked_fax
+from receiver.settings import Settings, secret_keys
+from receiver.store import Store, browsing, finding, history, projection
+from receiver.store.finding import Found
+from receiver.store.projection import Keys
+
+_COLUMNS = (
+    *("fax_id", "provider", "account", "endpoint", "outcome", "reason", "retryable", "state", "revision", "number"),
+    *("reference", "job_id", "pages", "completed_at", "seen_at", "event"),
+)
+_NARROW = ("fax_id", "provider", "outcome", "reason", "state", "number", "seen_at")
+_OUTCOMES = click.Choice(["delivered", "failed", "canceled", "unconfirmed"])
+_STATES = click.Choice(["pending", "leased", "published", "dead"])
+
+_reveal = click.option("--reveal", is_flag=True, help="Show numbers, names and references as well; audited.")
+_json = click.option("--json", "is_json", is_flag=True, help="JSON.")
+
+
+class _Finds(click.Group):
+    """``fax FIND`` is ``fax find FIND``: a word that names no command is what to look for."""
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        return super().resolve_command(ctx, args if args[0] in self.commands else ["find", *args])
+
+
+@click.group(cls=_Finds)
+def fax() -> None:
+    """
+    What happened to a fax: faxhook fax FIND.
+
+    FIND is a fax_id, the provider's id of a job or fax, an event's or receipt's id, the sender's reference, or a number
+    in any spelling, also its last digits (at least 4). One hit is shown with its history, several as a table.
+    """
+
+
+@fax.command(hidden=True)
+@click.argument("text", metavar="FIND")
+@opening.config_option
+@_reveal
+@printing.limit_option
+@printing.wide_option
+@_json
+def find(text: str, config: Path | None, reveal: bool, limit: int | None, is_json: bool) -> None:
+    """What is known of a fax by an id, a number, or a reference."""
+    settings = opening.load(config)
+    with opening.open_store(config) as store:
+        found = _search(store, settings, text.strip(), printing.limit(limit, is_json=is_json))
+        single = found.rows[0]["fax_id"] if len(found.rows) == 1 else ""
+        _audit(store, reveal, "fax.reveal" if single else "fax.find", single)
+        if len(found.rows) == 1:
+            _show(store, found.rows[0]["fax_id"], reveal=reveal, is_json=is_json)
+    if len(found.rows) != 1:
+        _listed(found, limit, reveal=reveal, is_json=is_json)
+    elif found.notes:
+        _say(found)
+    if not found.rows:
+        raise Failure("there is no such fax; personal data can be searched as long as [retention] bodies")
+
+
+def _search(store: Store, settings: Settings, text: str, limit: int) -> Found:
+    keys = Keys(secret_keys(settings))
+    with store.reading() as connection:
+        notes = projection.foreign_keys(connection, store.tables, keys)
+        found = finding.search(connection, store.tables, keys, text, _numbers(settings, text), limit)
+    return Found(found.rows, (*found.notes, *notes))
+
+
+def _numbers(settings: Settings, text: str) -> set[str]:
+    """What it may be in E.164, read as each endpoint's numbers are."""
+    from receiver import resolving  # with phonenumbers and the providers
+    from receiver.providers.shared.normalising import e164
+
+    regions = {account.source.region for account in resolving.resolve_accounts(settings).values()}
+    return {number for region in (None, *regions) if (number := e164(text, region)) is not None}
+
+
+@fax.command()
+@click.argument("fax_id", metavar="FAX_ID")
+@opening.config_option
+@_reveal
+@_json
+def show(fax_id: str, config: Path | None, reveal: bool, is_json: bool) -> None:
+    """The whole history of one fax, in the order of time. Numbers and names are hidden without --reveal."""
+    with opening.open_store(config) as store:
+        _audit(store, reveal, "fax.reveal", fax_id)
+        _show(store, fax_id.lower(), reveal=reveal, is_json=is_json)
+
+
+def _show(store: Store, fax_id: str, *, reveal: bool, is_json: bool) -> None:
+    with store.reading() as connection:
+        found = history.of_fax(connection, store.tables, fax_id)
+    if found is None:
+        raise Failure(f"there is no fax {fax_id}")
+    facts = found.facts if found.facts is None or reveal else masked({"data": found.facts})["data"]
+    document = {
+        **found.fax,
+        "facts": facts,
+        "history": [step.described() for step in found.steps],
+        "gaps": list(found.gaps),
+    }
+    if is_json:
+        printing.as_json(document)
+        return
+    for name, value in found.fax.items():
+        click.echo(f"{name}: {_text(value)}")
+    for name, value in (facts or {}).items():
+        if name not in found.fax:
+            click.echo(f"{name}: {_text(value)}")
+    click.echo()
+    for step in document["history"]:
+        detail = ", ".join(f"{name} {_text(value)}" for name, value in step.items() if _is_told(name, value))
+        click.echo(f"{step['at']}  {step['what']:<12} {detail}".rstrip())
+    for gap in found.gaps:
+        click.echo(f"({gap})")
+
+
+def _is_told(name: str, value: Any) -> bool:
+    return name not in ("at", "what") and value not in (None, [], "")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = {name: one for name, one in value.items() if one is not None}
+        text = ", ".join(f"{name} {_text(one)}" for name, one in value.items())
+    elif isinstance(value, list):
+        text = " ".join(map(_text, value))
+    else:
+        text = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
+    return printing.readable(text.encode("utf-8", "backslashreplace"))
+
+
+@fax.command("list")
+@opening.config_option
+@click.option("--since", type=opening.SINCE, help="Only faxes with news since then.")
+@click.option("--until", type=opening.SINCE, help="Only faxes without news since then.")
+@click.option("--provider", help="Only faxes of this provider.")
+@click.option("--endpoint", help="Only faxes of this endpoint.")
+@click.option("--outcome", type=_OUTCOMES, help="Only faxes with this outcome.")
+@click.option("--reason", help="Only failures with this reason, such as busy.")
+@click.option("--state", type=_STATES, help="Only faxes whose newest event is in this state.")
+@_reveal
+@printing.limit_option
+@printing.wide_option
+@_json
+def list_(
+    config: Path | None,
+    since: datetime | None,
+    until: datetime | None,
+    reveal: bool,
+    limit: int | None,
+    is_json: bool,
+    **chosen: str | None,
+) -> None:
+    """The faxes with the newest results."""
+    wanted = {name: value for name, value in chosen.items() if value is not None}
+    begin, end = opening.milliseconds(since), opening.milliseconds(until)
+
+    def are(row: Mapping[str, Any]) -> bool:
+        return all(row[name] == value for name, value in wanted.items())
+
+    with opening.open_store(config) as store:
+        _audit(store, reveal, "fax.list")
+        with store.reading() as connection:
+            most = printing.limit(limit, is_json=is_json)
+            found = finding.newest(connection, store.tables, most, since_ms=begin, until_ms=end, are=are)
+    _listed(found, limit, reveal=reveal, is_json=is_json)
+
+
+@click.command()
+@click.argument("reference", metavar="ID")
+@opening.config_option
+@_reveal
+@printing.limit_option
+@printing.wide_option
+@_json
+def reference(reference: str, config: Path | None, reveal: bool, limit: int | None, is_json: bool) -> None:
+    """
+    All faxes of one business reference, of whatever provider.
+
+    Exit code 0 when one of them is delivered, so that the matter is closed; 1 when none is.
+    """
+    settings = opening.load(config)
+    keys = Keys(secret_keys(settings))
+    with opening.open_store(config) as store:
+        _audit(store, reveal, "reference.find")
+        with store.reading() as connection:
+            notes = projection.foreign_keys(connection, store.tables, keys)
+            most = printing.limit(limit, is_json=is_json)
+            found = finding.of_reference(connection, store.tables, keys, reference, most)
+    _listed(Found(found.rows, (*found.notes, *notes)), limit, reveal=reveal, is_json=is_json)
+    if not any(row["outcome"] == "delivered" for row in found.rows):
+        raise Failure("no fax of this reference is delivered" if found.rows else "there is no fax of this reference")
+
+
+def _listed(found: Found, limit: int | None, *, reveal: bool, is_json: bool) -> None:
+    rows: Sequence[Mapping[str, Any]] = found.rows if reveal else [masked_fax(row) for row in found.rows]
+    if rows or is_json:
+        printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+    printing.say_if_cut(rows, limit, is_json=is_json)
+    _say(found)
+
+
+def _say(found: Found) -> None:
+    for note in found.notes:
+        click.echo(f"({note})", err=True)
+
+
+def _audit(store: Store, reveal: bool, action: str, subject: str = "") -> None:
+    """subject: an id of ours at most, since what was looked for may be a number."""
+    if reveal:
+        with store.writing() as connection:
+            browsing.audit(connection, store.tables, action, subject)

@@ -1,0 +1,303 @@
+"""Faxes as people ask for them: by an id, a number, a reference, or the newest that are so and so."""
+
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store import browsing, figures, projection
+from receiver.store.browsing import iso
+from receiver.store.projection import ENDING, LOOKED_THROUGH, Keys
+from receiver.store.rows import facts_of, is_newest
+from receiver.store.tables import PROJECTOR, Tables
+from receiver.store.types import is_id
+
+OF_ENDING = 1000  # events with the same last four digits that a longer ending is looked for in
+_AT_ONCE = 500
+_NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*", re.ASCII)
+_EXPECTED = "expected"  # the state of a fax that was registered and has not ended
+
+Known = tuple[str, str]  # kind and text, as ``projection.known_as`` has them
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """rows: as ``fax list --json`` shows them without masks, the newest first. notes: what was not looked at."""
+
+    rows: list[dict[str, Any]]
+    notes: tuple[str, ...] = ()
+
+
+# --- searching ------------------------------------------------------------------------------------------------------
+
+
+def search(connection: Connection, tables: Tables, keys: Keys, text: str, numbers: Iterable[str], limit: int) -> Found:
+    """
+    The faxes that this text names: an id of ours or of the provider, a reference, a number or the end of one.
+
+    numbers: in E.164, what it may be as a number.
+    """
+    fax_ids = _of_id(connection, tables, text.lower()) if is_id(text.lower()) else []
+    whole = projection.digits(text) if _NUMBER.fullmatch(text) else ""
+    wanted = {(kind, text) for kind in ("job", "fax", "reference")}
+    wanted |= {("number", projection.digits(number)) for number in (*numbers, whole)} - {("number", "")}
+    found, notes = _find(connection, tables, keys, wanted, limit)
+    is_ending = len(whole) >= ENDING and not text.startswith("+") and not any(_has(row, "number") for row in found)
+    if is_ending:
+        more, further = _find_ending(connection, tables, keys, whole, limit)
+        found, notes = found + more, (*notes, *further)
+    return Found(_described(connection, tables, [*fax_ids, *(row.fax_id for row in found)])[:limit], notes)
+
+
+def of_reference(
+    connection: Connection,
+    tables: Tables,
+    keys: Keys,
+    reference: str,
+    limit: int,
+    accounts: Collection[tuple[str, str]] | None = None,
+) -> Found:
+    """The faxes of one business reference; accounts: only those of these, provider and account."""
+    found, notes = _find(connection, tables, keys, {("reference", reference)}, limit)
+    rows = _described(connection, tables, [row.fax_id for row in found])
+    mine = [row for row in rows if accounts is None or (row["provider"], row["account"]) in accounts]
+    return Found(mine, notes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Hit:
+    fax_id: str
+    by: frozenset[Known]
+
+
+def _has(hit: _Hit, kind: str) -> bool:
+    return any(known[0] == kind for known in hit.by)
+
+
+def _find(
+    connection: Connection, tables: Tables, keys: Keys, wanted: Collection[Known], limit: int
+) -> tuple[list[_Hit], tuple[str, ...]]:
+    """What waits for the projector first, and then what it has written: nothing falls in between."""
+    notes = _notes(connection, tables)
+    waiting = [hit for hit in _unprojected(connection, tables) if not hit.by.isdisjoint(wanted)]
+    expected = [hit for hit in _registered(connection, tables) if not hit.by.isdisjoint(wanted)]
+    projected: list[_Hit] = []
+    for kind, text in sorted(wanted):
+        seqs = projection.find(connection, tables, keys.find(kind, text), limit)
+        projected += [_Hit(fax_id, frozenset([(kind, text)])) for fax_id in _fax_ids(connection, tables, seqs)]
+    return [*waiting, *projected, *expected], notes
+
+
+def _find_ending(
+    connection: Connection, tables: Tables, keys: Keys, ending: str, limit: int
+) -> tuple[list[_Hit], tuple[str, ...]]:
+    def ends_so(hit: _Hit) -> bool:
+        return any(kind == "number" and text.endswith(ending) for kind, text in hit.by)
+
+    waiting = [hit for hit in _unprojected(connection, tables) if ends_so(hit)]
+    expected = [hit for hit in _registered(connection, tables) if ends_so(hit)]
+    most = limit if len(ending) == ENDING else OF_ENDING
+    seqs = projection.find(connection, tables, keys.find("ending", ending[-ENDING:]), most)
+    projected = [hit for hit in _events(connection, tables, seqs) if ends_so(hit)]
+    is_cut = most == OF_ENDING == len(seqs)
+    note = f"of the numbers that end in {ending[-ENDING:]}, only the newest {OF_ENDING} were looked at"
+    return [*waiting, *projected, *expected], (note,) if is_cut else ()
+
+
+def _notes(connection: Connection, tables: Tables) -> tuple[str, ...]:
+    """What is not looked at."""
+    notes = []
+    behind = figures.undelivered(connection, tables, PROJECTOR)
+    if behind > LOOKED_THROUGH:
+        notes.append(f"the projector is {behind} events behind, and only {LOOKED_THROUGH} of them were looked at")
+    another = sa.select(tables.jobs.c.fax_id).offset(LOOKED_THROUGH).limit(1)
+    if connection.scalar(another) is not None:
+        notes.append(f"of the registered faxes that are not heard of yet, only {LOOKED_THROUGH} were looked at")
+    return tuple(notes)
+
+
+def _of_id(connection: Connection, tables: Tables, its_id: str) -> list[str]:
+    """Of a fax, an event or a receipt."""
+    seq = projection.seq_of(connection, tables, its_id)
+    named = [its_id, *([] if seq is None else _fax_ids(connection, tables, [seq]))]
+    for table in (tables.receipts, tables.rejected_receipts):
+        for faxes in connection.scalars(sa.select(table.c.faxes).where(table.c.id == its_id)):
+            named += [fax_id for fax_id, _ in faxes]
+    for faxes in connection.scalars(sa.select(tables.replays.c.faxes).where(tables.replays.c.receipt == its_id)):
+        named += [fax_id for fax_id, _ in faxes]
+    return named
+
+
+def _fax_ids(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[str]:
+    """In the order of the row numbers, each once."""
+    events, of_seq = tables.events, dict[int, str]()
+    for some in _batches(seqs):
+        of_seq |= dict(connection.execute(sa.select(events.c.seq, events.c.fax_id).where(events.c.seq.in_(some))).all())
+    return list(dict.fromkeys(of_seq[seq] for seq in seqs if seq in of_seq))
+
+
+def _unprojected(connection: Connection, tables: Tables) -> Iterator[_Hit]:
+    waits, events = projection.unprojected(tables), tables.events
+    seqs = sa.select(waits.c.seq).join_from(waits, events, events.c.seq == waits.c.seq).order_by(waits.c.turn.desc())
+    yield from _events(connection, tables, connection.scalars(seqs).all())
+
+
+def _events(connection: Connection, tables: Tables, seqs: Sequence[int]) -> Iterator[_Hit]:
+    """Their faxes, each with all that it is found by."""
+    events, learned = tables.events, tables.learned
+    query = sa.select(events, learned.c.facts).outerjoin_from(
+        events, learned, sa.and_(learned.c.fax_id == events.c.fax_id, learned.c.event_id == events.c.id)
+    )
+    for some in _batches(seqs):
+        rows = {row.seq: row for row in connection.execute(query.where(events.c.seq.in_(some)))}
+        for row in (rows[seq] for seq in some if seq in rows):
+            facts = facts_of(row.id, row.body, row.checksum, row.facts)
+            if facts is not None:
+                ids, personal = projection.known_as(facts)
+                yield _Hit(row.fax_id, frozenset([*ids, *personal]))
+
+
+def _registered(connection: Connection, tables: Tables) -> Iterator[_Hit]:
+    """Faxes that were registered and are not heard of yet, so that no event tells of them."""
+    jobs = tables.jobs
+    query = sa.select(jobs.c.fax_id, jobs.c.job_id, jobs.c.facts).limit(LOOKED_THROUGH)
+    for row in connection.execute(query):
+        stated = json.loads(row.facts)
+        recipient = {name: stated.get(f"recipient.{name}") for name in ("number", "number_raw")}
+        facts = {"provider_job_id": row.job_id, "recipient": recipient, "reference": {"id": stated.get("reference.id")}}
+        ids, personal = projection.known_as(facts)
+        yield _Hit(row.fax_id, frozenset([*ids, *personal]))
+
+
+# --- the newest -----------------------------------------------------------------------------------------------------
+
+
+def newest(
+    connection: Connection,
+    tables: Tables,
+    limit: int,
+    *,
+    since_ms: int | None = None,
+    until_ms: int | None = None,
+    are: Callable[[Mapping[str, Any]], bool] = lambda _row: True,
+    most: int = 20_000,
+) -> Found:
+    """
+    The faxes whose newest event was made between two times and that are so, the newest first.
+
+    At most so many are looked at, so that asking for something rare costs no more in a large store.
+    """
+    faxes, events = tables.faxes, tables.events
+    first, last = projection.between(connection, tables, since_ms, until_ms)
+    in_time = browsing.in_time(tables, since_ms, until_ms)
+    rows: list[dict[str, Any]] = []
+    looked_at, at_once = 0, min(2 * limit, _AT_ONCE)
+    while len(rows) < limit:
+        its = (
+            sa.select(events.c.seq, events.c.fax_id)
+            .where(events.c.seq >= first)
+            .join_from(events, faxes, sa.and_(faxes.c.fax_id == events.c.fax_id, is_newest(tables)))
+        )
+        its = its.where(events.c.seq <= last) if last is not None else its
+        some = connection.execute(its.where(*in_time).order_by(events.c.seq.desc()).limit(at_once)).all()
+        rows += filter(are, _described(connection, tables, [row.fax_id for row in some]))
+        looked_at += len(some)
+        if len(some) < at_once:
+            return Found(rows[:limit])
+        if looked_at >= most:
+            return Found(rows[:limit], (f"only the newest {looked_at} faxes were looked at",))
+        last, at_once = some[-1].seq - 1, _AT_ONCE
+    return Found(rows[:limit])
+
+
+# --- describing -----------------------------------------------------------------------------------------------------
+
+
+def _described(connection: Connection, tables: Tables, fax_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """A row for each of them that is known or expected, in their order."""
+    wanted = list(dict.fromkeys(fax_ids))
+    found: dict[str, dict[str, Any]] = {}
+    for some in _batches(wanted):
+        found |= _known(connection, tables, some)
+        found |= _expected(connection, tables, [fax_id for fax_id in some if fax_id not in found])
+    return [found[fax_id] for fax_id in wanted if fax_id in found]
+
+
+def _known(connection: Connection, tables: Tables, fax_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    faxes, events, learned = tables.faxes, tables.events, tables.learned
+    same = sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id)
+    query = (
+        sa.select(faxes, events.c.body, events.c.checksum, learned.c.facts)
+        .outerjoin_from(faxes, events, is_newest(tables))
+        .outerjoin(learned, same)
+        .where(faxes.c.fax_id.in_(fax_ids))
+    )
+    rows = connection.execute(query).all()
+    newest = {event["id"]: event for event in browsing.events_of(connection, tables, [row.event_seq for row in rows])}
+    endpoints = _endpoints(connection, tables, [event["receipt"] for event in newest.values()])
+    described = {}
+    for row in rows:
+        event = newest.get(row.event_id)
+        facts = facts_of(row.event_id, row.body, row.checksum or "", row.facts) or {}
+        failure, recipient = facts.get("failure") or {}, facts.get("recipient") or {}
+        described[row.fax_id] = {
+            "fax_id": row.fax_id,
+            "provider": row.provider,
+            "account": row.account,
+            "endpoint": endpoints.get(event["receipt"]) if event else None,
+            "outcome": row.outcome,
+            "reason": failure.get("reason"),
+            "retryable": failure.get("retryable"),
+            "state": event["state"] if event else None,
+            "revision": row.revision,
+            "number": recipient.get("number") or recipient.get("number_raw"),
+            "reference": (facts.get("reference") or {}).get("id"),
+            "job_id": facts.get("provider_job_id"),
+            "pages": (facts.get("pages") or {}).get("sent"),
+            "completed_at": facts.get("completed_at"),
+            "seen_at": iso(row.seen_at_ms),
+            "event": row.event_id,
+        }
+    return described
+
+
+def _expected(connection: Connection, tables: Tables, fax_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    jobs = tables.jobs
+    described = {}
+    for row in connection.execute(sa.select(jobs).where(jobs.c.fax_id.in_(fax_ids))):
+        facts = json.loads(row.facts)
+        described[row.fax_id] = {
+            "fax_id": row.fax_id,
+            "provider": row.provider,
+            "account": row.account,
+            "endpoint": row.endpoint,
+            **dict.fromkeys(("outcome", "reason", "retryable")),
+            "state": _EXPECTED,
+            "revision": 0,
+            "number": facts.get("recipient.number") or facts.get("recipient.number_raw"),
+            "reference": facts.get("reference.id"),
+            "job_id": row.job_id,
+            "pages": None,
+            "completed_at": None,
+            "seen_at": iso(row.registered_at_ms),
+            "event": None,
+        }
+    return described
+
+
+def _endpoints(connection: Connection, tables: Tables, receipts: Sequence[str]) -> dict[str, str]:
+    """Receipt -> its endpoint; none where it is purged."""
+    found: dict[str, str] = {}
+    for table in (tables.receipts, tables.rejected_receipts):
+        query = sa.select(table.c.id, table.c.endpoint).where(table.c.id.in_(receipts))
+        found |= {row.id: row.endpoint for row in connection.execute(query)}
+    return found
+
+
+def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(values), _AT_ONCE):
+        yield values[start : start + _AT_ONCE]

@@ -1,0 +1,74 @@
+"""Putting published events into the queue again, some at a time."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from receiver.store import places, projection
+from receiver.store.browsing import events_with_states, in_time, typed_seq
+from receiver.store.postgresql import wake
+from receiver.store.tables import Tables
+from receiver.store.turns import put_in
+
+_AT_ONCE = 500  # row numbers
+
+Window = tuple[int, int]  # from this row number to that one
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which events: made between two times, and of the callbacks of an endpoint; all where None."""
+
+    since_ms: int | None = None
+    until_ms: int | None = None
+    endpoint: str | None = None
+
+
+def windows(connection: Connection, tables: Tables, chosen: Chosen) -> Iterator[Window]:
+    """All events that are chosen and may have a payload are in one of these."""
+    first, last = projection.between(connection, tables, chosen.since_ms, chosen.until_ms)
+    newest = connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0
+    first = max(first, places.noted(connection, tables).payloads + 1)
+    last = newest if last is None else min(last, newest)
+    return ((start, min(start + _AT_ONCE - 1, last)) for start in range(first, last + 1, _AT_ONCE))
+
+
+def count(connection: Connection, tables: Tables, chosen: Chosen, window: Window) -> int:
+    """How many ``republish`` would put into the queue."""
+    some = _published(tables, chosen).where(tables.events.c.seq.between(*window)).subquery()
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0)
+
+
+def republish(connection: Connection, tables: Tables, chosen: Chosen, window: Window) -> int:
+    """The same bytes under the same ids; how many were published and still had a payload."""
+    return _put_in(connection, tables, _published(tables, chosen).where(tables.events.c.seq.between(*window)))
+
+
+def republish_one(connection: Connection, tables: Tables, event_id: str, chosen: Chosen) -> int:
+    """The same for one event, if it is chosen."""
+    seq = typed_seq(connection, tables, event_id)
+    if seq is None:
+        return 0
+    return _put_in(connection, tables, _published(tables, chosen).where(tables.events.c.seq == seq))
+
+
+def _put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]]) -> int:
+    places.locked(connection, tables)  # nobody else sends them again, or forgets their payloads
+    put = put_in(connection, tables, some)
+    wake(connection)
+    return put
+
+
+def _published(tables: Tables, chosen: Chosen) -> sa.Select[tuple[int, str, int]]:
+    """Row number, fax and revision of those that have a payload."""
+    table = tables.events
+    query, state = events_with_states(tables)
+    query = query.where(state == "published", table.c.body.is_not(None))
+    query = query.where(*in_time(tables, chosen.since_ms, chosen.until_ms))
+    if chosen.endpoint is not None:
+        both = (tables.receipts, tables.rejected_receipts)
+        its = (sa.exists().where(one.c.id == table.c.receipt, one.c.endpoint == chosen.endpoint) for one in both)
+        query = query.where(sa.or_(*its))
+    return query.with_only_columns(table.c.seq, table.c.fax_id, table.c.revision)

@@ -1,0 +1,172 @@
+"""
+What operators, Prometheus and retention ask costs no more in a large store.
+
+Counted in the steps of SQLite's virtual machine, so that neither the machine nor its load has a say.
+"""
+
+from zoneinfo import ZoneInfo
+
+import pytest
+from announcing import KEYS, deliver, identity, numbered, project, rows, submission, tell_all
+from test_retention import DAY, LIMITS, START
+
+from receiver.store import (
+    Store,
+    browsing,
+    counting,
+    discrepancies,
+    figures,
+    finding,
+    history,
+    jobs,
+    projection,
+    republishing,
+)
+from receiver.store.discrepancies import Discrepancy
+from receiver.store.jobs import ExpectedFax
+from receiver.store.migrating import migrate
+from receiver.store.republishing import Chosen
+from receiver.store.retention import _Purge, purge
+from schemas.event import Recipient
+
+SMALL, LARGE = 150, 1500
+LATELY = START + 3 * DAY  # the newest faxes, as many in each store
+NUMBER = "+12085550139"
+
+
+def fill(store, count):
+    """So many faxes, jobs and discrepancies of before, and a few of lately."""
+    old = list(numbered(count))
+    for start in range(0, count, 100):
+        tell_all(store, *[submission(one, received_at_ms=START) for one in old[start : start + 100]])
+    deliver(store)
+    new = numbered(10, prefix="new-", recipient=Recipient(number=NUMBER))
+    tell_all(store, *[submission(one, received_at_ms=LATELY) for one in new])
+    project(store)
+    expected = [
+        ExpectedFax(str(identity(f"job-{number}")), "faxage", "acme", "fax-age", f"{number}", {}, START + number)
+        for number in range(count)
+    ]
+    found = [Discrepancy("faxage", "acme", "fax-age", "tally", f"{number}") for number in range(count)]
+    with store.writing() as connection:
+        jobs.register(connection, store.tables, expected, START)
+        discrepancies.note(connection, store.tables, found, START)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory):
+    made = []
+    for count in (SMALL, LARGE):
+        store = Store(f"sqlite:///{tmp_path_factory.mktemp('bounded')}/faxhook.db")
+        migrate(store)
+        fill(store, count)
+        made.append(store)
+    yield made
+    for store in made:
+        store.close()
+
+
+def steps(store, work):
+    """What it costs."""
+    count = 0
+
+    def counted():
+        nonlocal count
+        count += 1
+
+    with store.writing() as connection:
+        driver = connection.connection.driver_connection
+        driver.set_progress_handler(counted, 20)
+        try:
+            work(connection, store.tables)
+        finally:
+            driver.set_progress_handler(None, 0)
+    return count
+
+
+def event_by_id(connection, tables):
+    assert browsing.event(connection, tables, rows_of["id"][connection.engine.url.database]) is not None
+
+
+rows_of = {"id": {}}
+
+
+def purged(step):
+    return lambda connection, tables: purge(connection, tables, LIMITS, START + DAY, steps=[step])
+
+
+def republish_lately(connection, tables):
+    chosen = Chosen(since_ms=LATELY)
+    for window in republishing.windows(connection, tables, chosen):
+        republishing.count(connection, tables, chosen, window)
+
+
+ASKED = {
+    "events list --since": lambda c, t: browsing.events(c, t, limit=50, since_ms=LATELY),
+    "events list --since, later than all": lambda c, t: browsing.events(c, t, limit=50, since_ms=LATELY + DAY),
+    "events list --state published": lambda c, t: browsing.events(c, t, limit=50, state="published"),
+    "events list --state pending": lambda c, t: browsing.events(c, t, limit=50, state="pending"),
+    "events show": event_by_id,
+    "events republish --since": republish_lately,
+    "receipts list": lambda c, t: browsing.receipts(c, t, limit=50),
+    "receipts list --endpoint, unknown": lambda c, t: browsing.receipts(c, t, limit=50, endpoint="unknown"),
+    "jobs list": lambda c, t: jobs.listing(c, t, limit=20),
+    "jobs list --overdue": lambda c, t: jobs.listing(c, t, limit=20, overdue_at_ms=START + 20),
+    "discrepancies list": lambda c, t: discrepancies.listing(c, t, limit=20, now_ms=START),
+    "fax FIND": lambda c, t: projection.find(c, t, KEYS.find("number", NUMBER[1:])),
+    "fax list": lambda c, t: finding.newest(c, t, 20),
+    "fax list --since": lambda c, t: finding.newest(c, t, 20, since_ms=LATELY),
+    "fax show": lambda c, t: history.of_fax(c, t, str(identity("new-1"))),
+    "a day's counts": lambda c, t: counting.counts(c, t, "faxage", "acme", ZoneInfo("UTC"), LATELY, []),
+    "retention of jobs": purged(_Purge.jobs),
+    "retention of discrepancies": purged(_Purge.discrepancies),
+    "retention of events": purged(_Purge.events),
+    "retention of hours": purged(_Purge.hours),
+}
+
+
+@pytest.mark.parametrize("asked", list(ASKED))
+def test_it_costs_no_more_in_a_store_of_ten_times_as_many(stores, asked):
+    for store in stores:
+        rows_of["id"][store.engine.url.database] = rows(store, "events", "id")[7]
+    small, large = (steps(store, ASKED[asked]) for store in stores)
+    assert large <= 1.3 * small + 60, (small, large)
+
+
+def test_the_newest_published_are_in_the_order_of_rows_whatever_was_sent_again(sqlite):
+    store = sqlite
+    tell_all(store, *[submission(one) for one in numbered(30)])
+    deliver(store, now=START)
+    with store.writing() as connection:
+        for event in rows(store, "events", "id")[3:20:5]:
+            assert republishing.republish_one(connection, store.tables, event, Chosen()) == 1
+    before = states_of(store, limit=30)
+    assert len(before) == 26, "without those that wait again"
+    deliver(store, now=START + DAY)
+    assert [row["id"] for row in states_of(store, limit=30)] == rows(store, "events", "id")[::-1]
+    assert [row["id"] for row in states_of(store, limit=7)] == rows(store, "events", "id")[:-8:-1]
+
+
+def states_of(store, limit):
+    with store.reading() as connection:
+        return browsing.events(connection, store.tables, limit=limit, state="published")
+
+
+def test_a_time_is_found_whether_or_not_the_projector_has_come_to_it(store):
+    hour = 3600_000
+    for number in range(6):
+        tell_all(store, submission(next(iter(numbered(1, prefix=f"{number}-"))), received_at_ms=START + number * hour))
+        if number == 3:
+            project(store)
+    with store.reading() as connection:
+        for since in range(7):
+            found = browsing.events(connection, store.tables, limit=None, since_ms=START + since * hour)
+            assert len(found) == 6 - since
+            found = browsing.events(connection, store.tables, limit=None, until_ms=START + since * hour)
+            assert len(found) == min(6, since + 1)
+    assert figures_of(store) == 2
+
+
+def figures_of(store):
+    with store.reading() as connection:
+        return figures.read(connection, store.tables).unprojected
