@@ -244,7 +244,7 @@ def test_an_idle_relay_costs_next_to_nothing_and_sends_a_new_event_at_once(anywh
         process.terminate()
         assert process.wait(60) == 0
     print(f"idle: {cost:.1%} of a core; median {statistics.median(delays) * 1000:.0f} ms")
-    assert cost < 0.1
+    assert cost < 0.25  # a loop that does not wait takes a whole one
     assert statistics.median(delays) < 0.25  # it looks by itself once a second
 
 
