@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,16 +53,16 @@ def copy_context(folder: Path) -> None:
     rules = [
         line for line in DOCKERFILE.with_suffix(".dockerignore").read_text().splitlines() if line and line[0] != "#"
     ]
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    for name in listed.stdout.decode().split("\0"):
-        if name and (ROOT / name).exists() and _is_sent(name, rules):
+    for parent, folders, files in os.walk(ROOT):
+        here = Path(parent).relative_to(ROOT)
+        folders[:] = [name for name in folders if _is_entered(str(here / name), rules)]
+        for name in (here / name for name in files if _is_sent(str(here / name), rules)):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+
+
+def _is_entered(folder: str, rules: list[str]) -> bool:
+    return _is_sent(folder, rules) or any(rule.startswith(f"!{folder}/") for rule in rules)
 
 
 def _is_sent(name: str, rules: list[str]) -> bool:
