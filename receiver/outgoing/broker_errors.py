@@ -84,6 +84,7 @@ _CERTIFICATES = {
     62: "its certificate is for another host name",
     64: "its certificate is for another address",
 }
+_OLD_TLS = "it speaks no TLS that is safe, which begins with 1.2; turn that on there"
 
 
 def diagnose(error: BaseException, lost: tuple[type[Exception], ...]) -> tuple[str, str]:
@@ -135,12 +136,16 @@ def _network(error: BaseException) -> tuple[str, str] | None:
         case ssl.SSLError(reason="WRONG_VERSION_NUMBER" | "RECORD_LAYER_FAILURE" | "HTTP_REQUEST"):
             return "tls", "no TLS at this port"
         case ssl.SSLError(reason=str(reason)) if "PROTOCOL" in reason:
-            return "tls", "it speaks no TLS that is safe, which begins with 1.2; turn that on there"
+            return "tls", _OLD_TLS
         case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:
             return "tls", "it refuses our side of TLS; does it ask for a client certificate? See ssl_certfile"
         case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
             ended = "it ended the TLS handshake"
             return "tls", f"{ended}; is TLS on at this port, or does it ask for a client certificate? See ssl_certfile"
+        case ssl.SSLError(reason=None) if "legacy sigalg" in str(error):  # a reason that Python 3.11.2 has no name for
+            return "tls", _OLD_TLS
+        case ssl.SSLError(reason=str(reason)):
+            return "tls", f"{_WORDS['tls']} (OpenSSL: {reason})"
         case socket.gaierror():
             return "connection", "no such host, or name resolution does not work"
         case ConnectionRefusedError():
