@@ -18,6 +18,7 @@ from stock import Stock, stock
 
 from receiver import settings
 from receiver.outgoing.delivery import Delivery
+from receiver.outgoing.publisher import Publisher
 from receiver.system.stopping import Stop
 
 
@@ -103,7 +104,7 @@ class Queued(Stock):
 
     def send(self) -> None:
         """Do the relay's work: publish what is pending. It must succeed."""
-        delivery = Delivery(self.runtime.store, self.queue, self.runtime.settings.server.state_dir, Stop())
+        delivery = Delivery(self.runtime.store, Publisher(self.queue, self.runtime.settings.server.state_dir), Stop())
         try:
             while delivery.step():
                 pass

@@ -18,9 +18,10 @@ from receiver.errors import Unavailable
 from receiver.outgoing import delivery as delivering
 from receiver.outgoing import place as reading_place
 from receiver.outgoing.delivery import Delivery
-from receiver.outgoing.publisher import Message, Result
+from receiver.outgoing.publisher import Message, Publisher, Result
 from receiver.settings import Queue
 from receiver.store import now_ms, outbox
+from receiver.store.tables import QUEUE
 from receiver.system.stopping import Stop
 
 pytestmark = pytest.mark.service("rabbitmq")
@@ -34,7 +35,7 @@ def delivery(filled: Stock, line: Line, tmp_path: Path) -> Iterator[Delivery]:
 
 @contextmanager
 def opened(made: Stock, queue: Queue, folder: Path) -> Iterator[Delivery]:
-    one = Delivery(made.runtime.store, queue, folder, Stop())
+    one = Delivery(made.runtime.store, Publisher(queue, folder), Stop())
     try:
         yield one
     finally:
@@ -208,7 +209,7 @@ def test_a_full_queue_says_no_and_takes_the_rest_when_there_is_room(
 def test_an_event_that_nothing_is_bound_for_does_not_hold_the_others(
     filled: Stock, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivering, "BATCH", 4)
+    monkeypatch.setattr(Publisher, "most", 4)
     line.make()
     with line.channel() as channel:
         channel.queue_unbind(line.queue, line.exchange, "fax.#")
@@ -289,7 +290,7 @@ def test_what_was_confirmed_before_a_failure_is_marked(
 
 def test_where_reading_begins_is_not_remembered_for_ever(anywhere: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading_place, "_LATE_SECONDS", 0.0)
-    waiting = delivering._Waiting(anywhere.runtime.store)
+    waiting = delivering._Waiting(anywhere.runtime.store, QUEUE, 200)
     anywhere.fill(1)
     for _ in range(20):
         assert len(waiting.read(0, set())) == 1

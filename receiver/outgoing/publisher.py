@@ -1,5 +1,5 @@
 """
-Publishing: events go to the broker, and count as published when it has confirmed them.
+The first sink, RabbitMQ, and what else kombu reaches: events count as published when the broker has confirmed them.
 
 On AMQP a batch is sent without waiting, and each confirm is matched to its message by delivery tag. Everywhere else one
 message is sent after the other, and the call's return is all the confirm there is.
@@ -8,7 +8,6 @@ message is sent after the other, and the call's return is all the confirm there 
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from kombu.messaging import Producer
 from receiver.errors import BrokerTrouble
 from receiver.logs import log
 from receiver.outgoing.broker import KEPT, Broker
+from receiver.outgoing.contract import Message, Result
 from receiver.settings import Queue
 from receiver.system.stopping import Interrupted, Stop
 from schemas.envelope import CONTENT_TYPE
@@ -28,33 +28,11 @@ _CLOSE_SECONDS = 1.0
 _PERSISTENT = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One event as it goes out. body: the envelope, as it is stored."""
-
-    event_id: str
-    fax_id: str
-    routing_key: str
-    body: bytes
-
-
-@dataclass(slots=True)
-class Result:
-    """
-    What became of a batch. confirmed: ids of the events the broker has.
-
-    returned: ids of those that the broker returned (nothing is bound for them) or refused (nack).
-    trouble: why the rest is not confirmed; the connection is gone then. is_about_message: one of the rest is to blame.
-    """
-
-    confirmed: set[str] = field(default_factory=set)
-    returned: set[str] = field(default_factory=set)
-    trouble: BrokerTrouble | None = None
-    is_about_message: bool = False
-
-
 class Publisher:
-    """One connection of one process to the broker of ``queue``."""
+    """One connection of one thread to the broker of ``queue``; see ``receiver.outgoing.contract``."""
+
+    most = 200  # pipelined; more is not faster
+    longest_delay = 10.0
 
     def __init__(self, queue: Queue, state_dir: Path) -> None:
         self.broker = Broker(queue, "faxhook relay", state_dir)
@@ -62,10 +40,12 @@ class Publisher:
         self._pipeline: _Pipeline | None = None
         self._is_described = False
 
+    @property
+    def largest(self) -> int | None:
+        return self.broker.transport.largest
+
     def publish(self, messages: Sequence[Message]) -> Result:
         """
-        Send a batch, and return when each message is confirmed or something is wrong. Never raises BrokerTrouble.
-
         ``blocked`` is the one trouble that keeps the connection, with what is under way on it: called again with the
         same messages, it waits for those and sends the others.
         """
@@ -85,12 +65,10 @@ class Publisher:
         return result
 
     def idle(self, seconds: float = 0.0) -> None:
-        """Keep an unused connection alive, and notice here that it is gone. Raises BrokerTrouble."""
         if self.broker.is_open and self._pipeline is not None and self._pipeline.is_empty:
             self.broker.wait(seconds)
 
     def close(self, stop: Stop) -> None:
-        """Say good-bye, unless that takes longer than a second."""
         with suppress(Interrupted), stop.interrupting(_CLOSE_SECONDS):
             self.broker.close()
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from receiver import transports
 from receiver.errors import Unavailable
 from receiver.logs import log
-from receiver.outgoing.delivery import BATCH, Delivery
+from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.projector import Projector
+from receiver.outgoing.publisher import Publisher
 from receiver.settings import Queue, Settings, secret_keys
 from receiver.store import Store, now_ms, outbox, retention
 from receiver.store.clock import RetentionClock, shared_ms
@@ -70,7 +71,9 @@ class _Relay:
         self._clock = RetentionClock()
         self._changes = Changes(store)
         queue = settings.queue
-        self._delivery = None if queue.is_embedded else Delivery(store, queue, settings.server.state_dir, stop)
+        self._delivery = (
+            None if queue.is_embedded else Delivery(store, Publisher(queue, settings.server.state_dir), stop)
+        )
         self._is_checked = False
         self._is_active: bool | None = None  # until we have asked
         self._round: Iterator[None] | None = None
@@ -94,7 +97,7 @@ class _Relay:
         sent = self._deliver()
         self._tidy()
         self._show_life()
-        if 0 < sent < BATCH:
+        if 0 < sent < Publisher.most:
             self._stop.wait(_BREATH_SECONDS)
         elif sent == 0 and not self._stop.asked:
             self._rest()

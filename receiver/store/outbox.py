@@ -62,13 +62,15 @@ class Waiting:
     holder: str | None
 
 
-def pending(connection: Connection, tables: Tables, limit: int, after: int = 0, held: Container[str] = ()) -> list[Row]:
+def pending(
+    connection: Connection, tables: Tables, limit: int, after: int = 0, held: Container[str] = (), sink: str = QUEUE
+) -> list[Row]:
     """
-    Up to ``limit`` rows to send, in turn, of those behind the turn ``after``: at most one of each fax, and none of a
-    fax that is held, or of which an earlier row is in the hands of a consumer.
+    Up to ``limit`` rows to send to the sink, in turn, of those behind the turn ``after``: at most one of each fax, and
+    none of a fax that is held, or of which an earlier row is in the hands of a consumer.
     """
     free: list[Waiting] = []
-    for some in _free(connection, tables, after, held):
+    for some in _free(connection, tables, after, held, sink):
         free += some
         if len(free) >= limit:
             break
@@ -80,11 +82,13 @@ def waiting(connection: Connection, tables: Tables, limit: int, after: int) -> l
     return _with_events(connection, tables, _read(connection, tables, after, limit))
 
 
-def without_followers(connection: Connection, tables: Tables, rows: Sequence[Row], after: int) -> list[Row]:
+def without_followers(
+    connection: Connection, tables: Tables, rows: Sequence[Row], after: int, sink: str = QUEUE
+) -> list[Row]:
     """Those of which no earlier row of the same fax waits up to ``after``; a first event in its own turn has none."""
     some = {row.fax_id for row in rows if row.revision > 1 or row.seq != row.turn}
     table = tables.waiting
-    query = sa.select(table.c.fax_id).where(table.c.sink == QUEUE, table.c.turn <= after, table.c.fax_id.in_(some))
+    query = sa.select(table.c.fax_id).where(table.c.sink == sink, table.c.turn <= after, table.c.fax_id.in_(some))
     held = set(connection.scalars(query)) if after and some else set()
     return [row for row in rows if row.fax_id not in held]
 
@@ -97,10 +101,12 @@ def all_waiting(connection: Connection, tables: Tables) -> list[Waiting]:
     return found
 
 
-def _free(connection: Connection, tables: Tables, after: int, held: Container[str]) -> Iterator[list[Waiting]]:
+def _free(
+    connection: Connection, tables: Tables, after: int, held: Container[str], sink: str = QUEUE
+) -> Iterator[list[Waiting]]:
     """Some at a time: rows that nobody has, each the first one of its fax."""
     met: set[str] = set()
-    while rows := _read(connection, tables, after, _AT_ONCE):
+    while rows := _read(connection, tables, after, _AT_ONCE, sink):
         free = []
         for row in rows:
             if row.fax_id not in met and row.fax_id not in held and row.holder is None:
@@ -112,11 +118,11 @@ def _free(connection: Connection, tables: Tables, after: int, held: Container[st
         after = rows[-1].turn
 
 
-def _read(connection: Connection, tables: Tables, after: int, limit: int) -> list[Waiting]:
+def _read(connection: Connection, tables: Tables, after: int, limit: int, sink: str = QUEUE) -> list[Waiting]:
     table = tables.waiting
     query = (
         sa.select(table.c.turn, table.c.seq, table.c.fax_id, table.c.holder)
-        .where(table.c.sink == QUEUE, table.c.turn > after)
+        .where(table.c.sink == sink, table.c.turn > after)
         .order_by(table.c.turn)
         .limit(limit)
     )
@@ -153,24 +159,29 @@ def _row(row: Waiting, event: Any) -> Row:
 # --- changing -------------------------------------------------------------------------------------------------------
 
 
-def publish(connection: Connection, tables: Tables, rows: Sequence[Row], now_ms: int) -> None:
-    """These have arrived, whether or not a consumer holds them."""
-    _take(connection, tables, rows, now_ms, sa.true())
+def publish(connection: Connection, tables: Tables, rows: Sequence[Row], now_ms: int, sink: str = QUEUE) -> None:
+    """These have arrived at the sink, whether or not a consumer holds them."""
+    _take(connection, tables, rows, now_ms, sa.true(), sink)
 
 
 def acknowledge(connection: Connection, tables: Tables, holder: str, rows: Sequence[Row], now_ms: int) -> int:
     """These have arrived, as far as they are still this holder's; how many of them are."""
-    return _take(connection, tables, rows, now_ms, tables.waiting.c.holder == holder)
+    return _take(connection, tables, rows, now_ms, tables.waiting.c.holder == holder, QUEUE)
 
 
 def _take(
-    connection: Connection, tables: Tables, rows: Sequence[Row], now_ms: int, condition: sa.ColumnElement[bool]
+    connection: Connection,
+    tables: Tables,
+    rows: Sequence[Row],
+    now_ms: int,
+    condition: sa.ColumnElement[bool],
+    sink: str,
 ) -> int:
     passed = places.locked(connection, tables, shared=True)
     seqs: list[int] = []
     for some in _batches(rows):
-        seqs += _delete(connection, tables, some, condition)
-    runs = [{"sink": QUEUE, "first": run[0], "last": run[-1], "at_ms": now_ms} for run in _runs(sorted(seqs))]
+        seqs += _delete(connection, tables, some, condition, sink)
+    runs = [{"sink": sink, "first": run[0], "last": run[-1], "at_ms": now_ms} for run in _runs(sorted(seqs))]
     if runs:
         connection.execute(insert_or_keep(tables.taken, connection.dialect.name), runs)
     # Retention has been there, and left them since they were undelivered.
@@ -181,12 +192,12 @@ def _take(
 
 
 def _delete(
-    connection: Connection, tables: Tables, rows: Sequence[Row | Waiting], condition: sa.ColumnElement[bool]
+    connection: Connection, tables: Tables, rows: Sequence[Row | Waiting], condition: sa.ColumnElement[bool], sink: str
 ) -> Sequence[int]:
     """The row numbers of those that were there: one that was sent again meanwhile has another turn, and stays."""
     table = tables.waiting
     delete = table.delete().where(
-        table.c.sink == QUEUE,
+        table.c.sink == sink,
         table.c.turn.in_([row.turn for row in rows]),
         table.c.seq.in_([row.seq for row in rows]),
         condition,
@@ -203,13 +214,20 @@ def _runs(seqs: Sequence[int]) -> Iterator[Sequence[int]]:
             start = at
 
 
-def park(connection: Connection, tables: Tables, rows: Sequence[Row | Waiting], reason: str, now_ms: int) -> None:
+def park(
+    connection: Connection,
+    tables: Tables,
+    rows: Sequence[Row | Waiting],
+    reason: str,
+    now_ms: int,
+    sink: str = QUEUE,
+) -> None:
     """Make dead letters of rows that nobody holds: kept, listed, and no longer in the way of others."""
     fax_ids = {row.seq: row.fax_id for row in rows}
     for some in _batches(rows):
         letters = [
-            {"sink": QUEUE, "seq": seq, "fax_id": fax_ids[seq], "reason": reason, "parked_at_ms": now_ms}
-            for seq in _delete(connection, tables, some, tables.waiting.c.holder.is_(None))
+            {"sink": sink, "seq": seq, "fax_id": fax_ids[seq], "reason": reason, "parked_at_ms": now_ms}
+            for seq in _delete(connection, tables, some, tables.waiting.c.holder.is_(None), sink)
         ]
         if letters:
             connection.execute(insert_or_keep(tables.dead_letters, connection.dialect.name), letters)

@@ -22,7 +22,6 @@ from kombu import Connection
 
 from receiver import bootstrap, intake, logs, settings
 from receiver.intake import Arrival
-from receiver.outgoing import delivery
 from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.publisher import Message, Publisher
 from receiver.providers import RawCallback
@@ -81,13 +80,13 @@ def _relaying(runtime: Runtime, rounds: int) -> None:
 
     def drain(batch: int) -> float:
         _fill(runtime, 400)
-        delivery.BATCH = batch
+        sender._waiting._most = batch
         began = time.perf_counter()
         count = _drained(sender)
         return count / (time.perf_counter() - began)
 
     _compare("relay, events/s: batches of 200 / one at a time", lambda: drain(200), lambda: drain(1), rounds)
-    delivery.BATCH = 200
+    sender._waiting._most = 200
 
 
 def _under_way(runtime: Runtime, config: Path, count: int) -> None:
@@ -159,7 +158,8 @@ def _fill(runtime: Runtime, count: int) -> None:
 
 
 def _delivery(runtime: Runtime) -> Delivery:
-    return Delivery(runtime.store, runtime.settings.queue, runtime.settings.server.state_dir, Stop())
+    publisher = Publisher(runtime.settings.queue, runtime.settings.server.state_dir)
+    return Delivery(runtime.store, publisher, Stop())
 
 
 def _drained(sender: Delivery) -> int:

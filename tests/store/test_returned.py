@@ -10,20 +10,23 @@ import pytest
 from announcing import NOON, failed, fax, identity, numbered, tell
 from test_late_commits import uncommitted
 
+from receiver.errors import BrokerTrouble
 from receiver.outgoing import delivery as delivering
-from receiver.outgoing.publisher import Result
+from receiver.outgoing.contract import Result
 
 
 class Returning:
     """In the publisher's place: it returns events of one fax as long as it is told to. sent: what was confirmed."""
 
-    class broker:  # noqa: N801 - an attribute of the publisher
-        class transport:  # noqa: N801
-            largest = None
+    most = 200
+    longest_delay = 10.0
+    largest = None
 
     def __init__(self):
         self.returns = str(identity("returned"))
         self.sent = []
+        self.is_well = False  # it says so by no trouble when it returns something
+        self.asked_again = 0
         self.meanwhile = lambda: None
 
     def publish(self, messages):
@@ -33,6 +36,9 @@ class Returning:
             (result.returned if back else result.confirmed).add(message.event_id)
             if not back:
                 self.sent.append((message.fax_id, message.routing_key))
+        self.asked_again += len(result.returned)
+        if result.returned and not self.is_well:
+            result.trouble = BrokerTrouble("unroutable")
         self.meanwhile()
         return result
 
@@ -49,31 +55,29 @@ class NeverStopped:
 
 
 @pytest.fixture
-def broker(monkeypatch):
-    one = Returning()
-    monkeypatch.setattr(delivering, "Publisher", lambda *_: one)
-    return one
+def broker():
+    return Returning()
 
 
-def delivery_of(store, tmp_path):
-    return delivering.Delivery(store, None, tmp_path, NeverStopped())
+def delivery_of(store, broker):
+    return delivering.Delivery(store, broker, NeverStopped())
 
 
-def test_no_event_overtakes_another_of_its_fax_while_a_third_has_come_back(store, broker, tmp_path):
+def test_no_event_overtakes_another_of_its_fax_while_a_third_has_come_back(store, broker):
     tell(store, fax("F"))
     tell(store, failed("F", completed_at=NOON))
     tell(store, fax("returned"))
-    tell(store, *numbered(delivering.BATCH - 2))
+    tell(store, *numbered(Returning.most - 2))
     tell(store, fax("F", completed_at=NOON))
-    delivery = delivery_of(store, tmp_path)
+    delivery = delivery_of(store, broker)
     for _ in range(6):
         delivery.step()
     assert broker.of("F") == ["fax.completed.delivered", "fax.amended.failed", "fax.amended.delivered"]
 
 
 @pytest.mark.service("postgresql")
-def test_what_commits_late_is_not_overtaken_while_another_has_come_back(postgresql, broker, tmp_path):
-    delivery = delivery_of(postgresql, tmp_path)
+def test_what_commits_late_is_not_overtaken_while_another_has_come_back(postgresql, broker):
+    delivery = delivery_of(postgresql, broker)
     with uncommitted(postgresql, fax("F")):
         tell(postgresql, fax("returned"))
         delivery.step()
@@ -83,9 +87,9 @@ def test_what_commits_late_is_not_overtaken_while_another_has_come_back(postgres
     assert broker.of("F") == ["fax.completed.delivered", "fax.amended.failed"]
 
 
-def test_what_came_back_is_tried_again_under_steady_traffic(store, broker, tmp_path, monkeypatch):
-    monkeypatch.setattr(delivering, "_LONGEST_DELAY_SECONDS", 0.0)
-    delivery = delivery_of(store, tmp_path)
+def test_what_came_back_is_tried_again_under_steady_traffic(store, broker, monkeypatch):
+    monkeypatch.setattr(delivering, "_AGAIN_SECONDS", 0.0)
+    delivery = delivery_of(store, broker)
     tell(store, fax("returned"))
     delivery.step()
     broker.returns = None
@@ -95,12 +99,34 @@ def test_what_came_back_is_tried_again_under_steady_traffic(store, broker, tmp_p
     assert broker.of("returned") == ["fax.completed.delivered"]
 
 
-def test_however_many_cannot_be_sent_the_next_one_that_can_is_sent(sqlite, broker, tmp_path, monkeypatch):
+def test_however_many_cannot_be_sent_the_next_one_that_can_is_sent(sqlite, broker):
     tell(sqlite, *numbered(1000))
     tell(sqlite, fax("F"))
     events = sqlite.tables.events
     with sqlite.writing() as connection:
         connection.execute(events.update().where(events.c.fax_id != str(identity("F"))).values(body=b""))
-    monkeypatch.setattr(delivering, "BATCH", 1)
-    delivery_of(sqlite, tmp_path).step()
+    broker.most = 1
+    delivery_of(sqlite, broker).step()
     assert broker.of("F") == ["fax.completed.delivered"]
+
+
+def test_what_alone_comes_back_waits_longer_and_longer_while_the_others_go_on(store, broker, monkeypatch):
+    """A sink that takes other events is well: only a later event of the same fax waits with the one it did not take."""
+    delivery = delivery_of(store, broker)
+    broker.is_well = True
+    tell(store, fax("returned"))
+    tell(store, failed("returned", completed_at=NOON))
+    for number in range(5):
+        tell(store, fax(f"other {number}"))
+        assert delivery.step() == 1
+        assert delivery.due == 0.0
+    assert broker.of("returned") == []
+    assert broker.asked_again == 1
+    monkeypatch.setattr(delivery, "_again_due", 0.0)
+    delivery.step()
+    assert broker.asked_again == 2
+    broker.returns = None
+    monkeypatch.setattr(delivery, "_again_due", 0.0)
+    for _ in range(3):
+        delivery.step()
+    assert broker.of("returned") == ["fax.completed.delivered", "fax.amended.failed"]

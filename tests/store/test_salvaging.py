@@ -335,7 +335,7 @@ def sent_of(store, monkeypatch, tmp_path):
         return publish(self, messages)
 
     monkeypatch.setattr(Publisher, "publish", noted)
-    delivery = Delivery(store, Queue("memory://", "fax.events", "fax.completed", True), tmp_path, Stop())
+    delivery = Delivery(store, Publisher(Queue("memory://", "fax.events", "fax.completed", True), tmp_path), Stop())
     while delivery.step():
         pass
     delivery.end()
