@@ -12,12 +12,13 @@ from receiver import settings as configuration
 from receiver.advice import Advisor
 from receiver.auth import issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
+from receiver.logs import log
 from receiver.providers import Provider
 from receiver.refusals import Refusals
 from receiver.resolving import around, is_placeholder, resolve, resolve_accounts
 from receiver.runtime import Runtime
 from receiver.settings import Settings
-from receiver.store import Store, figures, remembered
+from receiver.store import Store, outbox, remembered, sinks
 from receiver.store.identity import remember, verify
 from receiver.store.migrating import MigrationDue, check_version, is_there
 from receiver.store.nonces import Nonces
@@ -57,7 +58,7 @@ def build(settings: Settings) -> Runtime:
         endpoints=endpoints,
         accounts=accounts,
         store=store,
-        writer=Writer(store, rules),
+        writer=Writer(store, rules, settings.filters),
         advisor=rules,
         fingerprint_key=keys[0],
         find_keys=Keys(keys),
@@ -79,6 +80,9 @@ def prepare(settings: Settings, store: Store) -> None:
     check_version(store)
     with store.writing() as connection:
         remember(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
+        dropped = sinks.register(connection, store.tables, settings.every_sink)
+    for name in dropped:
+        log.warning("sink_dropped", sink=name)
     remembered.note(settings.server.state_dir, store.url)
 
 
@@ -132,7 +136,10 @@ def _left_in(former: str, here: URL) -> str | None:
             return None  # moved, or removed on purpose
         try:
             with store.reading() as connection:
-                count = figures.undelivered(connection, store.tables)
+                count = sum(
+                    outbox.undelivered(connection, store.tables, one)
+                    for one in sinks.waited_for(connection, store.tables)
+                )
         except StoreUnavailable as error:
             return f"cannot be read and may have undelivered events ({error.trouble})"
     return f"has {count} undelivered event{'s' if count > 1 else ''}" if count else None
@@ -153,6 +160,7 @@ def check_store(settings: Settings, *, will_migrate: bool = True) -> str | None:
             check_version(store)
             with store.reading() as connection:
                 verify(connection, store.tables, settings.endpoints.values(), settings.store.identity_salt)
+                sinks.verify(connection, store.tables, settings.every_sink)
         except StoreUnavailable as error:
             return f"store.url: {error.trouble}"
         except MigrationDue as error:

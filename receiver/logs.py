@@ -25,7 +25,7 @@ ALLOWED = frozenset(
     {
         # what the line is about
         *("receipt", "event_id", "event_type", "endpoint", "provider", "outcome", "state", "reason", "status", "code"),
-        *("revision", "type", "field", "via", "audience", "report"),
+        *("revision", "type", "field", "via", "audience", "report", "sink"),
         "client",  # its address, of a request that was refused
         # how much and how long
         *("size", "count", "attempts", "events", "receipts", "recipients", "dead", "backlog", "filled", "requests"),

@@ -38,6 +38,8 @@ outcome_flips = Counter("faxhook_outcome_flips_total", "Faxes that went delivere
 dropped_log_lines = Counter("faxhook_log_lines_dropped_total", "Log lines lost since nobody read stderr in time.")
 published = Counter("faxhook_published_total", "Events confirmed by the broker.", ["type", "outcome"])
 publish_failures = Counter("faxhook_publish_failures_total", "Batches that the broker did not take.", ["reason"])
+sink_published = Counter("faxhook_sink_published_total", "Events confirmed by the sink.", ["sink"])
+sink_failures = Counter("faxhook_sink_failures_total", "Batches that the sink did not take.", ["sink", "reason"])
 publish_seconds = Histogram(
     "faxhook_publish_seconds",
     "From a batch's first byte sent to its last confirm.",
@@ -67,6 +69,11 @@ GAUGES = {
     "faxhook_dead_letters": "Events that cannot be sent, parked until an operator has looked.",
     "faxhook_relay_last_seen_timestamp_seconds": "The active relay's last sign of life, since 1970; 0: never.",
     "faxhook_relay_trouble": "1 while the relay has trouble with the broker.",
+    "faxhook_sink_backlog_events": "Events that have not arrived at the sink; the queue has figures of its own.",
+    "faxhook_sink_backlog_oldest_seconds": "Age of the oldest event of the sink's backlog; 0 without one.",
+    "faxhook_sink_dead_letters": "Events that cannot be sent to the sink, parked until an operator has looked.",
+    "faxhook_sink_trouble": "1 while the relay has trouble with the sink.",
+    "faxhook_sink_stopped": "1 while nothing goes to the sink, until `faxhook sinks resume`.",
     "faxhook_commit_to_consumer_seconds": "From commit to the broker's confirm, or without a broker to the consumer's"
     " acknowledgement: quantiles of the 500 newest events that have arrived.",
 }
@@ -77,6 +84,11 @@ LABELS = {
     "faxhook_discrepancies": "kind",
     "faxhook_discrepancies_oldest_seconds": "kind",
     "faxhook_available_credit": "endpoint",
+    "faxhook_sink_backlog_events": "sink",
+    "faxhook_sink_backlog_oldest_seconds": "sink",
+    "faxhook_sink_dead_letters": "sink",
+    "faxhook_sink_trouble": "sink",
+    "faxhook_sink_stopped": "sink",
 }
 
 Gauges: TypeAlias = Mapping[str, float | Mapping[str, float]]  # label -> value, where a figure has several

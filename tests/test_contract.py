@@ -1,5 +1,6 @@
 """Where the same thing is said twice (code, JSON Schema, documents, examples), both say the same."""
 
+import base64
 import inspect
 import json
 import os
@@ -22,7 +23,7 @@ from cloudevents.core.formats.json import JSONFormat
 from prometheus_client.metrics import MetricWrapperBase
 from providers.samples import events, manifest, sample
 
-from receiver import advice, doctor, errors, facts, metrics, providers, settings
+from receiver import advice, destinations, doctor, errors, facts, metrics, providers, settings
 from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.providers.shared import forms, json_bodies, xml_bodies
@@ -350,9 +351,17 @@ def every_key(tmp_path) -> set[str]:
     """All keys of the configuration, dotted; the endpoint's name is <name>."""
     keys = set()
     for table in known_keys(tmp_path, "qqq = 1", "qqq"):
-        if table not in ("endpoints", "oauth2", "advice"):
+        if table not in ("endpoints", "oauth2", "advice", "sinks"):
             names = known_keys(tmp_path, f"[{table}]\nqqq = 1", f"{table}.qqq")
             keys |= {f"{table}.{name}" for name in names}
+    anybody = f'{ENDPOINT}auth = {{ mode = "none" }}\ninsecure = true\n'
+    for kind in destinations.KINDS.values():
+        names = known_keys(tmp_path, f'{anybody}[sinks.a]\nurl = "{kind.url}"\nqqq = 1', "sinks.a.qqq")
+        keys |= {f"sinks.<name>.{name}" for name in names} - {"sinks.<name>.filter"}
+    names = known_keys(
+        tmp_path, f'{anybody}[sinks.a]\nurl = "amqp://host"\nfilter = {{ qqq = 1 }}', "sinks.a.filter.qqq"
+    )
+    keys |= {f"sinks.<name>.filter.{name}" for name in names}
     assert known_keys(tmp_path, "[advice.qqq]", "advice.qqq") == list(advice.RULES)
     names = known_keys(tmp_path, "[advice.busy]\nqqq = 1", "advice.busy.qqq")
     keys |= {f"advice.<reason>.{name}" for name in names}
@@ -369,7 +378,6 @@ def every_key(tmp_path) -> set[str]:
     unknown = "endpoints.a.auth.introspection.qqq"
     asked = f'{ENDPOINT}auth = {{ mode = "oauth2", audience = "x", introspection = {{ qqq = 1 }} }}'
     keys |= {f"endpoints.<name>.auth.introspection.{name}" for name in known_keys(tmp_path, asked, unknown)}
-    anybody = f'{ENDPOINT}auth = {{ mode = "none" }}\ninsecure = true\n'
     assert known_keys(tmp_path, f"{anybody}[oauth2]\nqqq = 1", "oauth2.qqq") == ["clients"]
     names = known_keys(tmp_path, f"{anybody}[oauth2.clients.x]\nqqq = 1", "oauth2.clients.x.qqq")
     keys |= {f"oauth2.clients.<id>.{name}" for name in names}
@@ -383,14 +391,15 @@ def test_every_configuration_key_is_documented(every_key):
     documented = first_words(DEPLOY_README)
     assert every_key <= documented
     of_tables = {
-        name for name in documented if re.match(r"(server|store|queue|retention|advice|endpoints|oauth2)\.", name)
+        name for name in documented if re.match(r"(server|store|queue|retention|advice|endpoints|oauth2|sinks)\.", name)
     }
     assert of_tables == every_key
 
 
 def example_variables() -> dict[str, str]:
     names = re.findall(r"\$\{([A-Z_]+)", EXAMPLE.read_text())
-    return {name: f"{name.lower()}-0123456789abcdef" for name in names}
+    signing = f"whsec_{base64.b64encode(b'0123456789abcdef01234567').decode()}"
+    return {name: f"{name.lower()}-0123456789abcdef" for name in names} | {"PARTNER_SECRET": signing}
 
 
 def uncommented() -> str:
@@ -414,6 +423,7 @@ NAMED = {
     "endpoints": "<name>",
     "endpoints.<name>.auth.required_claims": "<claim>",
     "oauth2.clients": "<id>",
+    "sinks": "<name>",
     "endpoints.<name>.reports": "<option>",
 }
 

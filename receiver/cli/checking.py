@@ -9,6 +9,7 @@ from receiver import bootstrap, hosting, resolving
 from receiver.cli import opening
 from receiver.doctor.finding import TROUBLE, WARNING
 from receiver.doctor.queue import broker
+from receiver.outgoing import sinks
 
 
 @click.command()
@@ -23,6 +24,7 @@ def check(ctx: click.Context, config: Path | None) -> None:
     """
     settings = opening.load(config)
     resolving.resolve(settings)
+    sinks.check(settings)
     hosting.check(settings, os.environ)
     bootstrap.check_obstacles(settings)
     unusable = bootstrap.check_store(settings)

@@ -9,11 +9,11 @@ import click
 
 from receiver.cli import Failure, opening, printing
 from receiver.cli.masking import masked
-from receiver.store import Store, browsing
+from receiver.store import Store, browsing, sinks
 from receiver.store import dead_letters as letters
 from receiver.store.dead_letters import DeadLetter
 
-_COLUMNS = ("id", "fax_id", "outcome", "reason", "damaged", "receipt", "created_at", "parked_at")
+_COLUMNS = ("id", "fax_id", "outcome", "reason", "damaged", "receipt", "created_at", "parked_at", "sink")
 _NARROW = ("id", "reason", "damaged", "receipt", "created_at")
 
 
@@ -42,7 +42,8 @@ def list_(config: Path | None, limit: int | None, is_json: bool) -> None:
 def show(event_id: str, config: Path | None, reveal: bool) -> None:
     """One dead letter as JSON, and whether it is damaged. Personal data is masked unless revealed, which is audited."""
     with opening.open_store(config) as store, store.writing() if reveal else store.reading() as connection:
-        letter = letters.of_event(connection, store.tables, event_id)
+        of_event = letters.of_event(connection, store.tables, event_id)
+        letter = next(iter(of_event), None)
         found = browsing.event(connection, store.tables, event_id)
         if letter is not None and reveal:
             browsing.audit(connection, store.tables, "dead-letters.reveal", event_id)
@@ -50,7 +51,8 @@ def show(event_id: str, config: Path | None, reveal: bool) -> None:
         raise Failure(f"there is no dead letter {event_id}")
     row, payload = found
     shown = _payload(payload, is_damaged=letter.is_damaged, reveal=reveal)
-    printing.as_json({**row, "reason": letter.reason, "damaged": letter.is_damaged, "payload": shown})
+    reasons = {"reasons": {one.sink: one.reason for one in of_event}} if "sinks" in row else {}
+    printing.as_json({**row, "reason": letter.reason, **reasons, "damaged": letter.is_damaged, "payload": shown})
 
 
 def _row(letter: DeadLetter) -> dict[str, Any]:
@@ -63,6 +65,7 @@ def _row(letter: DeadLetter) -> dict[str, Any]:
         "receipt": letter.receipt,
         "created_at": browsing.iso(letter.created_at_ms),
         "parked_at": browsing.iso(letter.parked_at_ms),
+        "sink": letter.sink,
     }
 
 
@@ -79,8 +82,9 @@ def _payload(stored: bytes | None, *, is_damaged: bool, reveal: bool) -> Any:
 @click.argument("event_ids", metavar="[ID...]", nargs=-1)
 @opening.config_option
 @click.option("--all", "every", is_flag=True, help="Every dead letter that is not damaged.")
+@click.option("--sink", help="Only those of this sink; by default of each.")
 @click.pass_context
-def replay(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, every: bool) -> None:
+def replay(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, every: bool, sink: str | None) -> None:
     """
     Put dead letters into the queue again, for instance after the broker's limit was raised.
 
@@ -91,7 +95,7 @@ def replay(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, 
         raise click.UsageError("expected event ids, or --all")
     count = bad = 0
     with opening.open_store(config) as store:
-        for some in _chosen(store, event_ids):
+        for some in _chosen(store, event_ids, sink):
             revived = _replay(store, some)
             count, bad = count + revived, bad + len(some) - revived
     click.echo(f"{_events(count)} put into the queue again")
@@ -120,9 +124,17 @@ def _replay(store: Store, some: Sequence[DeadLetter | str]) -> int:
 @click.argument("event_ids", metavar="[ID...]", nargs=-1)
 @opening.config_option
 @click.option("--all-damaged", "every", is_flag=True, help="Every dead letter that is damaged, or has lost its event.")
+@click.option("--sink", help="Only those of this sink; by default of each.")
 @click.option("--yes", "is_meant", is_flag=True, help="Drop them. Without it they are only counted.")
 @click.pass_context
-def drop(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, every: bool, is_meant: bool) -> None:
+def drop(
+    ctx: click.Context,
+    event_ids: tuple[str, ...],
+    config: Path | None,
+    every: bool,
+    sink: str | None,
+    is_meant: bool,
+) -> None:
     """
     Delete dead letters with their events; consumers never get these. Without --yes they are only counted.
 
@@ -133,7 +145,7 @@ def drop(ctx: click.Context, event_ids: tuple[str, ...], config: Path | None, ev
         raise click.UsageError("expected event ids, or --all-damaged")
     count = bad = 0
     with opening.open_store(config) as store:
-        for some in _chosen(store, event_ids):
+        for some in _chosen(store, event_ids, sink):
             found = [one for one in some if isinstance(one, DeadLetter) and (one.is_damaged or not every)]
             for unknown in (one for one in some if isinstance(one, str)):
                 click.echo(f"{unknown}: there is no such dead letter", err=True)
@@ -150,18 +162,27 @@ def _drop(store: Store, some: Sequence[DeadLetter]) -> int:
         return letters.drop(connection, store.tables, some)
 
 
-def _chosen(store: Store, event_ids: Sequence[str]) -> Iterator[Sequence[DeadLetter | str]]:
+def _chosen(store: Store, event_ids: Sequence[str], sink: str | None) -> Iterator[Sequence[DeadLetter | str]]:
     """The dead letters of these events, an id where there is none; without ids all of them, some at a time."""
     for event_id in event_ids:
         with store.reading() as connection:
-            yield [letters.of_event(connection, store.tables, event_id) or event_id]
-    after = None if event_ids else 0
-    while after is not None:
+            yield letters.of_event(connection, store.tables, event_id, sink) or [event_id]
+    if not event_ids:
         with store.reading() as connection:
-            some = letters.after(connection, store.tables, after)
-        if some:
-            yield some
-        after = some[-1].seq if some else None
+            names = [sink] if sink else sinks.names(connection, store.tables)
+        for name in names:
+            yield from _all_of(store, name)
+
+
+def _all_of(store: Store, sink: str) -> Iterator[Sequence[DeadLetter]]:
+    after = 0
+    while True:
+        with store.reading() as connection:
+            some = letters.after(connection, store.tables, after, sink=sink)
+        if not some:
+            return
+        yield some
+        after = some[-1].seq
 
 
 def _named(letter: DeadLetter) -> str:

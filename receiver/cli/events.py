@@ -9,6 +9,8 @@ import click
 
 from receiver.cli import Failure, opening, printing
 from receiver.cli.masking import masked
+from receiver.destinations import QUEUE
+from receiver.settings import EVERYTHING, Filter
 from receiver.store import Store, browsing, republishing
 from receiver.store.republishing import Chosen
 
@@ -89,6 +91,7 @@ def _payload(stored: bytes | None, *, reveal: bool) -> Any:
 @click.option("--until", type=opening.SINCE, help="Events made until then.")
 @click.option("--id", "event_id", help="This event.")
 @click.option("--endpoint", help="Events of this endpoint's callbacks.")
+@click.option("--sink", help="Only into this sink; by default into the queue and each sink whose filter they pass.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 def republish(
     config: Path | None,
@@ -96,6 +99,7 @@ def republish(
     until: datetime | None,
     event_id: str | None,
     endpoint: str | None,
+    sink: str | None,
     dry_run: bool,
 ) -> None:
     """
@@ -109,22 +113,38 @@ def republish(
     if event_id is not None and dry_run:
         raise click.UsageError("expected --dry-run with several events, and not with --id")
     named = {"id": event_id, "since": since and since.isoformat(), "until": until and until.isoformat()}
-    named["endpoint"] = endpoint
+    named |= {"endpoint": endpoint, "sink": sink}
     subject = " ".join(f"{name}={value}" for name, value in named.items() if value is not None)
-    chosen = Chosen(opening.milliseconds(since), opening.milliseconds(until), endpoint)
+    both = opening.milliseconds(since), opening.milliseconds(until)
+    targets = [Chosen(*both, endpoint, name, passing) for name, passing in _sinks(config, sink).items()]
     with opening.open_store(config) as store:
         if not dry_run:
             with store.writing() as connection:
                 browsing.audit(connection, store.tables, "events.republish", subject)
-        if event_id is not None:
-            with store.writing() as connection:
-                count = republishing.republish_one(connection, store.tables, event_id, chosen)
-        else:
-            count = _republish_all(store, chosen, dry_run=dry_run)
-    if event_id is not None and count == 0:
+        counts = {chosen.sink: _republish(store, chosen, event_id, dry_run=dry_run) for chosen in targets}
+    if event_id is not None and not any(counts.values()):
         raise Failure(f"event {event_id} is not there as published, or its payload is purged")
     done = "would be put" if dry_run else "put"
-    click.echo(f"{count} event{'' if count == 1 else 's'} {done} into the queue again")
+    for name, count in counts.items():
+        where = "the queue" if name == QUEUE else f"the sink {name}"
+        click.echo(f"{count} event{'' if count == 1 else 's'} {done} into {where} again")
+
+
+def _sinks(config: Path | None, sink: str | None) -> dict[str, Filter]:
+    """Where to, and what goes there."""
+    configured = {QUEUE: EVERYTHING, **opening.load(config).filters}
+    if sink is None:
+        return configured
+    if sink not in configured:
+        raise click.UsageError(f"--sink: expected one of {', '.join(configured)}")
+    return {sink: configured[sink]}
+
+
+def _republish(store: Store, chosen: Chosen, event_id: str | None, *, dry_run: bool) -> int:
+    if event_id is None:
+        return _republish_all(store, chosen, dry_run=dry_run)
+    with store.writing() as connection:
+        return republishing.republish_one(connection, store.tables, event_id, chosen)
 
 
 def _republish_all(store: Store, chosen: Chosen, *, dry_run: bool) -> int:

@@ -14,6 +14,7 @@ from receiver.doctor.finding import TROUBLE, WARNING, Finding
 from receiver.doctor.queue import of_queue
 from receiver.doctor.store import Progress, files, usable, vanished, whole
 from receiver.doctor.under_way import of_figures
+from receiver.outgoing import sinks
 from receiver.settings import Settings
 from receiver.stores import open_store
 
@@ -25,6 +26,7 @@ def examine(settings: Settings, environ: Mapping[str, str], progress: Progress |
     progress: the whole SQLite file is read as well, and this is told how far. Raises Interrupted at Ctrl-C meanwhile.
     """
     resolving.resolve(settings)
+    sinks.check(settings)
     hosting.check(settings, environ)
     yield from configured(settings)
     yield from hosted(settings, environ)
@@ -44,4 +46,4 @@ def examine(settings: Settings, environ: Mapping[str, str], progress: Progress |
     if found is None:
         yield Finding("relay", WARNING, "nobody knows of relay, backlog and dead letters without the store")
     else:
-        yield from of_figures(settings.queue, found)
+        yield from of_figures(settings, found)

@@ -4,20 +4,23 @@ from collections.abc import Iterator
 
 from receiver.doctor.finding import OK, TROUBLE, WARNING, Finding
 from receiver.outgoing.broker_errors import words
-from receiver.settings import Queue
+from receiver.settings import Queue, Settings
 from receiver.store.browsing import iso
-from receiver.store.figures import Figures
+from receiver.store.figures import Figures, OfSink
 from receiver.store.projection import LOOKED_THROUGH
 
 _OLD_SECONDS = 300.0
 
 
-def of_figures(queue: Queue, found: Figures) -> Iterator[Finding]:
+def of_figures(settings: Settings, found: Figures) -> Iterator[Finding]:
     """All of it, as the figures of the store have it."""
+    queue = settings.queue
     yield _relay(queue, found)
     yield _backlog(queue, found)
     yield _projector(found)
     yield _dead_letters(found)
+    for one in found.sinks.values():
+        yield _sink(settings, found, one)
     yield _discrepancies(found)
     yield _refusals(found)
 
@@ -61,6 +64,24 @@ def _dead_letters(found: Figures) -> Finding:
     if found.dead == 0:
         return Finding("dead letters", OK, "none")
     return Finding("dead letters", TROUBLE, f"{found.dead}; see `faxhook dead-letters list`")
+
+
+def _sink(settings: Settings, found: Figures, one: OfSink) -> Finding:
+    """One beside the queue."""
+    how, waits = one.standing, found.seconds_since(one.oldest_at_ms)
+    detail = f"{one.backlog} events wait" + (f", the oldest for {waits:.0f} s" if one.backlog else "")
+    kept = "; they are kept, with what is personal in them, until it is resumed or dropped"
+    if how.stopped_at_ms is not None:
+        why = f"stopped since {iso(how.stopped_at_ms)} ({how.stopped_for})"
+        return Finding(f"sink {how.name}", TROUBLE, f"{why}: {detail}{kept}: `faxhook sinks resume {how.name}`")
+    if waits > settings.retention.bodies.total_seconds():
+        return Finding(f"sink {how.name}", TROUBLE, f"{detail}, which is longer than retention.bodies{kept}")
+    if how.trouble is not None:
+        since = f"{how.trouble} since {iso(how.trouble_since_ms)}; it is tried again"
+        return Finding(f"sink {how.name}", TROUBLE, f"{since}. {detail}. The sink: {words(how.trouble)}")
+    if one.dead:
+        return Finding(f"sink {how.name}", TROUBLE, f"{one.dead} dead letters; see `faxhook dead-letters list`")
+    return Finding(f"sink {how.name}", OK if waits < _OLD_SECONDS else WARNING, detail)
 
 
 def _refusals(found: Figures) -> Finding:

@@ -27,6 +27,11 @@ _WORDS = {
     "refused": "it closed the channel for what was sent",
     "full": "it is full",
     "client": "the client library failed",
+    "gone": "it wants no more events",
+    "slow": "it asks for fewer events at a time",
+    "failing": "it answers with errors of its own",
+    "redirected": "it answers from another address, which nobody follows",
+    "address": "its address is not a public one",
 }
 
 # Class of redis-py, which need not be installed -> kind and words.

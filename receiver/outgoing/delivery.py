@@ -42,6 +42,7 @@ class Delivery:
         self._store = store
         self._stop = stop
         self._sink = sink
+        self._named = {} if sink == QUEUE else {"sink": sink}  # in log lines
         self._publisher = publisher
         self._backoff = Backoff(_FIRST_DELAY_SECONDS, publisher.longest_delay)
         self._again = Backoff(_AGAIN_SECONDS, publisher.longest_delay)
@@ -68,11 +69,18 @@ class Delivery:
         trouble = self._send(rows)
         arrived = len(self._confirmed)
         if arrived:
-            metrics.publish_seconds.observe(time.perf_counter() - started)
+            if self._sink == QUEUE:
+                metrics.publish_seconds.observe(time.perf_counter() - started)
             self._backoff.reset()
         self._mark()
         self._judge(trouble)
         return arrived
+
+    def begin_anew(self) -> None:
+        """As if nothing had gone wrong."""
+        self.due, self.trouble = 0.0, None
+        self._backoff.reset()
+        self._begin_again()
 
     def _begin_again(self) -> None:
         """With what came back."""
@@ -84,9 +92,8 @@ class Delivery:
         try:
             self._publisher.idle()
         except BrokerTrouble as trouble:
-            log.info(
-                "broker_connection_lost", reason=trouble.kind, cause=trouble.detail
-            )  # the next batch opens another
+            said = {**self._named, "reason": trouble.kind, "cause": trouble.detail}
+            log.info("broker_connection_lost", **said)  # the next batch opens another
 
     def end(self) -> None:
         """Leave the broker in good order, unless it takes too long."""
@@ -139,6 +146,8 @@ class Delivery:
         if not self._held:
             self._again_due = time.monotonic() + self._again.next()
         if result.trouble is None:
+            metrics.sink_failures.labels(self._sink, "returned").inc()
+            log.warning("events_returned", count=len(result.returned), **self._named)
             self._is_well = True
             self._held.update(row.fax_id for row in rows if row.event_id in result.returned)
         else:
@@ -156,7 +165,7 @@ class Delivery:
             return
         around(self._store, lambda: self._write_dead_letters(rows, reason))
         for row in rows:
-            log.error("dead_letter", event_id=row.event_id, reason=reason)
+            log.error("dead_letter", event_id=row.event_id, reason=reason, **self._named)
 
     def _write_dead_letters(self, rows: Sequence[Row], reason: str) -> None:
         with self._store.writing() as connection:
@@ -168,10 +177,11 @@ class Delivery:
             return
         now = now_ms()
         around(self._store, lambda: self._write_arrived(now))
-        for row in self._confirmed:
+        for row in self._confirmed if self._sink == QUEUE else ():
             metrics.published.labels(row.type, row.outcome).inc()
             metrics.delivery_seconds.observe(max(0, now - row.created_at_ms) / 1000)
-        log.info("published", count=len(self._confirmed))
+        metrics.sink_published.labels(self._sink).inc(len(self._confirmed))
+        log.info("published", count=len(self._confirmed), **self._named)
         self._confirmed = []
 
     def _write_arrived(self, now: int) -> None:
@@ -181,7 +191,7 @@ class Delivery:
     def _judge(self, trouble: BrokerTrouble | None) -> None:
         if trouble is None:
             if self.trouble is not None:
-                log.info("broker_recovered")
+                log.info("broker_recovered", **self._named)
             self.trouble = None
             self._backoff.reset()
             return
@@ -190,8 +200,10 @@ class Delivery:
         self.trouble = trouble.kind
         delay = max(self._backoff.next(), self._wait_seconds)
         self.due = time.monotonic() + delay
-        metrics.publish_failures.labels(trouble.kind).inc()
-        said = {"reason": trouble.kind, "error": error_class(trouble.error), "cause": trouble.detail}
+        if self._sink == QUEUE:
+            metrics.publish_failures.labels(trouble.kind).inc()
+        metrics.sink_failures.labels(self._sink, trouble.kind).inc()
+        said = {**self._named, "reason": trouble.kind, "error": error_class(trouble.error), "cause": trouble.detail}
         log.error("publish_failed", **said, delay_seconds=delay)
 
 

@@ -16,11 +16,12 @@ from kombu.messaging import Producer
 
 from receiver.errors import BrokerTrouble
 from receiver.logs import log
+from receiver.outgoing import formats
 from receiver.outgoing.broker import KEPT, Broker
 from receiver.outgoing.contract import Message, Result
-from receiver.settings import Queue
+from receiver.outgoing.formats import Packed
+from receiver.settings import Queue, Sink
 from receiver.system.stopping import Interrupted, Stop
-from schemas.envelope import CONTENT_TYPE
 
 CONFIRM_SECONDS = 10.0  # since the last confirm; a broker that syncs a slow disk takes some hundred milliseconds
 _SLICE_SECONDS = 1.0  # of waiting, between two heartbeats
@@ -34,7 +35,9 @@ class Publisher:
     most = 200  # pipelined; more is not faster
     longest_delay = 10.0
 
-    def __init__(self, queue: Queue, state_dir: Path) -> None:
+    def __init__(self, queue: Queue, state_dir: Path, form: str = "structured") -> None:
+        """form: as ``formats.packed`` takes it."""
+        self._form = form
         self.broker = Broker(queue, "faxhook relay", state_dir)
         self._producer: Any = None
         self._pipeline: _Pipeline | None = None
@@ -79,7 +82,7 @@ class Publisher:
         with self.broker.trouble():
             self._producer = Producer(self.broker.channel, auto_declare=False)
             if self.broker.transport.speaks_amqp:
-                self._pipeline = _Pipeline(self.broker, self._producer)
+                self._pipeline = _Pipeline(self.broker, self._producer, self._form)
 
     def _describe(self) -> None:
         """Once: what this broker does to keep its messages, where that is a matter of its configuration."""
@@ -102,21 +105,28 @@ class Publisher:
 
     def _send_each(self, messages: Sequence[Message], result: Result) -> None:
         for message in messages:
+            packed = formats.packed(message, self._form)
             self._producer.publish(
-                message.body,
+                packed.body,
                 routing_key=self.broker.queue.queue,
                 # What a FIFO queue of SQS keeps in order, and what it drops as a repetition.
                 MessageGroupId=message.fax_id,
                 MessageDeduplicationId=message.event_id,
-                **_properties(message),
+                **_properties(message, packed),
             )
             result.confirmed.add(message.event_id)
+
+
+def make(sink: Sink, state_dir: Path) -> Publisher:
+    assert sink.queue is not None
+    return Publisher(sink.queue, state_dir, sink.format)
 
 
 class _Pipeline:
     """Publisher confirms without waiting for each: delivery tags count the messages of a channel from 1."""
 
-    def __init__(self, broker: Broker, producer: Any) -> None:
+    def __init__(self, broker: Broker, producer: Any, form: str) -> None:
+        self._form = form
         self._broker = broker
         self._producer = producer
         self._tag = 0
@@ -147,13 +157,14 @@ class _Pipeline:
     def _publish(self, message: Message) -> None:
         self._tag += 1
         self._unconfirmed[self._tag] = message.event_id
+        packed = formats.packed(message, self._form)
         self._producer.publish(
-            message.body,
+            packed.body,
             exchange=self._broker.queue.exchange,
             routing_key=message.routing_key,
             mandatory=True,
             app_id="faxhook",
-            **_properties(message),
+            **_properties(message, packed),
         )
 
     def _await(self) -> None:
@@ -182,10 +193,16 @@ class _Pipeline:
         return [self._unconfirmed.pop(one) for one in tags]
 
 
-def _properties(message: Message) -> dict[str, Any]:
+def _properties(message: Message, packed: Packed) -> dict[str, Any]:
     return {
         "message_id": message.event_id,
-        "content_type": CONTENT_TYPE,
+        "content_type": packed.content_type,
+        **({"headers": headers} if (headers := _headers(packed)) else {}),
         "content_encoding": "utf-8",
         "delivery_mode": _PERSISTENT,
     }
+
+
+def _headers(packed: Packed) -> dict[str, str]:
+    """As CloudEvents has them in AMQP; none in the structured form."""
+    return {f"cloudEvents_{name}": value for name, value in packed.attributes.items()}

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from receiver import transports
 from receiver.errors import Unavailable
 from receiver.logs import log
+from receiver.outgoing.carrier import Carrier
 from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.projector import Projector
 from receiver.outgoing.publisher import Publisher
+from receiver.outgoing.sinks import publisher
 from receiver.settings import Queue, Settings, secret_keys
-from receiver.store import Store, now_ms, outbox, retention
+from receiver.store import Store, now_ms, outbox, retention, sinks
 from receiver.store.clock import RetentionClock, shared_ms
 from receiver.store.damage import WholeCheck, is_damage, noted
 from receiver.store.leading import Leadership, sign_of_life
@@ -80,6 +82,11 @@ class _Relay:
         self._tidy_due = 0.0
         self._whole_check = WholeCheck(store, stop)
         self._projector = Projector(store, secret_keys(settings), lambda: self._leadership.is_held)
+        self._carriers = [
+            Carrier(store, sink, publisher(sink, settings), lambda: self._leadership.is_held)
+            for sink in settings.sinks.values()
+        ]
+        self._every_sink = settings.every_sink
         self._life_due = 0.0
         self._shown: str | None = None
 
@@ -87,8 +94,11 @@ class _Relay:
         """What is due, and then a rest. Raises Unavailable."""
         if not self._is_checked:
             check_version(self._store)
+            self._register()
             self._is_checked = True
             self._projector.start()
+            for carrier in self._carriers:
+                carrier.start()
         if not self._leads():
             self._stop.wait(_STANDBY_SECONDS)
             return
@@ -102,16 +112,27 @@ class _Relay:
         elif sent == 0 and not self._stop.asked:
             self._rest()
 
+    def _register(self) -> None:
+        """Raises ConfigurationError where events wait for a sink that the configuration does not have."""
+        with self._store.writing() as connection:
+            dropped = sinks.register(connection, self._store.tables, self._every_sink)
+        for name in dropped:
+            log.warning("sink_dropped", sink=name)
+
     def begin_anew(self) -> None:
         """The store was away or is damaged: what was open on it is of no more use."""
         self._changes.close()
         self._round = None
 
     def end(self) -> None:
+        for carrier in self._carriers:
+            carrier.ask_to_end()
         if self._delivery is not None:
             self._delivery.end()
         self._whole_check.end()
         self._projector.end()
+        for carrier in self._carriers:
+            carrier.end()
         self._changes.close()
         try:
             self._leadership.give_up()

@@ -20,11 +20,13 @@ from receiver.settings.forms import is_secure_url
 from receiver.settings.keys import secret_keys
 from receiver.settings.model import (
     CLIENT_CERTIFICATE,
+    EVERYTHING,
     Auth,
     Client,
     Credential,
     Digest,
     Endpoint,
+    Filter,
     Introspection,
     Network,
     OAuth2,
@@ -34,9 +36,11 @@ from receiver.settings.model import (
     Server,
     Settings,
     Signature,
+    Sink,
     StoreSettings,
     Token,
 )
+from receiver.settings.sinks import check_filters, sinks
 from receiver.settings.tables import Source, Table
 
 __all__ = [
@@ -44,6 +48,7 @@ __all__ = [
     "AUTH_MODES",
     "CLIENT_CERTIFICATE",
     "DEFAULT_FILE",
+    "EVERYTHING",
     "SEALED",
     "SELF",
     "Auth",
@@ -52,6 +57,7 @@ __all__ = [
     "Digest",
     "Document",
     "Endpoint",
+    "Filter",
     "Introspection",
     "Network",
     "NoConfiguration",
@@ -62,6 +68,7 @@ __all__ = [
     "Server",
     "Settings",
     "Signature",
+    "Sink",
     "StoreSettings",
     "Token",
     "doubts",
@@ -89,7 +96,8 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     document = _found(config_path, environ)
     values = parsed(document)
     source = Source(document, environ)
-    root = Table(source, "", values, ("server", "store", "queue", "retention", "endpoints", "oauth2", "advice"))
+    known = ("server", "store", "queue", "sinks", "retention", "endpoints", "oauth2", "advice")
+    root = Table(source, "", values, known)
     settings = Settings(
         document=document,
         server=sections.server(root),
@@ -99,7 +107,9 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
         advice=MappingProxyType(sections.advice(root)),
         endpoints=MappingProxyType(dict(endpoints(root))),
         clients=MappingProxyType(clients(root)),
+        sinks=MappingProxyType(dict(sinks(root))),
     )
+    check_filters(root, settings.sinks, settings.endpoints)
     check_own_tokens(root, settings.endpoints, settings.clients)
     return settings
 

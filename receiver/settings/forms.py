@@ -35,6 +35,7 @@ BROKER_URL = (
     f" percent-encoded; known are {_BROKERS}"
 )
 STORE_URL = "sqlite:///<path> or postgresql+psycopg://<user>:<password>@<host>/<database>"
+BROKER_NAME = "1 to 200 characters of [A-Za-z0-9._:-], not beginning with amq."
 DIGEST_CREDENTIAL_FORMS = (
     "the plain password, or ha1: with the HA1 of MD5 (32 hex digits), SHA-256 (64) or both with a colon between;"
     " no other hash can answer Digest"

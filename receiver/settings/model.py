@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 
 from receiver import transports
 from receiver.advice import Override
+from receiver.destinations import QUEUE
 from receiver.settings.document import Document
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -57,6 +58,51 @@ class Queue:
     @property
     def is_embedded(self) -> bool:
         return self.url == transports.EMBEDDED
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which events a sink gets: of each key those that are named, or all where none is. type: as CloudEvents has it."""
+
+    outcome: tuple[str, ...] = ()
+    provider: tuple[str, ...] = ()
+    endpoint: tuple[str, ...] = ()
+    type: tuple[str, ...] = ()
+
+    def passes(self, outcome: str, provider: str, endpoint: str, event_type: str) -> bool:
+        return (
+            outcome in (self.outcome or (outcome,))
+            and provider in (self.provider or (provider,))
+            and endpoint in (self.endpoint or (endpoint,))
+            and event_type in (self.type or (event_type,))
+        )
+
+
+EVERYTHING = Filter()
+FORMATS = ("structured", "binary", "thin")
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """
+    Where events go beside the queue. url: of a scheme of ``destinations.KINDS``. format: one of FORMATS.
+
+    from_oldest: a new one begins with the oldest event that is still there, else with what is committed from then on.
+    secrets: of a webhook; the first signs, and so do the others, while they are exchanged. allow_private: a webhook
+    may be at an address that is not public. ca_file, certificate, key: PEM files. queue: of RabbitMQ.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    format: str = FORMATS[0]
+    filter: Filter = EVERYTHING
+    from_oldest: bool = False
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    allow_private: bool = False
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    queue: Queue | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +262,18 @@ class Settings:
     endpoints: Mapping[str, Endpoint]
     clients: Mapping[str, Client]
     advice: Mapping[str, Override]
+    sinks: Mapping[str, Sink]
 
     @property
     def path(self) -> Path | None:
         return self.document.path
+
+    @property
+    def every_sink(self) -> Mapping[str, Sink | None]:
+        """By their names; the queue with None."""
+        return {QUEUE: None, **self.sinks}
+
+    @property
+    def filters(self) -> Mapping[str, Filter]:
+        """Name of each sink beside the queue, which takes all -> what goes there."""
+        return {name: sink.filter for name, sink in self.sinks.items()}

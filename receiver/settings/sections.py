@@ -80,11 +80,10 @@ def queue(root: Table) -> Queue:
         or transports.EMBEDDED
     )
     _refuse_unusable(table, url)
-    name = "1 to 200 characters of [A-Za-z0-9._:-], not beginning with amq."
     return Queue(
         url=url,
-        exchange=table.one("exchange", forms.broker_name, name) or "fax.events",
-        queue=table.one("queue", forms.broker_name, name) or "fax.completed",
+        exchange=table.one("exchange", forms.broker_name, forms.BROKER_NAME) or "fax.events",
+        queue=table.one("queue", forms.broker_name, forms.BROKER_NAME) or "fax.completed",
         declare=table.flag("declare", default=True),
     )
 

@@ -10,8 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
-from receiver.store import now_ms, projection, rfc3339
+from receiver.store import now_ms, projection, rfc3339, sinks
 from receiver.store.outbox import LONGEST_RUN
+from receiver.store.states import events_with_states
 from receiver.store.submissions import KeptBody
 from receiver.store.tables import QUEUE, Tables
 from receiver.store.types import is_id
@@ -181,29 +182,29 @@ def events(
 ) -> list[dict[str, Any]]:
     """The newest events, as ``events list --json`` shows them."""
     table = tables.events
-    query, its_state = events_with_states(tables)
+    names = sinks.names(connection, tables)
+    query, its_state = events_with_states(tables, names)
     if state == "dead":  # these few first, and not all events
         dead = tables.dead_letters
-        query = query.where(table.c.seq.in_(sa.select(dead.c.seq).where(dead.c.sink == QUEUE).scalar_subquery()))
+        query = query.where(table.c.seq.in_(sa.select(dead.c.seq).where(dead.c.sink.in_(names)).scalar_subquery()))
     elif state in ("pending", "leased"):
         waiting = tables.waiting
         held = waiting.c.holder.is_not(None) if state == "leased" else waiting.c.holder.is_(None)
-        query = query.where(
-            table.c.seq.in_(sa.select(waiting.c.seq).where(waiting.c.sink == QUEUE, held).scalar_subquery())
-        )
-    elif state is not None:
+        some = sa.select(waiting.c.seq).where(waiting.c.sink.in_(names), held)
+        query = query.where(table.c.seq.in_(some.scalar_subquery()))
+    if state is not None and (state == "published" or len(names) > 1):
         query = query.where(its_state == state)
     first, last = projection.between(connection, tables, since_ms, until_ms)
     query = query.where(*in_time(tables, since_ms, until_ms), table.c.seq >= first)
     query = query.where(table.c.seq <= last) if last is not None else query
     query = query.where(table.c.seq.in_(seqs_of_fax(connection, tables, fax_id))) if fax_id else query
     query = query.order_by(table.c.seq.desc())
-    if state != "published" or fax_id:
-        return [_event(row) for row in connection.execute(query.limit(limit))]
+    if state != "published" or fax_id or len(names) > 1:
+        return [_event(row, names) for row in connection.execute(query.limit(limit))]
     rows: list[dict[str, Any]] = []
     for seqs in _arrived(connection, tables, first):  # and not all that waits
         left = None if limit is None else limit - len(rows)
-        rows += [_event(row) for row in connection.execute(query.where(table.c.seq.in_(seqs)).limit(left))]
+        rows += [_event(row, names) for row in connection.execute(query.where(table.c.seq.in_(seqs)).limit(left))]
         if len(rows) == limit:
             break
     return rows
@@ -239,8 +240,9 @@ def _arrived(connection: Connection, tables: Tables, first: int) -> Iterator[lis
 
 def events_of(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[dict[str, Any]]:
     """Those with these row numbers, as ``events list --json`` shows them."""
-    query, _ = events_with_states(tables)
-    return [_event(row) for row in connection.execute(query.where(tables.events.c.seq.in_(seqs)))]
+    names = sinks.names(connection, tables)
+    query, _ = events_with_states(tables, names)
+    return [_event(row, names) for row in connection.execute(query.where(tables.events.c.seq.in_(seqs)))]
 
 
 def event(connection: Connection, tables: Tables, event_id: str) -> tuple[dict[str, Any], bytes | None] | None:
@@ -249,50 +251,16 @@ def event(connection: Connection, tables: Tables, event_id: str) -> tuple[dict[s
     seq = typed_seq(connection, tables, event_id)
     if seq is None:
         return None
-    query, _ = events_with_states(tables, table.c.body)
+    names = sinks.names(connection, tables)
+    query, _ = events_with_states(tables, names, table.c.body)
     row = connection.execute(query.where(table.c.seq == seq)).first()
-    return None if row is None else (_event(row), row.body)
+    return None if row is None else (_event(row, names), row.body)
 
 
 def typed_seq(connection: Connection, tables: Tables, event_id: str) -> int | None:
     """event_id: as somebody has typed it."""
     event_id = event_id.lower()
     return projection.seq_of(connection, tables, event_id) if is_id(event_id) else None
-
-
-def events_with_states(
-    tables: Tables, *columns: sa.Column[Any]
-) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[str]]:
-    """Events with their states, which follow from where else they stand; and the state by itself."""
-    table, dead, taken = tables.events, tables.dead_letters, tables.taken
-    first, again = tables.waiting.alias("first"), tables.waiting.alias("again")
-    state = sa.case(
-        (sa.or_(first.c.holder.is_not(None), again.c.holder.is_not(None)), "leased"),
-        (sa.or_(first.c.seq.is_not(None), again.c.seq.is_not(None)), "pending"),
-        (dead.c.seq.is_not(None), "dead"),
-        else_="published",
-    )
-    arrived = sa.select(sa.func.max(taken.c.at_ms)).where(
-        taken.c.sink == QUEUE,
-        taken.c.first > table.c.seq - LONGEST_RUN,
-        taken.c.first <= table.c.seq,
-        taken.c.last >= table.c.seq,
-    )
-    same = ("id", "fax_id", "revision", "outcome", "receipt", "created_at_ms")
-    query = (
-        sa.select(
-            *(table.c[name] for name in same),
-            state.label("state"),
-            arrived.scalar_subquery().label("published_at_ms"),
-            *columns,
-        )
-        .outerjoin_from(
-            table, first, sa.and_(first.c.sink == QUEUE, first.c.turn == table.c.seq, first.c.seq == table.c.seq)
-        )
-        .outerjoin(again, sa.and_(again.c.seq == table.c.seq, again.c.seq != again.c.turn, again.c.sink == QUEUE))
-        .outerjoin(dead, sa.and_(dead.c.sink == QUEUE, dead.c.seq == table.c.seq))
-    )
-    return query, state
 
 
 def seqs_of_fax(connection: Connection, tables: Tables, fax_id: str) -> list[int]:
@@ -326,8 +294,8 @@ def iso(at_ms: int | None) -> str | None:
     return None if at_ms is None else rfc3339(at_ms)
 
 
-def _event(row: Row[Any]) -> dict[str, Any]:
-    return {
+def _event(row: Row[Any], names: Sequence[str]) -> dict[str, Any]:
+    event = {
         "id": row.id,
         "fax_id": row.fax_id,
         "type": COMPLETED if row.revision == 1 else AMENDED,
@@ -337,3 +305,7 @@ def _event(row: Row[Any]) -> dict[str, Any]:
         "created_at": iso(row.created_at_ms),
         "published_at": iso(row.published_at_ms) if row.state == "published" else None,
     }
+    if len(names) > 1:
+        states = {name: getattr(row, f"state_{at}") for at, name in enumerate(names)}
+        event["sinks"] = {name: state for name, state in states.items() if state is not None}
+    return event

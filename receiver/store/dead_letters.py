@@ -1,17 +1,18 @@
 """Dead letters: events that were parked since they cannot be sent; they are listed, put back, or dropped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import Store, places, projection
+from receiver.store import Store, places, projection, sinks
 from receiver.store.browsing import typed_seq
 from receiver.store.damage import is_damage
 from receiver.store.postgresql import wake
 from receiver.store.rows import is_newest
+from receiver.store.states import events_with_states
 from receiver.store.submissions import checksum
 from receiver.store.tables import QUEUE, Tables, insert_or_keep
 from receiver.store.trouble import StoreUnavailable
@@ -21,11 +22,13 @@ from receiver.store.turns import put_in
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """
-    One event that was parked. id, outcome, receipt, created_at_ms: None where its row is lost or cannot be read.
+    One event that was parked on its way to a sink. id, outcome, receipt, created_at_ms: None where its row is lost or
+    cannot be read.
 
     is_damaged: its payload is gone, or not as it was written.
     """
 
+    sink: str
     seq: int
     fax_id: str
     reason: str
@@ -40,7 +43,7 @@ class DeadLetter:
 def newest(store: Store, limit: int) -> list[DeadLetter]:
     """The newest events' first; also those whose event is on a bad page of a file."""
     dead = store.tables.dead_letters
-    query = sa.select(dead).where(dead.c.sink == QUEUE).order_by(dead.c.seq.desc()).limit(limit)
+    query = sa.select(dead).order_by(dead.c.seq.desc(), dead.c.sink).limit(limit)
     with store.reading() as connection:
         rows = connection.execute(query).all()
     try:
@@ -57,7 +60,7 @@ def _alone(store: Store, row: sa.Row[Any]) -> list[DeadLetter]:
     except StoreUnavailable as error:
         if not is_damage(error):
             raise
-        return [DeadLetter(row.seq, row.fax_id, row.reason, row.parked_at_ms)]
+        return [DeadLetter(row.sink, row.seq, row.fax_id, row.reason, row.parked_at_ms)]
 
 
 def _with_events(store: Store, rows: Sequence[sa.Row[Any]]) -> list[DeadLetter]:
@@ -65,20 +68,22 @@ def _with_events(store: Store, rows: Sequence[sa.Row[Any]]) -> list[DeadLetter]:
         return _letters(connection, store.tables, rows)
 
 
-def after(connection: Connection, tables: Tables, seq: int = 0, limit: int = 200) -> list[DeadLetter]:
-    """Those above this row number, in the order of their events."""
+def after(
+    connection: Connection, tables: Tables, seq: int = 0, limit: int = 200, sink: str = QUEUE
+) -> list[DeadLetter]:
+    """A sink's above this row number, in the order of their events."""
     dead = tables.dead_letters
-    query = sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq > seq).order_by(dead.c.seq).limit(limit)
+    query = sa.select(dead).where(dead.c.sink == sink, dead.c.seq > seq).order_by(dead.c.seq).limit(limit)
     return _letters(connection, tables, connection.execute(query).all())
 
 
-def of_event(connection: Connection, tables: Tables, event_id: str) -> DeadLetter | None:
-    """The one of this event."""
+def of_event(connection: Connection, tables: Tables, event_id: str, sink: str | None = None) -> list[DeadLetter]:
+    """Those of this event; of a sink, where it is named."""
     dead, seq = tables.dead_letters, typed_seq(connection, tables, event_id)
     if seq is None:
-        return None
-    rows = connection.execute(sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq == seq)).all()
-    return next(iter(_letters(connection, tables, rows)), None)
+        return []
+    query = sa.select(dead).where(dead.c.seq == seq).order_by(dead.c.sink)
+    return _letters(connection, tables, connection.execute(query.where(dead.c.sink == sink) if sink else query).all())
 
 
 def _letters(connection: Connection, tables: Tables, rows: Sequence[sa.Row[Any]]) -> list[DeadLetter]:
@@ -89,7 +94,7 @@ def _letters(connection: Connection, tables: Tables, rows: Sequence[sa.Row[Any]]
 
 
 def _letter(row: sa.Row[Any], event: sa.Row[Any] | None) -> DeadLetter:
-    same = row.seq, row.fax_id, row.reason, row.parked_at_ms
+    same = row.sink, row.seq, row.fax_id, row.reason, row.parked_at_ms
     if event is None:
         return DeadLetter(*same)
     is_damaged = event.body is None or checksum(event.id, event.body) != event.checksum
@@ -97,26 +102,29 @@ def _letter(row: sa.Row[Any], event: sa.Row[Any] | None) -> DeadLetter:
 
 
 def revive(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
-    """Put dead letters back into the queue, but no damaged one; how many."""
+    """Let dead letters wait for their sinks again, but no damaged one; how many."""
     places.locked(connection, tables, shared=True)  # retention looks for them in one place after the other
     table = tables.events
-    taken_out = _delete(connection, tables, [letter for letter in letters if not letter.is_damaged])
-    some = sa.select(table.c.seq, table.c.fax_id, table.c.revision).where(table.c.seq.in_(taken_out))
-    count = put_in(connection, tables, some)
+    count = 0
+    for sink, some in _by_sink(letter for letter in letters if not letter.is_damaged):
+        taken_out = _delete(connection, tables, sink, some)
+        rows = sa.select(table.c.seq, table.c.fax_id, table.c.revision).where(table.c.seq.in_(taken_out))
+        count += put_in(connection, tables, rows, sink)
     wake(connection)
     return count
 
 
 def drop(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> int:
     """
-    Delete dead letters with their events; how many.
+    Delete dead letters, and their events unless these are, wait for or have gone elsewhere; how many letters.
 
     A fax that no other event has told of is forgotten as well: a replay of its receipt tells it anew, under the same
     ids. Retention finds the other faxes as those that have no events any more.
     """
     passed = places.locked(connection, tables)
     fax_ids = {letter.seq: letter.fax_id for letter in letters}
-    seqs = _delete(connection, tables, letters)
+    dropped = [seq for sink, some in _by_sink(letters) for seq in _delete(connection, tables, sink, some)]
+    seqs = _nowhere_else(connection, tables, dropped)
     events, faxes = tables.events, tables.faxes
     some = sorted({fax_ids[seq] for seq in seqs})
     query = sa.select(faxes).where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
@@ -135,10 +143,30 @@ def drop(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) 
         connection.execute(insert_or_keep(tables.late_faxes, connection.dialect.name), late)
     places.step_back(connection, tables, passed)
     places.move(connection, tables, passed)
-    return len(seqs)
+    return len(dropped)
 
 
-def _delete(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) -> Sequence[int]:
+def _by_sink(letters: Iterable[DeadLetter]) -> Iterator[tuple[str, list[DeadLetter]]]:
+    found: dict[str, list[DeadLetter]] = {}
+    for letter in letters:
+        found.setdefault(letter.sink, []).append(letter)
+    yield from found.items()
+
+
+def _delete(connection: Connection, tables: Tables, sink: str, letters: Sequence[DeadLetter]) -> Sequence[int]:
     dead = tables.dead_letters
-    some = dead.c.sink == QUEUE, dead.c.seq.in_([letter.seq for letter in letters])
+    some = dead.c.sink == sink, dead.c.seq.in_([letter.seq for letter in letters])
     return connection.scalars(dead.delete().where(*some).returning(dead.c.seq)).all()
+
+
+def _nowhere_else(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[int]:
+    """Those that no sink waits for, has as a dead letter or has taken; what has gone out is not forgotten."""
+    others = sinks.names(connection, tables)
+    if len(others) == 1:
+        return list(seqs)
+    query, _ = events_with_states(tables, others)
+    elsewhere = set()
+    for row in connection.execute(query.add_columns(tables.events.c.seq).where(tables.events.c.seq.in_(seqs))):
+        if any(getattr(row, f"state_{at}") is not None for at in range(len(others))):
+            elsewhere.add(row.seq)
+    return [seq for seq in dict.fromkeys(seqs) if seq not in elsewhere]

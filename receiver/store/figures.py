@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import counters, cursors, discrepancies, now_ms, refusals
+from receiver.store import counters, cursors, discrepancies, now_ms, outbox, refusals, sinks
 from receiver.store.counters import Counts
+from receiver.store.sinks import Standing
 from receiver.store.tables import PROJECTOR, QUEUE, Tables
 
 ALIVE_SECONDS = 60.0  # a relay shows a sign of life each 10 s, or later while it waits for its broker
-_COUNTED = 1000  # rows of the backlog
 _SAMPLE = 500  # events that delays are measured on
 _HOUR_MS = 3600_000
 
@@ -27,6 +27,16 @@ class Relay:
 
 
 @dataclass(frozen=True, slots=True)
+class OfSink:
+    """backlog, oldest_at_ms and dead as in Figures, and how the sink stands."""
+
+    standing: Standing
+    backlog: int
+    oldest_at_ms: int | None
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """
     backlog: events that have not arrived; oldest_at_ms: when the first of them was written.
@@ -35,7 +45,8 @@ class Figures:
     the newest published events, in seconds, the shortest first. relay: None where none has ever run. discrepancies:
     kind -> how many are open, and when the oldest was found. credits: (provider, account) -> what is left of a prepaid
     account, as its report has it. refusals: (endpoint, reason) -> how many requests left no receipt in the last hour.
-    reported: the counters of what reports told.
+    reported: the counters of what reports told. backlog, oldest_at_ms, dead and delays are those of the queue; sinks
+    has the same of each other sink.
     """
 
     at_ms: int
@@ -49,11 +60,15 @@ class Figures:
     credits: Mapping[tuple[str, str], float]
     refusals: Counter[tuple[str, str]]
     reported: Counts
+    sinks: Mapping[str, OfSink]
 
     @property
     def oldest_seconds(self) -> float:
         """How long the oldest waits; 0 where nothing does."""
-        return 0.0 if self.oldest_at_ms is None else max(0, self.at_ms - self.oldest_at_ms) / 1000
+        return self.seconds_since(self.oldest_at_ms)
+
+    def seconds_since(self, at_ms: int | None) -> float:
+        return 0.0 if at_ms is None else max(0, self.at_ms - at_ms) / 1000
 
     @property
     def relay_is_alive(self) -> bool:
@@ -69,49 +84,39 @@ def read(connection: Connection, tables: Tables) -> Figures:
     now = now_ms()
     return Figures(
         at_ms=now,
-        backlog=undelivered(connection, tables),
-        oldest_at_ms=_oldest(connection, tables),
-        unprojected=undelivered(connection, tables, PROJECTOR),
-        dead=_dead(connection, tables),
+        backlog=outbox.undelivered(connection, tables),
+        oldest_at_ms=_oldest(connection, tables, QUEUE),
+        unprojected=outbox.undelivered(connection, tables, PROJECTOR),
+        dead=_dead(connection, tables, QUEUE),
         relay=_relay(connection, tables),
         delays=_delays(connection, tables),
         discrepancies=discrepancies.open_by_kind(connection, tables),
         credits={who: float(text) for who, (text, _) in cursors.all_of(connection, tables, "credit").items()},
         refusals=refusals.since(connection, tables, now - _HOUR_MS),
         reported=counters.all_of(connection, tables),
+        sinks={one.name: _of_sink(connection, tables, one) for one in sinks.beside_the_queue(connection, tables)},
     )
 
 
-def undelivered(connection: Connection, tables: Tables, sink: str = QUEUE) -> int:
-    """
-    How many events have not arrived at the broker or a consumer; or at another sink.
-
-    Of more than a thousand only these are counted; the others are so many as there are turns behind them, which are
-    given one after the other. So a large backlog is no work for who asks.
-    """
-    turn = tables.waiting.c.turn
-    mine = tables.waiting.c.sink == sink
-    counted = sa.select(turn).where(mine).order_by(turn).limit(_COUNTED).subquery()
-    count, last = connection.execute(sa.select(sa.func.count(), sa.func.max(counted.c.turn))).one()
-    if count < _COUNTED:
-        return int(count)
-    newest = connection.execute(sa.select(turn).where(mine).order_by(turn.desc()).limit(1)).scalar_one()
-    return int(count + newest - last)
+def _of_sink(connection: Connection, tables: Tables, one: Standing) -> OfSink:
+    backlog = outbox.undelivered(connection, tables, one.name)
+    oldest = _oldest(connection, tables, one.name) if backlog else None
+    return OfSink(one, backlog, oldest, _dead(connection, tables, one.name))
 
 
-def _dead(connection: Connection, tables: Tables) -> int:
+def _dead(connection: Connection, tables: Tables, sink: str) -> int:
     table = tables.dead_letters
-    query = sa.select(sa.func.count()).select_from(table).where(table.c.sink == QUEUE)
+    query = sa.select(sa.func.count()).select_from(table).where(table.c.sink == sink)
     return int(connection.execute(query).scalar_one())
 
 
-def _oldest(connection: Connection, tables: Tables) -> int | None:
+def _oldest(connection: Connection, tables: Tables, sink: str) -> int | None:
     """When the event was written whose turn is next."""
     events, waiting = tables.events, tables.waiting
     query = (
         sa.select(events.c.created_at_ms)
         .join_from(waiting, events, events.c.seq == waiting.c.seq)
-        .where(waiting.c.sink == QUEUE)
+        .where(waiting.c.sink == sink)
         .order_by(waiting.c.turn)
         .limit(1)
     )

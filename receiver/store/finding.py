@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import browsing, figures, projection
+from receiver.store import browsing, outbox, projection
 from receiver.store.browsing import iso
 from receiver.store.projection import ENDING, LOOKED_THROUGH, Keys
 from receiver.store.rows import facts_of, is_newest
@@ -111,7 +111,7 @@ def _find_ending(
 def _notes(connection: Connection, tables: Tables) -> tuple[str, ...]:
     """What is not looked at."""
     notes = []
-    behind = figures.undelivered(connection, tables, PROJECTOR)
+    behind = outbox.undelivered(connection, tables, PROJECTOR)
     if behind > LOOKED_THROUGH:
         notes.append(f"the projector is {behind} events behind, and only {LOOKED_THROUGH} of them were looked at")
     another = sa.select(tables.jobs.c.fax_id).offset(LOOKED_THROUGH).limit(1)

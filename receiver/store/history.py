@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import browsing
+from receiver.store import browsing, sinks
 from receiver.store.browsing import iso
 from receiver.store.outbox import LONGEST_RUN
 from receiver.store.rows import newest_facts
@@ -188,16 +188,23 @@ def _replayed(connection: Connection, tables: Tables, fax_id: str, receipts: Seq
 
 def _taken(connection: Connection, tables: Tables, events: Sequence[_Event]) -> Iterator[Step]:
     taken = tables.taken
+    its_sinks = taken.c.sink.in_(sinks.names(connection, tables))
     for event in events:
         covers = taken.c.first > event.seq - LONGEST_RUN, taken.c.first <= event.seq, taken.c.last >= event.seq
-        for at_ms in connection.scalars(sa.select(taken.c.at_ms).where(taken.c.sink == QUEUE, *covers)):
-            yield Step(at_ms, "taken", {"event": event.id})
+        for sink, at_ms in connection.execute(sa.select(taken.c.sink, taken.c.at_ms).where(its_sinks, *covers)):
+            yield Step(at_ms, "taken", {"event": event.id, **_where(sink)})
 
 
 def _parked(connection: Connection, tables: Tables, events: Sequence[_Event]) -> Iterator[Step]:
     dead, ids = tables.dead_letters, {event.seq: event.id for event in events}
-    for row in connection.execute(sa.select(dead).where(dead.c.sink == QUEUE, dead.c.seq.in_(list(ids)))):
-        yield Step(row.parked_at_ms, "dead letter", {"event": ids[row.seq], "reason": row.reason})
+    its = dead.c.sink.in_(sinks.names(connection, tables)), dead.c.seq.in_(list(ids))
+    for row in connection.execute(sa.select(dead).where(*its)):
+        yield Step(row.parked_at_ms, "dead letter", {"event": ids[row.seq], "reason": row.reason, **_where(row.sink)})
+
+
+def _where(sink: str) -> dict[str, str]:
+    """Of the queue nothing is said: it is where events go."""
+    return {} if sink == QUEUE else {"sink": sink}
 
 
 def _discrepancies(connection: Connection, tables: Tables, fax: Any, facts: Mapping[str, Any] | None) -> Iterator[Step]:

@@ -22,6 +22,7 @@ from schemas.envelope import AMENDED, COMPLETED
 
 LEASE_SECONDS = 30
 LONGEST_RUN = 200  # row numbers in one row of ``taken``, so that an event is looked for in few of them
+_COUNTED = 1000  # rows of a backlog
 _AT_ONCE = 200  # rows read, or named in one statement
 
 
@@ -156,6 +157,23 @@ def _row(row: Waiting, event: Any) -> Row:
     )
 
 
+def undelivered(connection: Connection, tables: Tables, sink: str = QUEUE) -> int:
+    """
+    How many events have not arrived at the broker or a consumer; or at another sink.
+
+    Of more than a thousand only these are counted; the others are so many as there are turns behind them, which are
+    given one after the other. So a large backlog is no work for who asks.
+    """
+    turn = tables.waiting.c.turn
+    mine = tables.waiting.c.sink == sink
+    counted = sa.select(turn).where(mine).order_by(turn).limit(_COUNTED).subquery()
+    count, last = connection.execute(sa.select(sa.func.count(), sa.func.max(counted.c.turn))).one()
+    if count < _COUNTED:
+        return int(count)
+    newest = connection.execute(sa.select(turn).where(mine).order_by(turn.desc()).limit(1)).scalar_one()
+    return int(count + newest - last)
+
+
 # --- changing -------------------------------------------------------------------------------------------------------
 
 
@@ -184,11 +202,15 @@ def _take(
     runs = [{"sink": sink, "first": run[0], "last": run[-1], "at_ms": now_ms} for run in _runs(sorted(seqs))]
     if runs:
         connection.execute(insert_or_keep(tables.taken, connection.dialect.name), runs)
-    # Retention has been there, and left them since they were undelivered.
+    _leave_to_retention(connection, tables, passed, seqs)
+    return len(seqs)
+
+
+def _leave_to_retention(connection: Connection, tables: Tables, passed: places.Places, seqs: Sequence[int]) -> None:
+    """Those it has passed and left, since they were undelivered. Their places must be locked."""
     overdue = [{"seq": seq} for seq in seqs if seq <= max(passed.payloads, passed.events)]
     if overdue:
         connection.execute(insert_or_keep(tables.overdue, connection.dialect.name), overdue)
-    return len(seqs)
 
 
 def _delete(
@@ -231,6 +253,21 @@ def park(
         ]
         if letters:
             connection.execute(insert_or_keep(tables.dead_letters, connection.dialect.name), letters)
+
+
+def give_up(connection: Connection, tables: Tables, sink: str, limit: int) -> int:
+    """Some of what waits for a sink, or is a dead letter of it, never goes there; how many these were."""
+    passed = places.locked(connection, tables, shared=True)
+    table, dead = tables.waiting, tables.dead_letters
+    some = sa.select(table.c.turn).where(table.c.sink == sink).order_by(table.c.turn).limit(limit).scalar_subquery()
+    delete = table.delete().where(table.c.sink == sink, table.c.turn.in_(some))
+    seqs = list(connection.scalars(delete.returning(table.c.seq)))
+    if not seqs:
+        letters = sa.select(dead.c.seq).where(dead.c.sink == sink).order_by(dead.c.seq).limit(limit).scalar_subquery()
+        parked = dead.delete().where(dead.c.sink == sink, dead.c.seq.in_(letters))
+        seqs = list(connection.scalars(parked.returning(dead.c.seq)))
+    _leave_to_retention(connection, tables, passed, seqs)
+    return len(seqs)
 
 
 def lease(connection: Connection, tables: Tables, holder: str, limit: int, now_ms: int) -> tuple[list[Row], list[Row]]:

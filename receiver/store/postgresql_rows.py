@@ -22,6 +22,7 @@ from receiver.store.rows import (
     ANNOUNCEMENT,
     CHANGED,
     EVENT,
+    FURTHER,
     LEARNED,
     RECEIPT,
     REPEAT,
@@ -94,6 +95,7 @@ class PostgresqlRows:
             self._run(sql.change_faxes, kept.changed, map(changed, (*changes.faxes, *changes.amended_new_faxes)))
             self._run(sql.add_announcements, kept.announcements, changes.announcements)
             self._run(sql.add_events, kept.events, changes.events)
+            self._run(sql.add_further, kept.further, changes.further)
             self._run(sql.add_receipts, kept.receipts, changes.receipts)
             self._run(sql.add_rejected_receipts, kept.receipts, changes.rejected_receipts)
             self._run(sql.add_replays, kept.replays, changes.replays)
@@ -140,6 +142,7 @@ class _Statements:
     change_faxes: str
     add_announcements: str
     add_events: str
+    add_further: str
     add_receipts: str
     add_rejected_receipts: str
     add_replays: str
@@ -183,6 +186,8 @@ def _statements(dialect: sa.Dialect) -> _Statements:
         f" FROM {unnest(faxes, CHANGED)} AS new ({', '.join(CHANGED)}) WHERE known.fax_id = new.fax_id",
         add_announcements=insert(tables.announcements, ANNOUNCEMENT),
         add_events=_add_events(tables, unnest(tables.events, EVENT)),
+        add_further=f"INSERT INTO {tables.waiting.fullname} ({', '.join(FURTHER)})"  # noqa: S608 - names of ours
+        f" SELECT * FROM {unnest(tables.waiting, FURTHER)}",
         add_receipts=insert(tables.receipts, RECEIPT),
         add_rejected_receipts=insert(tables.rejected_receipts, RECEIPT),
         add_replays=insert(tables.replays, REPLAY),

@@ -5,14 +5,16 @@ The rows of the group are read and written in bulk by ``receiver.store.rows``, a
 new, never a look-up before the transaction. What a fax's facts are, and where each row goes, ``README.md`` tells.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import DBAPICursor
 
 from receiver import facts as fax_facts
 from receiver.advice import RULES_ALONE, Advisor
+from receiver.settings import Filter
 from receiver.store.fax import Fax
 from receiver.store.postgresql_rows import PostgresqlRows
 from receiver.store.rows import Changes, GroupRows
@@ -24,25 +26,32 @@ from schemas.envelope import AMENDED, COMPLETED, envelope
 from schemas.event import Outcome
 from schemas.identity import amended_id
 
+Sinks: TypeAlias = Mapping[str, Filter]  # beside the queue: name -> which events go there
+NONE: Sinks = MappingProxyType({})
+
 
 def record(
-    cursor: DBAPICursor, dialect: sa.Dialect, submissions: Sequence[Submission], advisor: Advisor = RULES_ALONE
+    cursor: DBAPICursor,
+    dialect: sa.Dialect,
+    submissions: Sequence[Submission],
+    advisor: Advisor = RULES_ALONE,
+    sinks: Sinks = NONE,
 ) -> list[Recorded]:
     """
     Record a group in the given order, inside the caller's transaction. One result for each submission.
 
-    advisor: gives each event its ``data.advice``.
+    advisor: gives each event its ``data.advice``. sinks: where events go beside the queue.
     """
-    rows = _rows_of(cursor, dialect)
+    rows = _rows_of(cursor, dialect, sinks)
     first, digests = _said(submissions)
-    group = _Group(*(rows.load(first, digests) if first else ({}, {})), advisor)
+    group = _Group(*(rows.load(first, digests) if first else ({}, {})), advisor, sinks)
     recorded = [group.submission(submission) for submission in submissions]
     rows.write(group.changes(rows.numbers))
     return recorded
 
 
-def _rows_of(cursor: DBAPICursor, dialect: sa.Dialect) -> GroupRows:
-    return SqliteRows(cursor) if dialect.name == "sqlite" else PostgresqlRows(cursor, dialect)
+def _rows_of(cursor: DBAPICursor, dialect: sa.Dialect, sinks: Sinks = NONE) -> GroupRows:
+    return SqliteRows(cursor, tuple(sinks)) if dialect.name == "sqlite" else PostgresqlRows(cursor, dialect)
 
 
 def _said(submissions: Sequence[Submission]) -> tuple[dict[str, Fax], dict[str, set[str]]]:
@@ -59,11 +68,15 @@ def _said(submissions: Sequence[Submission]) -> tuple[dict[str, Fax], dict[str, 
 
 
 class _Group:
-    def __init__(self, faxes: dict[str, Fax], jobs: dict[str, dict[str, Any]], advisor: Advisor) -> None:
+    def __init__(
+        self, faxes: dict[str, Fax], jobs: dict[str, dict[str, Any]], advisor: Advisor, sinks: Sinks = NONE
+    ) -> None:
         """faxes: by their ids, known and new. jobs: by fax id, what its sender says of it."""
         self._faxes = faxes
         self._jobs = jobs
         self._advisor = advisor
+        self._sinks = sinks
+        self._for_sinks: list[tuple[str, list[Any]]] = []  # a sink, and the row of an event that goes there
         self._changes = Changes(jobs=sorted(jobs))
         self._quiet: dict[str, Fax] = {}  # those that have learned something without an event
         self._learn_from_jobs()
@@ -104,6 +117,8 @@ class _Group:
             fax = self._faxes[fax_id]
             fax.event_seq = seqs[event_id] = seq
             fax.first_seq = fax.first_seq or seq
+        for sink, (seq, _, fax_id, revision, *_) in self._for_sinks:
+            changes.further.append((sink, seq, seq, fax_id, revision))
         for announcement in changes.announcements:
             announcement[-1] = seqs.get(announcement[3])
         for turn, fax in zip(numbers[len(unnumbered) :], self._quiet.values(), strict=True):
@@ -203,19 +218,21 @@ class _Group:
             conflict=conflict,
         )
         at = submission.received_at_ms
-        self._changes.events.append(
-            [
-                fax.event_seq if event_type == COMPLETED else 0,
-                fax.event_id,
-                fax.fax_id,
-                fax.revision,
-                fax.outcome,
-                submission.receipt,
-                at,
-                checksum(fax.event_id, body),
-                body,
-            ]
-        )
+        row = [
+            fax.event_seq if event_type == COMPLETED else 0,
+            fax.event_id,
+            fax.fax_id,
+            fax.revision,
+            fax.outcome,
+            submission.receipt,
+            at,
+            checksum(fax.event_id, body),
+            body,
+        ]
+        self._changes.events.append(row)
+        for name, chosen in self._sinks.items():
+            if chosen.passes(fax.outcome, fax.provider, submission.endpoint, event_type):
+                self._for_sinks.append((name, row))
         if conflict:
             # With the event, or an end in between would leave nobody to look at it.
             self._changes.contradictions.append(_contradiction(submission, fax))

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import places, projection
-from receiver.store.browsing import events_with_states, in_time, typed_seq
+from receiver.settings import EVERYTHING, Filter
+from receiver.store import places, projection, sinks
+from receiver.store.browsing import in_time, typed_seq
 from receiver.store.postgresql import wake
-from receiver.store.tables import Tables
+from receiver.store.states import events_with_states
+from receiver.store.tables import QUEUE, Tables
 from receiver.store.turns import put_in
 
 _AT_ONCE = 500  # row numbers
@@ -19,11 +21,17 @@ Window = tuple[int, int]  # from this row number to that one
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which events: made between two times, and of the callbacks of an endpoint; all where None."""
+    """
+    Which events: made between two times, and of the callbacks of an endpoint; all where None.
+
+    sink: where they go again. passing: what goes there at all.
+    """
 
     since_ms: int | None = None
     until_ms: int | None = None
     endpoint: str | None = None
+    sink: str = QUEUE
+    passing: Filter = EVERYTHING
 
 
 def windows(connection: Connection, tables: Tables, chosen: Chosen) -> Iterator[Window]:
@@ -43,7 +51,8 @@ def count(connection: Connection, tables: Tables, chosen: Chosen, window: Window
 
 def republish(connection: Connection, tables: Tables, chosen: Chosen, window: Window) -> int:
     """The same bytes under the same ids; how many were published and still had a payload."""
-    return _put_in(connection, tables, _published(tables, chosen).where(tables.events.c.seq.between(*window)))
+    some = _published(tables, chosen).where(tables.events.c.seq.between(*window))
+    return _put_in(connection, tables, some, chosen.sink)
 
 
 def republish_one(connection: Connection, tables: Tables, event_id: str, chosen: Chosen) -> int:
@@ -51,12 +60,12 @@ def republish_one(connection: Connection, tables: Tables, event_id: str, chosen:
     seq = typed_seq(connection, tables, event_id)
     if seq is None:
         return 0
-    return _put_in(connection, tables, _published(tables, chosen).where(tables.events.c.seq == seq))
+    return _put_in(connection, tables, _published(tables, chosen).where(tables.events.c.seq == seq), chosen.sink)
 
 
-def _put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]]) -> int:
+def _put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]], sink: str) -> int:
     places.locked(connection, tables)  # nobody else sends them again, or forgets their payloads
-    put = put_in(connection, tables, some)
+    put = put_in(connection, tables, some, sink)
     wake(connection)
     return put
 
@@ -64,8 +73,8 @@ def _put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, s
 def _published(tables: Tables, chosen: Chosen) -> sa.Select[tuple[int, str, int]]:
     """Row number, fax and revision of those that have a payload."""
     table = tables.events
-    query, state = events_with_states(tables)
-    query = query.where(state == "published", table.c.body.is_not(None))
+    query, state = events_with_states(tables, (chosen.sink,))
+    query = query.where(state == "published", table.c.body.is_not(None), sinks.passing(tables, chosen.passing))
     query = query.where(*in_time(tables, chosen.since_ms, chosen.until_ms))
     if chosen.endpoint is not None:
         both = (tables.receipts, tables.rejected_receipts)

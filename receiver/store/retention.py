@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import first_id, places, projection
+from receiver.store import first_id, places, projection, sinks
 from receiver.store.jobs import accounts_with_jobs
 from receiver.store.outbox import LONGEST_RUN
 from receiver.store.places import Places
@@ -55,6 +55,9 @@ class _Purge:
         # First of all: what is undelivered changes no more until this transaction ends.
         self._places = places.locked(connection, tables)
         self._before = Places.text(self._places)
+        # Also those that nobody has made known: another process may have a configuration of its own.
+        known = {*sinks.names(connection, tables), *sinks.waited_for(connection, tables)}
+        self._sinks = (PROJECTOR, QUEUE, *sorted(known - {QUEUE}))
 
     def keep_places(self) -> None:
         if self._places.text() != self._before:
@@ -167,10 +170,10 @@ class _Purge:
         """Without those that wait for somebody, or were parked: these stay until an operator has dealt with them."""
         waiting, dead = self._tables.waiting, self._tables.dead_letters
         in_turn = sa.select(waiting.c.seq).where(
-            waiting.c.sink.in_((QUEUE, PROJECTOR)), waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn
+            waiting.c.sink.in_(self._sinks), waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn
         )
         again = sa.select(waiting.c.seq).where(waiting.c.seq.in_(seqs), sa.text("seq <> turn"))
-        parked = sa.select(dead.c.seq).where(dead.c.sink == QUEUE, dead.c.seq.in_(seqs))
+        parked = sa.select(dead.c.seq).where(dead.c.sink.in_(self._sinks), dead.c.seq.in_(seqs))
         left = {seq for query in (in_turn, again, parked) for seq in self._connection.scalars(query)}
         return [seq for seq in seqs if seq not in left]
 
@@ -213,7 +216,7 @@ class _Purge:
         mine = learned.c.fax_id.in_([row.fax_id for row in found]), learned.c.event_id.in_([row.id for row in found])
         self._connection.execute(learned.delete().where(*mine))
         runs = taken.c.first > seqs[0] - LONGEST_RUN, taken.c.first <= seqs[-1], taken.c.last <= seqs[-1]
-        self._connection.execute(taken.delete().where(taken.c.sink == QUEUE, *runs))
+        self._connection.execute(taken.delete().where(taken.c.sink.in_(self._sinks), *runs))
         self._to_be_looked_at({row.id: row.fax_id for row in found})
         places.step_back(self._connection, self._tables, self._places)
         return len(found)

@@ -33,6 +33,7 @@ RECEIPT = (
 REPLAY = ("receipt", "at_ms", "state", "reason", "detail", "faxes")
 ANNOUNCEMENT = ("fax_id", "digest", "outcome", "event_id", "event_seq")
 REPEAT = ("fax_id", "receipt")
+FURTHER = ("sink", "turn", "seq", "fax_id", "revision")
 WAITING = ("turn", "seq", "fax_id", "revision")
 LEARNED = ("fax_id", "event_id", "facts")
 CHANGED = ("fax_id", "outcome", "revision", "event_id", "event_seq", "seen_at_ms")  # of a fax, the id first
@@ -44,7 +45,8 @@ class Changes:
     """
     What a group adds and changes: rows in the order of their tables' columns.
 
-    events: in the order in which they were told; the row number is 0 until there is one. amended_new_faxes: those of
+    events: in the order in which they were told; the row number is 0 until there is one. further: those that go to a
+    sink beside the queue. amended_new_faxes: those of
     the new ones that are not any more as their first announcement made them. told_again: faxes with a new event, which
     has what they had learned. to_project: turns of events that the projector has to look at again, with row number, fax
     and revision. jobs: faxes that are not expected any more.
@@ -55,6 +57,7 @@ class Changes:
     faxes: list[Row] = field(default_factory=list)
     announcements: list[list[Any]] = field(default_factory=list)
     events: list[list[Any]] = field(default_factory=list)
+    further: list[Row] = field(default_factory=list)
     receipts: list[Row] = field(default_factory=list)
     rejected_receipts: list[Row] = field(default_factory=list)
     replays: list[Row] = field(default_factory=list)
@@ -132,6 +135,7 @@ class KeptRows:
     learned: Kept
     to_project: Kept
     repeats: Kept
+    further: Kept
 
 
 @cache
@@ -146,6 +150,7 @@ def kept_by(dialect: str) -> KeptRows:
         replays=Kept(tables.replays, REPLAY, dialect),
         learned=Kept(tables.learned, LEARNED, dialect),
         to_project=Kept(tables.waiting, WAITING, dialect),
+        further=Kept(tables.waiting, FURTHER, dialect),
         repeats=Kept(tables.repeats, REPEAT, dialect),
     )
 

@@ -31,7 +31,7 @@ from receiver.store.rows import (
     read_facts,
 )
 from receiver.store.tables import PROJECTOR, QUEUE, define
-from receiver.store.turns import LAST_OF_SQLITE
+from receiver.store.turns import last_of_sqlite
 from receiver.store.types import packed, unpacked
 
 _NAME = "sqlite"
@@ -39,8 +39,9 @@ _MOST_NAMED = 512  # faxes in one statement
 
 
 class SqliteRows:
-    def __init__(self, cursor: DBAPICursor) -> None:
+    def __init__(self, cursor: DBAPICursor, sinks: Sequence[str]) -> None:
         self._cursor = cursor
+        self._last = last_of_sqlite(*sinks)
         self._sql = _statements()
         self._kept = kept_by(_NAME)
 
@@ -72,7 +73,7 @@ class SqliteRows:
     def numbers(self, count: int) -> Sequence[int]:
         if not count:
             return ()
-        self._cursor.execute(LAST_OF_SQLITE)
+        self._cursor.execute(self._last)
         ((last,),) = self._cursor.fetchall()
         return range(last + 1, last + 1 + count)
 
@@ -85,6 +86,7 @@ class SqliteRows:
         events = kept.events.bound(changes.events)
         self._run(sql.add_events, events)
         self._run(sql.add_waiting, [(seq, fax_id, revision) for seq, _, fax_id, revision, *_ in events])
+        self._run(sql.add_further, kept.further.bound(changes.further))
         self._run(sql.add_receipts, kept.receipts.bound(changes.receipts))
         self._run(sql.add_rejected_receipts, kept.receipts.bound(changes.rejected_receipts))
         self._run(sql.add_replays, kept.replays.bound(changes.replays))
@@ -120,6 +122,7 @@ class _Statements:
     add_announcements: str
     add_events: str
     add_waiting: str
+    add_further: str
     add_receipts: str
     add_rejected_receipts: str
     add_replays: str
@@ -159,6 +162,7 @@ def _statements() -> _Statements:
         add_announcements=insert(tables.announcements, *ANNOUNCEMENT),
         add_events=insert(tables.events, *EVENT),
         add_waiting=f"{wait} ('{QUEUE}', ?1, ?1, ?2, ?3), ('{PROJECTOR}', ?1, ?1, ?2, ?3)",
+        add_further=f"{wait} (?, ?, ?, ?, ?)",
         add_receipts=insert(tables.receipts, *RECEIPT),
         add_rejected_receipts=insert(tables.rejected_receipts, *RECEIPT),
         add_replays=insert(tables.replays, *REPLAY),

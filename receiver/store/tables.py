@@ -30,11 +30,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
+from receiver.destinations import QUEUE as QUEUE
 from receiver.store.types import Id, Pairs, Sha256
 
 PREFIX = "faxhook_"
 SCHEMA = "faxhook"
-QUEUE = "queue"  # the sink that [queue] is
 PROJECTOR = "projector"  # the sink that fills ``finds``
 TURNS = f"{SCHEMA}.turns"  # PostgreSQL's sequence of row numbers and turns
 
@@ -58,6 +58,7 @@ class Tables:
     find_keys: Table
     hours: Table
     events: Table
+    sinks: Table
     waiting: Table
     taken: Table
     dead_letters: Table
@@ -195,6 +196,17 @@ def define(dialect: str) -> Tables:
             Column("created_at_ms", BigInteger, nullable=False),
             Column("checksum", Sha256, nullable=False),
             Column("body", LargeBinary),  # the payload, as it is published; null once purged
+        ),
+        sinks=table(  # where events go to; what a commit puts into ``waiting`` follows from the configuration
+            "sinks",
+            Column("name", Text, primary_key=True),
+            Column("made_at_ms", BigInteger, nullable=False),
+            Column("filled_to", BigInteger),  # where from = "oldest" has come to; null: nothing is left to fill
+            Column("stopped_at_ms", BigInteger),  # nothing goes there until an operator resumes it
+            Column("stopped_for", Text),
+            Column("trouble", Text),  # the kind of it; null while all is well
+            Column("trouble_since_ms", BigInteger),
+            without_rowid=True,
         ),
         waiting=table(  # the only truth about what is undelivered; who has taken the event deletes the row
             "waiting",

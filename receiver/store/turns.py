@@ -5,20 +5,24 @@ PostgreSQL counts in a sequence. SQLite's next number follows the highest one in
 number may come again once nothing has it any more.
 """
 
+from functools import cache
+
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver.store.tables import PROJECTOR, QUEUE, TURNS, Tables, define
 
 _SQLITE = define("sqlite")
-LAST_OF_SQLITE = (
-    f"SELECT max(coalesce((SELECT max(seq) FROM {_SQLITE.events.name}), 0),"  # noqa: S608 - names of ours
-    + ", ".join(
-        f"coalesce((SELECT max(turn) FROM {_SQLITE.waiting.name} WHERE sink = '{sink}'), 0)"  # noqa: S608
-        for sink in (QUEUE, PROJECTOR)
+
+
+@cache
+def last_of_sqlite(*others: str) -> str:
+    """The statement that finds it. others: sinks that may have rows, beside the queue and the projector."""
+    turns = (
+        f"coalesce((SELECT max(turn) FROM {_SQLITE.waiting.name} WHERE sink = '{sink}'), 0)"  # noqa: S608 - names of ours
+        for sink in (QUEUE, PROJECTOR, *others)
     )
-    + ")"
-)
+    return f"SELECT max(coalesce((SELECT max(seq) FROM {_SQLITE.events.name}), 0), {', '.join(turns)})"  # noqa: S608
 
 
 def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, str, int]], sink: str = QUEUE) -> int:
@@ -26,7 +30,8 @@ def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, st
     chosen = some.order_by(sa.column("seq")).subquery()
     turn: sa.ColumnElement[int]
     if connection.dialect.name == "sqlite":
-        last = connection.exec_driver_sql(LAST_OF_SQLITE).scalar_one()
+        others = connection.scalars(sa.select(tables.sinks.c.name).where(tables.sinks.c.name != QUEUE)).all()
+        last = connection.exec_driver_sql(last_of_sqlite(*others)).scalar_one()
         turn = sa.func.row_number().over(order_by=chosen.c.seq) + last
     else:
         turn = sa.func.nextval(TURNS)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from receiver.advice import RULES_ALONE, Advisor
 from receiver.errors import Unavailable
 from receiver.store import Store
-from receiver.store.recording import record
+from receiver.store.recording import NONE, Sinks, record
 from receiver.store.submissions import Recorded, Submission
 from receiver.store.trouble import BUSY_SECONDS, CONFLICT, ConflictError, StoreUnavailable
 
@@ -52,9 +52,11 @@ class Ticket:
 class Writer:
     """Records what the threads of this process, or its loop, hand over. One per process, made after the fork."""
 
-    def __init__(self, store: Store, advisor: Advisor = RULES_ALONE) -> None:
+    def __init__(self, store: Store, advisor: Advisor = RULES_ALONE, sinks: Sinks = NONE) -> None:
+        """advisor, sinks: as for ``record``."""
         self._store = store
         self._advisor = advisor
+        self._sinks = sinks
         self._mutex = threading.Lock()
         self._waiting: list[Ticket] = []  # without those in the group that is being committed
         self._is_led = False
@@ -203,7 +205,7 @@ class Writer:
             if others_may_join:
                 self._join(group)
             submissions = [ticket.submission for ticket in group]
-            results = record(cursor, self._store.engine.dialect, submissions, self._advisor)
+            results = record(cursor, self._store.engine.dialect, submissions, self._advisor, self._sinks)
             recorded_at = time.perf_counter()
         self._syncs.append(time.perf_counter() - recorded_at)
         if any(result.told for result in results):

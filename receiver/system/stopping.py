@@ -49,6 +49,18 @@ class Stop:
             signal.setitimer(signal.ITIMER_REAL, self._grace_seconds, _AGAIN_SECONDS)
 
 
+class ThreadStop(Stop):
+    """For a thread, which no signal reaches: its owner asks, and what it waits for must end by itself."""
+
+    def ask(self) -> None:
+        self.asked = True
+        self._signals.put(signal.SIGTERM)
+
+    @contextmanager
+    def interrupting(self, grace_seconds: float) -> Iterator[None]:
+        yield
+
+
 @contextmanager
 def on_signals() -> Iterator[Stop]:
     """SIGTERM and SIGINT ask the Stop, until the block ends. Only in the main thread."""

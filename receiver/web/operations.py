@@ -123,9 +123,39 @@ def _gauges(runtime: Runtime, found: Figures | None) -> metrics.Gauges:
         "faxhook_dead_letters": found.dead,
         "faxhook_relay_last_seen_timestamp_seconds": relay.seen_at_ms / 1000 if relay else 0,
         "faxhook_relay_trouble": int(relay is not None and relay.trouble is not None),
+        **_sinks(found),
         "faxhook_commit_to_consumer_seconds": {
             str(share): delay for share in _QUANTILES if (delay := found.delay(share)) is not None
         },
+    }
+
+
+def _sinks(found: Figures) -> dict[str, dict[str, float]]:
+    """Of each sink beside the queue."""
+    return {
+        "faxhook_sink_backlog_events": {name: one.backlog for name, one in found.sinks.items()},
+        "faxhook_sink_backlog_oldest_seconds": {
+            name: found.seconds_since(one.oldest_at_ms) for name, one in found.sinks.items()
+        },
+        "faxhook_sink_dead_letters": {name: one.dead for name, one in found.sinks.items()},
+        "faxhook_sink_trouble": {name: int(one.standing.trouble is not None) for name, one in found.sinks.items()},
+        "faxhook_sink_stopped": {
+            name: int(one.standing.stopped_at_ms is not None) for name, one in found.sinks.items()
+        },
+    }
+
+
+def _described_sinks(found: Figures) -> dict[str, Any]:
+    return {
+        name: {
+            "backlog": {"events": one.backlog, "oldest_seconds": found.seconds_since(one.oldest_at_ms)},
+            "dead_letters": one.dead,
+            "trouble": one.standing.trouble,
+            "trouble_since": iso(one.standing.trouble_since_ms),
+            "stopped": one.standing.stopped_for,
+            "stopped_at": iso(one.standing.stopped_at_ms),
+        }
+        for name, one in found.sinks.items()
     }
 
 
@@ -140,7 +170,9 @@ def _reported(runtime: Runtime, found: Figures | None) -> metrics.Counts:
 def _described(found: Figures) -> dict[str, Any]:
     """The figures for a person. None of them turns the web side red: callbacks are safe whatever the relay does."""
     relay = found.relay
+    others = {"sinks": _described_sinks(found)} if found.sinks else {}
     return {
+        **others,
         "backlog": {"events": found.backlog, "oldest_seconds": found.oldest_seconds},
         "dead_letters": found.dead,
         "discrepancies": {kind: count for kind, (count, _) in sorted(found.discrepancies.items())},

@@ -19,6 +19,7 @@ from receiver.outgoing import delivery
 from receiver.outgoing import place as reading_place
 from receiver.store import Store, now_ms, outbox
 from receiver.store.recording import record
+from receiver.store.tables import QUEUE
 from receiver.store.trouble import ConflictError
 from receiver.store.writer import Writer
 from schemas.event import Recipient
@@ -43,7 +44,7 @@ def take(store, place):
 
 
 def test_what_commits_after_a_younger_one_has_been_read_is_sent_at_once(postgresql):
-    place = delivery._Waiting(postgresql)
+    place = delivery._Waiting(postgresql, QUEUE, 200)
     assert take(postgresql, place) == []
     with uncommitted(postgresql, fax("late")):
         younger = tell(postgresql, fax("younger")).events
@@ -57,7 +58,7 @@ def test_what_commits_after_a_younger_one_has_been_read_is_sent_at_once(postgres
 def test_what_commits_very_late_is_found_from_the_start(postgresql, monkeypatch):
     monkeypatch.setattr(reading_place, "_LATE_SECONDS", 0.0)
     monkeypatch.setattr(reading_place, "_FROM_THE_START_SECONDS", 0.5)
-    place = delivery._Waiting(postgresql)
+    place = delivery._Waiting(postgresql, QUEUE, 200)
     with uncommitted(postgresql, fax("late")):
         for number in range(5):
             tell(postgresql, fax(f"younger {number}"))
@@ -73,7 +74,7 @@ def test_what_commits_very_late_is_found_from_the_start(postgresql, monkeypatch)
 def test_no_later_event_of_a_fax_goes_out_before_one_that_committed_late(postgresql, monkeypatch):
     monkeypatch.setattr(reading_place, "_LATE_SECONDS", 0.0)
     monkeypatch.setattr(reading_place, "_FROM_THE_START_SECONDS", 3600.0)
-    place = delivery._Waiting(postgresql)
+    place = delivery._Waiting(postgresql, QUEUE, 200)
     take(postgresql, place)
     with uncommitted(postgresql, fax("late")):
         for number in range(3):
@@ -89,7 +90,7 @@ def test_no_later_event_of_a_fax_goes_out_before_one_that_committed_late(postgre
 def test_rows_that_an_old_snapshot_keeps_are_not_walked_again(postgresql):
     """As counted by the database: index entries read for one look at the queue."""
     url = postgresql.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    place = delivery._Waiting(postgresql)
+    place = delivery._Waiting(postgresql, QUEUE, 200)
     with psycopg.connect(url) as old:
         old.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
         old.execute("SELECT count(*) FROM faxhook.waiting").fetchone()
@@ -198,7 +199,7 @@ def test_two_instances_with_groups_that_are_rolled_back_and_a_writer_left_open(p
     print(f"seed {seed}")
     keys = [str(number) for number in range(count)]
     url = postgresql.url.render_as_string(hide_password=False)
-    place, sent, ended = delivery._Waiting(postgresql), Counter(), threading.Event()
+    place, sent, ended = delivery._Waiting(postgresql, QUEUE, 200), Counter(), threading.Event()
 
     def relay():
         while not ended.is_set() or rows(postgresql, "waiting"):

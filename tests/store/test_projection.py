@@ -9,7 +9,7 @@ from announcing import KEYS, deliver, fax, identity, numbered, project, rows, su
 from test_retention import DAY, START, purged
 
 from receiver.outgoing.projector import Projector
-from receiver.store import browsing, dead_letters, figures, jobs, outbox, projection
+from receiver.store import browsing, dead_letters, jobs, outbox, projection
 from receiver.store.jobs import ExpectedFax
 from receiver.store.projection import Keys
 from receiver.store.salvaging import salvage
@@ -203,7 +203,7 @@ def test_the_thread_works_off_what_waits_and_only_while_it_leads(store):
     try:
         time.sleep(0.4)
         with store.reading() as connection:
-            assert figures.undelivered(connection, store.tables, PROJECTOR) == 120
+            assert outbox.undelivered(connection, store.tables, PROJECTOR) == 120
         leads.append(True)
         deadline = time.monotonic() + 20
         while rows(store, "waiting", sink=PROJECTOR) and time.monotonic() < deadline:
