@@ -6,9 +6,11 @@ Flask and Werkzeug behind gunicorn accept a body cut short and answer 200, and s
 here.
 """
 
+import io
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from gunicorn.http.errors import ParseException
@@ -21,6 +23,52 @@ UNASKED = 64 * 1024  # bytes that are kept of anybody's body, while nothing is k
 _STEP = 256 * 1024  # between two looks at the clock; gunicorn copies what it has read ahead once per step
 _DRAINED_AT_LEAST = 64 * 1024 * 1024
 _DRAINED_TIMES_MAX = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a server has to know that reads bodies to their end before it calls the application: see ``read``."""
+
+    max_body: int = 8 * 1024 * 1024
+    is_wanted: Callable[[Mapping[str, Any]], bool] = lambda _environ: True
+
+
+EXPECTED = "faxhook.bodies"  # where the application has it, among its extensions
+
+
+class Arrived(io.BytesIO):
+    """
+    A body that our server has read to its end, or as far as it got.
+
+    size: how many bytes came. is_kept: whether they are here. trouble: why no more came, or why they are not here.
+    seconds: that it was given. failed: the connection cannot serve another request.
+    """
+
+    SLOW = "slow"
+    CUT = "cut"  # short, or malformed
+    ENDLESS = "endless"
+    CROWDED = "crowded"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+        self.is_kept = True
+        self.trouble = ""
+        self.seconds = 0.0
+        self.failed = False
+
+    def whole(self, announced: int | None, max_body: int, is_wanted: Callable[[], bool]) -> bytes:
+        """As ``_read_to_end``; and raises Unavailable for what is not kept since there was too much at once."""
+        is_unclear = self.trouble in (self.SLOW, self.CUT)
+        if not (is_unclear and announced is None) and (self.size > max_body or (announced or 0) > max_body):
+            raise _too_large(max_body)
+        if self.trouble == self.SLOW:
+            raise TimeoutError
+        if is_unclear:
+            raise EOFError
+        if self.trouble == self.CROWDED or (not self.is_kept and is_wanted()):
+            raise errors.Unavailable("Too many large bodies are being received at once; try again.")
+        return self.getvalue()
 
 
 def read(
@@ -45,28 +93,46 @@ def read(
     closed after the first two, because nobody knows where the next request begins.
     """
     announced = _announced_length(environ)
+    stream = environ["wsgi.input"]
     if announced == 0 or (announced is None and not environ.get("wsgi.input_terminated")):
         body = b""
     else:
-        deadline = time.monotonic() + deadline_seconds
-        sock = environ.get("gunicorn.socket")
-        if sock is not None:
-            watchdog.guard(sock, deadline)
         try:
-            body = _read_to_end(environ["wsgi.input"], announced, max_body, deadline, is_wanted)
+            if isinstance(stream, Arrived):
+                deadline_seconds = stream.seconds
+                body = stream.whole(announced, max_body, is_wanted)
+            else:
+                with _guarded(environ, deadline_seconds) as deadline:
+                    body = _read_to_end(stream, announced, max_body, deadline, is_wanted)
         except errors.TooLarge:
             _close_after_answer(environ)
             raise
+        except TimeoutError:
+            _close_after_answer(environ)
+            raise errors.BadFraming(f"The body was slower than {deadline_seconds:g} s.") from None
         except (EOFError, OSError, ParseException):
             # From None: gunicorn's exceptions quote the bytes they stumbled over.
             _close_after_answer(environ)
-            if time.monotonic() >= deadline:
-                raise errors.BadFraming(f"The body was slower than {deadline_seconds:g} s.") from None
             raise errors.BadFraming("The body is shorter than announced, or its chunks are malformed.") from None
-        finally:
-            watchdog.release()
     _refuse_codings(environ)
     return body
+
+
+@contextmanager
+def _guarded(environ: Mapping[str, Any], seconds: float) -> Iterator[float]:
+    """For a server whose threads wait for senders. Raises TimeoutError for what fails once the deadline has passed."""
+    deadline = time.monotonic() + seconds
+    sock = environ.get("gunicorn.socket")
+    if sock is not None:
+        watchdog.guard(sock, deadline)
+    try:
+        yield deadline
+    except (EOFError, OSError, ParseException):
+        if time.monotonic() >= deadline:
+            raise TimeoutError from None
+        raise
+    finally:
+        watchdog.release()
 
 
 def _announced_length(environ: Mapping[str, Any]) -> int | None:
@@ -126,15 +192,10 @@ def _close_after_answer(environ: Mapping[str, Any]) -> None:
     """
     What is still on the wire belongs to this body and must not be read as a request.
 
-    ``failed`` is gunicorn's own mark for that, but comes too late for the answer's Connection header; the request,
-    left there by ``receiver.web.worker``, can still change it.
+    ``failed`` is gunicorn's own mark for that; its own workers heed it only when they have answered.
     """
-    stream = environ["wsgi.input"]
     with suppress(AttributeError):  # another server's stream
-        stream.failed = True
-        request = stream.request()
-        if request is not None:
-            request.force_close()
+        environ["wsgi.input"].failed = True
 
 
 def _refuse_codings(environ: Mapping[str, Any]) -> None:

@@ -17,7 +17,10 @@ from receiver import body, errors
 MAX_BODY = 1024 * 1024
 APPLICATION = """
 from hashlib import sha256
+import receiver.web.arriving
 from receiver import body, errors
+
+receiver.web.arriving.BODY_SECONDS = 1.0
 
 def app(environ, start_response):
     try:

@@ -9,8 +9,8 @@ import pytest
 from house import FORM, TOKEN
 from stock import Stock
 
-from receiver.web.answers import DEFER
 from receiver.web.app import create_app
+from receiver.web.deferring import DEFER
 
 
 def environ(body: bytes, method: str = "POST") -> dict[str, Any]:
@@ -62,7 +62,7 @@ def test_to_a_server_that_defers_nothing_is_answered_before_the_commit(filled: S
     deferred, answered, app = [], Answered(), create_app(filled.runtime)
     for number in range(3):
         asked = environ(b"OutTransID=%d&AccountID=1&LastStatus=0" % number)
-        asked[DEFER] = lambda ticket, settled: deferred.append((ticket, settled)) or ()
+        asked[DEFER] = lambda _writer, ticket, settled: deferred.append((ticket, settled)) or ()
         assert list(app(asked, answered)) == []
     assert answered.status == ""
     assert filled.events() == []
@@ -75,7 +75,7 @@ def test_to_a_server_that_defers_nothing_is_answered_before_the_commit(filled: S
 def test_who_has_waited_long_enough_is_answered_503_whatever_becomes_of_it(filled: Stock) -> None:
     deferred: list[Any] = []
     asked = environ(b"OutTransID=1&AccountID=1&LastStatus=0")
-    asked[DEFER] = lambda ticket, settled: deferred.append((ticket, settled)) or ()
+    asked[DEFER] = lambda _writer, ticket, settled: deferred.append((ticket, settled)) or ()
     list(create_app(filled.runtime)(asked, Answered()))
     ((ticket, settled),) = deferred
     filled.runtime.writer.give_up(ticket)

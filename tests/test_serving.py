@@ -273,8 +273,8 @@ def is_free(port: int) -> bool:
 
 def test_clients_that_never_finish_their_head_hold_no_thread_for_long(tmp_path: Path) -> None:
     application = """
-import receiver.web.worker
-receiver.web.worker._HEAD_SECONDS = 1.0
+import receiver.web.arriving
+receiver.web.arriving.HEAD_SECONDS = 1.0
 def app(environ, start_response):
     start_response("200 OK", [("Content-Length", "0")])
     return []

@@ -19,6 +19,7 @@ from werkzeug.security import check_password_hash
 
 from receiver import errors
 from receiver.settings import Credential
+from receiver.system.waiting import may_wait
 
 _SHA256 = "sha256:"
 _SLOW = ("scrypt:", "pbkdf2:")
@@ -73,6 +74,7 @@ class SlowChecks:
         names = [self._name(one, user, password) for one in known]
         if self._is_remembered(names):
             return True
+        may_wait()
         if not self._lock.acquire(timeout=self._wait_seconds):
             raise errors.Unavailable("Too many credentials are being checked at once; try again.")
         try:

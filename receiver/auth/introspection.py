@@ -12,6 +12,7 @@ from receiver import errors
 from receiver.auth.fetching import Unfetched, begin, document
 from receiver.logs import log
 from receiver.settings import Introspection as Options
+from receiver.system.waiting import may_wait
 
 _ACTIVE_SECONDS = 60.0
 _INACTIVE_SECONDS = 10.0
@@ -45,6 +46,7 @@ class Introspection:
             return claims
         if now < self._silent_until:
             raise _unavailable()
+        may_wait()
         if not self._turns.acquire(timeout=_TURN_SECONDS):
             raise _unavailable()
         try:

@@ -31,6 +31,7 @@ from receiver.auth.fetching import Unfetched, begin, document
 from receiver.auth.strict_json import parse_object
 from receiver.logs import error_class, log
 from receiver.settings.forms import secure_url
+from receiver.system.waiting import may_wait
 
 PublicKey: TypeAlias = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey | Ed448PublicKey
 
@@ -152,6 +153,7 @@ class KeySet:
 
     def _wait(self, flight: "Future[None] | None") -> None:
         if flight is not None:
+            may_wait()  # the flight goes on, and is waited for when this is tried again
             with suppress(Unfetched, TimeoutError):  # what there is then decides
                 flight.result(_WAIT_SECONDS)
 

@@ -23,6 +23,7 @@ from receiver.store.postgresql import Postgresql
 from receiver.store.sqlite import Sqlite
 from receiver.store.tables import define, insert_or_keep
 from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable
+from receiver.system.waiting import may_wait
 
 DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
 
@@ -32,7 +33,8 @@ class Store:
     One database. Give it a SQLAlchemy URL; nothing is opened before the first use.
 
     ``writing()``, ``recording()`` and ``reading()`` are the only ways in. All raise Unavailable when the database
-    cannot be reached, is locked, full or damaged: our trouble, which callers answer with 503.
+    cannot be reached, is locked, full or damaged: our trouble, which callers answer with 503. The first and the last
+    may wait, and say so (``receiver.system.waiting``).
     """
 
     def __init__(self, url: str) -> None:
@@ -52,6 +54,7 @@ class Store:
 
         deadline: on the monotonic clock, until which it may wait for other writers; by default 4 s from now.
         """
+        may_wait()
         with self.our_trouble(), self._database.writing(deadline or time.monotonic() + BUSY_SECONDS) as connection:
             yield connection
 
@@ -68,6 +71,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A consistent view."""
+        may_wait()
         with self.our_trouble(), self._database.reading() as connection:
             yield connection
 

@@ -19,6 +19,7 @@ from receiver.store.file import File
 from receiver.store.file_causes import unavailable
 from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
+from receiver.system.waiting import WouldWait, is_forbidden, may_wait
 
 _FORGET_EVERY = 256  # claims
 _FORGOTTEN_AT_MOST = 1024
@@ -48,7 +49,7 @@ class Nonces:
                 self._until_forgetting = _FORGET_EVERY
         if is_due:
             # The claim is made and cannot be made again, so this must not fail it; the next round forgets as well.
-            with suppress(StoreUnavailable):
+            with suppress(StoreUnavailable, WouldWait):
                 self._names.forget(time.time())
         return is_first
 
@@ -62,6 +63,7 @@ class _SqliteNames:
         self._file = File(self._path)
         self._mutex = threading.Lock()
         self._connection: Any = None
+        self._waits = True  # this connection, for other writers
         self._opened = self._file.identities()  # which files those are
 
     def claim(self, name: str, expires: float) -> bool:
@@ -79,22 +81,39 @@ class _SqliteNames:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
+        self._waits = True
 
     def _run(self, statement: str, parameters: tuple[Any, ...]) -> int:
         """The number of rows it has changed."""
-        with self._mutex:
-            try:
-                if self._connection is not None and self._file.identities() != self._opened:
-                    self._close()  # what is claimed in a deleted file, or its log, no other worker sees
-                if self._connection is None:
-                    self._opened = self._file.identities()
-                    self._connection = self._open()
-                    self._opened = self._file.identities()
-                return int(self._connection.execute(statement, parameters).rowcount)
-            except SQLITE.Error as error:
-                kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
-                self._begin_anew(kind)
-                raise unavailable(kind, self._path, error) from None
+        if not self._mutex.acquire(blocking=not is_forbidden()):
+            raise WouldWait
+        try:
+            return self._run_alone(statement, parameters)
+        finally:
+            self._mutex.release()
+
+    def _run_alone(self, statement: str, parameters: tuple[Any, ...]) -> int:
+        try:
+            if self._connection is not None and self._file.identities() != self._opened:
+                self._close()  # what is claimed in a deleted file, or its log, no other worker sees
+            if self._connection is None:
+                may_wait()
+                self._opened = self._file.identities()
+                self._connection = self._open()
+                self._opened = self._file.identities()
+            self._wait_for_others(not is_forbidden())
+            return int(self._connection.execute(statement, parameters).rowcount)
+        except SQLITE.Error as error:
+            kind = getattr(error, "sqlite_errorname", None) or type(error).__name__
+            if kind.startswith("SQLITE_BUSY"):
+                may_wait()  # nothing is claimed
+            self._begin_anew(kind)
+            raise unavailable(kind, self._path, error) from None
+
+    def _wait_for_others(self, waits: bool) -> None:
+        if waits != self._waits:
+            self._connection.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000) if waits else 0}")
+            self._waits = waits
 
     def _begin_anew(self, kind: str) -> None:
         self._close()

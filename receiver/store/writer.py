@@ -23,6 +23,7 @@ _TRIES = 3  # of one transaction that met another one
 _LARGEST_GROUP = 200  # submissions
 _MOST_FAXES = 2000  # in a group, so that it takes well below a second
 _QUICK_SECONDS = 0.002  # of a sync that a loop may wait for
+_QUICK_FAXES = 64  # and of what is recorded with one
 _LOOKED_AT = 8  # syncs: as many quick ones behind a slow one, and a loop waits for them again
 
 
@@ -108,10 +109,12 @@ class Writer:
         """
         Commit a group where that takes next to no time, and return whether it did: ``commit`` does it where not.
 
-        The file must be free, the last syncs must have been quick, and nothing in the group may be wrong.
+        The file must be free, the last syncs must have been quick, the faxes few, and nothing in the group be wrong.
         """
         with self._mutex:
-            if self._is_led or self._store.dialect != "sqlite" or max(self._syncs, default=0) > _QUICK_SECONDS:
+            faxes = sum(len(ticket.submission.announcements) for ticket in self._waiting)
+            is_slow = max(self._syncs, default=0) > _QUICK_SECONDS or faxes > _QUICK_FAXES
+            if self._is_led or self._store.dialect != "sqlite" or is_slow:
                 return False
             self._is_led = True
         group: list[Ticket] = []

@@ -11,13 +11,14 @@ import queue
 import select
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 _FILE_DESCRIPTOR = 2
 _LONGEST_QUEUE = 256  # lines: about what the pipe itself holds, so that a short stall of its reader loses nothing
 _END_SECONDS = 1.0  # for what is still queued when the process ends
 _END = ""
+_ATOMIC = 4096  # bytes that stay together in a pipe which several processes write
 
 
 class Stderr:
@@ -32,9 +33,24 @@ class Stderr:
         self._lines: queue.SimpleQueue[str] | None = None  # None: written at once
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._held = _Held()
 
-    def write(self, line: str) -> None:
-        """Write one line, or leave it to the thread. Never raises."""
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What this thread writes in the block is handed over at its end, all at once: the other thread wakes once."""
+        self._held.lines = []
+        try:
+            yield
+        finally:
+            lines, self._held.lines = self._held.lines, None
+            if lines:
+                self.write("\n".join(lines), len(lines))
+
+    def write(self, line: str, count: int = 1) -> None:
+        """Write one line, or several, or leave it to the thread. Never raises."""
+        if self._held.lines is not None:
+            self._held.lines.append(line)
+            return
         if self._lines is None:
             with suppress(OSError, ValueError):
                 sys.stderr.write(line + "\n")
@@ -44,7 +60,8 @@ class Stderr:
             if self._thread is None:
                 self._start(self._lines)
         else:
-            self.on_dropped()
+            for _ in range(count):
+                self.on_dropped()
 
     def never_wait(self) -> None:
         """Leave the writing to a thread from now on, also in processes that are forked from this one."""
@@ -66,9 +83,11 @@ class Stderr:
                 self._thread.start()
 
     def _work(self, lines: "queue.SimpleQueue[str]") -> None:
-        while (line := lines.get()) != _END:
-            if not _write(line.encode("utf-8", "backslashreplace") + b"\n"):
-                self.on_dropped()
+        while (some := lines.get()) != _END:
+            for piece in _pieces(some.encode("utf-8", "backslashreplace") + b"\n"):
+                if not _write(piece):
+                    for _ in range(piece.count(b"\n")):
+                        self.on_dropped()
 
     def _finish(self) -> None:
         """Give the thread a moment for what is queued; a stuck one is left behind."""
@@ -77,8 +96,21 @@ class Stderr:
             self._thread.join(_END_SECONDS)
 
 
+class _Held(threading.local):
+    lines: list[str] | None = None
+
+
+def _pieces(lines: bytes) -> Iterator[bytes]:
+    """As many whole lines at a time as stay together; a longer one alone."""
+    at = 0
+    while at < len(lines):
+        end = lines.rfind(b"\n", at, at + _ATOMIC) + 1 or lines.find(b"\n", at) + 1
+        yield lines[at:end]
+        at = end
+
+
 def _write(line: bytes) -> bool:
-    """Write all of it; whether that worked. Up to 4 KiB stay together in a pipe that several processes write."""
+    """Write all of it; whether that worked."""
     while line:
         try:
             line = line[os.write(_FILE_DESCRIPTOR, line) :]

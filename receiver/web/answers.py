@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -12,11 +12,8 @@ from receiver import intake, metrics
 from receiver.errors import InternalError, Refusal
 from receiver.intake import Answer, Taken
 from receiver.logs import error_class, log, place
-from receiver.store.writer import Ticket, Writer
-
-# In the environ of a server that answers later by itself: takes a ticket, and what makes the response once it is done.
-DEFER = "faxhook.defer"
-Defer = Callable[[Ticket, Callable[[], Response]], Iterable[bytes]]
+from receiver.store.writer import Writer
+from receiver.web.deferring import DEFER, Defer
 
 
 class Deferred(Response):
@@ -34,7 +31,7 @@ class Deferred(Response):
     def __call__(self, environ: Mapping[str, Any], start_response: Any) -> Iterable[bytes]:
         defer: Defer | None = environ.get(DEFER)
         if defer is not None:
-            return defer(self._taken.ticket, self.settled)
+            return defer(self._writer, self._taken.ticket, self.settled)
         if not self._taken.ticket.is_done:
             self._writer.settle(self._taken.ticket)
         return self.settled()(environ, start_response)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The web side: what senders call, and the views that take it to where it belongs."""
 
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 
 from flask import Flask, Response, g, request
@@ -22,6 +23,8 @@ def create_app(runtime: Runtime) -> Flask:
     """A WSGI application on this runtime."""
     app = Flask("receiver", static_folder=None)
     app.url_map.merge_slashes = False  # a redirect would show the path, and the token in it, to proxies' logs
+    is_known = partial(intake.is_known, runtime=runtime)
+    app.extensions[body.EXPECTED] = body.Expected(runtime.settings.server.max_body, is_known)
     _take_requests(app, runtime)
     app.register_blueprint(operations.blueprint(runtime))
     app.register_blueprint(contracts.blueprint())

@@ -17,7 +17,7 @@ from receiver.system.collecting import importing as _importing
 from receiver.system.listening import Listener
 from receiver.system.processes import die_with_parent, metrics_folder
 from receiver.web import serving as _serving
-from receiver.web.worker import Worker, request_begins
+from receiver.web.worker import Worker
 
 os.umask(0o077)
 _is_alone = _serving.SOCKET not in os.environ
@@ -52,8 +52,8 @@ with _importing():
 
 bind = _server.bind
 workers = _server.workers
-worker_class = Worker  # gthread with a deadline for heads
-threads = 16
+worker_class = Worker
+threads = 16  # for what does not run in the worker's loop
 # A worker accepts while it has fewer busy connections than this. At the default of 1000 one worker can take every
 # connection of a busy client while its neighbours idle (0.45 of the throughput). The expected number, 64 (a proxy's
 # pool, or a burst of a provider), divided by workers; at least what its threads serve and as many waiting.
@@ -83,8 +83,6 @@ accesslog = None
 errorlog = "-"
 proc_name = "faxhook"
 control_socket_disable = True
-
-pre_request = request_begins
 
 
 def on_starting(server: Any) -> None:

@@ -1,136 +1,183 @@
-"""gunicorn's threaded worker, with a deadline for the request's head and errors that quote nothing."""
+"""
+gunicorn's worker: one loop that reads, answers and commits callbacks, and threads for what may take longer.
 
-import json
+A round: what the poller says is read; requests that are completely there run through the Flask application, callbacks
+to their hand-over to the store; one commit for all of these; then all answers. What may have to wait, what is large,
+and all other paths run in the thread pool, once they are completely there: no thread ever waits for a sender, or for
+one who is slow to take the answer.
+"""
+
+import os
 import selectors
+import sys
 import time
-import weakref
 from collections import deque
-from functools import partial
-from http import HTTPStatus
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from gunicorn import util
-from gunicorn.http import errors as http
-from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.gthread import PollableMethodQueue
 
-from receiver.logs import error_class, log
-from receiver.system.deadline import watchdog
+from receiver.body import EXPECTED, Expected
+from receiver.logs import stderr
+from receiver.system.waiting import WouldWait, without_waiting
+from receiver.web.committing import Committing
+from receiver.web.connections import Connection, Connections
+from receiver.web.exchange import Exchange
 
-# For a request's head, from its first byte on. Without it, as many stalled clients as there are threads stop the worker
-# for good.
-_HEAD_SECONDS = 10.0
-
-# A connection that has sent nothing yet, or waits for its next request, is in the poller: it costs a file descriptor,
-# and no thread. The limits stay well below the usual 1024 descriptors. Beyond the first, answers announce that they
-# close the connection; beyond the second, the connection is closed that has been silent longest.
-_IDLE_CONNECTIONS = 500
-_SILENT_CONNECTIONS = 200
-_BUSY_SECONDS = 0.25  # how long a connection counts as busy after it was opened or answered
-
-_STATUS_OF = {
-    http.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
-    http.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-    http.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-    http.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
-}
-
-# Parse errors by class, but of our own answer or set-up.
-_OURS = (http.InvalidResponseHeader, http.InvalidResponseHeaderName, http.ConfigurationProblem)
+_MOST_IN_A_ROUND = 64  # requests
+_ROUND_SECONDS = 0.005
+_LARGEST_IN_LOOP = 32 * 1024  # bytes of a body
+_NOT_PLAIN = frozenset({"TRANSFER-ENCODING", "EXPECT", "UPGRADE", "CONTENT-ENCODING"})
+_TICK_SECONDS = 1.0
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
-    """Serves one process' requests; ``request_begins`` is its counterpart in gunicorn's ``pre_request`` hook."""
+class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
+    """Serves one process' requests."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.max_keepalived = _IDLE_CONNECTIONS
+    @classmethod
+    def check_config(cls, cfg: Any, _log: Any) -> None:
+        """Called by gunicorn before it forks."""
+        if cfg.is_ssl:
+            sys.exit("faxhook speaks HTTP only: TLS ends in front of it")
+
+    def init_process(self) -> None:
+        self._poller = selectors.DefaultSelector()
+        self._calls = PollableMethodQueue()  # from other threads
+        self._calls.init()
+        self._threads = ThreadPoolExecutor(self.cfg.threads, "request")
+        self._committing = Committing(self._calls.defer)
+        self._ready: deque[Connection] = deque()
+        self._is_accepting = False
+        super().init_process()
+
+    def handle_exit(self, _signal: int, _frame: Any) -> None:
+        self.alive = False
+        self._calls.defer(lambda: None)  # wakes the poller
+
+    def handle_quit(self, signal: int, frame: Any) -> None:
+        self._threads.shutdown(wait=False)
+        super().handle_quit(signal, frame)
+
+    def run(self) -> None:
+        expected = getattr(self.wsgi, "extensions", {}).get(EXPECTED, Expected())
+        self._connections = Connections(self.cfg, self._poller, expected, self._ready.append)
+        self._poller.register(self._calls.fileno(), selectors.EVENT_READ, self._calls)
+        while self.alive and os.getppid() == self.ppid:
+            self._accept_while(self._connections.are_fewer_busy(self.cfg.worker_connections))
+            self._round()
+        self._stop()
+
+    def _stop(self) -> None:
+        """Answer what is there; the address is given up at once, or who connects would wait for nobody."""
+        self.alive = False
+        self._accept_while(False)
+        for listener in self.sockets:
+            listener.close()
+        self._connections.stop()
+        until = time.monotonic() + self.cfg.graceful_timeout
+        while len(self._connections) and time.monotonic() < until:
+            self._round()
+        self._threads.shutdown(wait=False)
+        self._committing.close()
+
+    def _accept_while(self, is_wanted: bool) -> None:
+        if is_wanted == self._is_accepting:
+            return
+        for listener in self.sockets:
+            if is_wanted:
+                listener.setblocking(False)
+                self._poller.register(listener, selectors.EVENT_READ, None)
+            else:
+                self._poller.unregister(listener)
+        self._is_accepting = is_wanted
+
+    def _accept(self, listener: Any) -> None:
+        """One a round, so that workers share what comes at once."""
+        try:
+            sock, client = listener.accept()
+        except OSError:
+            return  # another worker has it, or its client has gone
+        self._connections.add(sock, client, listener.getsockname())
+
+    # --- a round -----------------------------------------------------------------------------------------------------
+
+    def _round(self) -> None:
+        self.notify()
+        for key, _ in self._poller.select(self._pause()):
+            if isinstance(key.data, Connection):
+                self._connections.ready(key.data)
+            elif key.data is self._calls:
+                self._calls.run_callbacks(None)
+            else:
+                self._accept(key.fileobj)
+        with stderr.together():
+            ends = time.monotonic() + _ROUND_SECONDS
+            for _ in range(_MOST_IN_A_ROUND):
+                if not self._ready or time.monotonic() > ends:
+                    break
+                self._begin(self._ready.popleft())
+            self._committing.commit()
+            for connection, exchange in self._committing.finished():
+                exchange.settle(is_last=self._is_last)
+                self._answer(connection, exchange)
+        self._connections.end_overdue()
+
+    def _pause(self) -> float:
+        """How long the poller may wait, in seconds."""
+        if self._ready:
+            return 0
+        deadline = min(self._connections.next_deadline(), self._committing.next_deadline())
+        longest = _TICK_SECONDS if self._is_accepting else _TICK_SECONDS / 10
+        return min(max(deadline - time.monotonic(), 0), longest)
 
     @property
-    def worker_connections(self) -> int:
-        """
-        The number of open connections below which gunicorn accepts another one: the configured one is of busy ones.
+    def _is_last(self) -> bool:
+        """Whether connections are closed after their answers."""
+        return not self.alive or self._connections.are_many_idle
 
-        gunicorn counts idle ones too, and as many as the limit would stop the worker for as long as they are kept.
-        """
-        if self.nr_conns < self._busy_limit:
-            return self._busy_limit
-        busy_since = time.monotonic() + self.cfg.keepalive - _BUSY_SECONDS  # compared with when they are to be closed
-        waiting = (self.keepalived_conns, self.pending_conns)
-        return self._busy_limit + sum(len(conns) - _younger(conns, busy_since, self._busy_limit) for conns in waiting)
+    def _begin(self, connection: Connection) -> None:
+        self.nr += 1
+        if self.nr >= self.max_requests:
+            self.alive = False
+        if _is_plain(connection):
+            try:
+                with without_waiting():
+                    exchange = self._run(connection)
+            except WouldWait:
+                connection.arriving.body.seek(0)
+            else:
+                self._go_on(connection, exchange)
+                return
+        self._threads.submit(self._run_in_thread, connection)
 
-    @worker_connections.setter
-    def worker_connections(self, busy_limit: int) -> None:
-        self._busy_limit = busy_limit
+    def _run(self, connection: Connection) -> Exchange:
+        exchange = Exchange(self.cfg, connection.arriving.request, connection.client, connection.server)
+        exchange.run(self.wsgi, is_last=self._is_last)
+        return exchange
 
-    def enqueue_req(self, conn: Any) -> None:
-        """Give the connection to a thread, but not before its first byte is there, as gunicorn would for 5 s."""
-        if conn.initialized or conn.data_ready:
-            super().enqueue_req(conn)
-            return
-        conn.set_timeout()
-        conn.sock.setblocking(False)
-        self.pending_conns.append(conn)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self.on_pending_socket_readable, conn))
-        if len(self.pending_conns) > _SILENT_CONNECTIONS:
-            self.pending_conns[0].timeout = 0.0
+    def _run_in_thread(self, connection: Connection) -> None:
+        self._calls.defer(self._go_on, connection, self._run(connection))
 
-    def set_accept_enabled(self, enabled: bool) -> None:
-        super().set_accept_enabled(enabled)
-        if (
-            not enabled and not self.alive
-        ):  # or who connects to a service that stops would wait until its last worker has gone
-            for listener in self.sockets:
-                listener.close()
-
-    def _cap_keepalive(self, deadline: float) -> None:
-        """A worker that stops closes silent connections as early as idle ones."""
-        super()._cap_keepalive(deadline)
-        for conn in self.pending_conns:
-            conn.timeout = min(conn.timeout, deadline)
-
-    def handle(self, conn: Any) -> Any:
-        watchdog.guard(conn.sock, time.monotonic() + _HEAD_SECONDS)
-        try:
-            return super().handle(conn)
-        finally:
-            watchdog.release()
-
-    def handle_error(self, req: Any, client: Any, addr: Any, exc: Exception) -> None:
-        """Answer what gunicorn itself refuses. Its own version repeats the request in log and answer."""
-        if isinstance(exc, http.ParseException) and not isinstance(exc, _OURS):
-            status = _STATUS_OF.get(type(exc), HTTPStatus.BAD_REQUEST)
-            log.warning("request_refused", status=status.value, error=error_class(exc))
+    def _go_on(self, connection: Connection, exchange: Exchange) -> None:
+        if exchange.deferral is None:
+            self._answer(connection, exchange)
         else:
-            status = HTTPStatus.INTERNAL_SERVER_ERROR
-            log.error("request_failed", status=status.value, error=error_class(exc))
-        from receiver import metrics  # not with the module: gunicorn loads it before the variable for metrics is set
+            self._committing.add(connection, exchange)
 
-        metrics.requests.labels("-", str(status.value)).inc()
-        code = "internal_error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else "bad_request"
-        problem = {"status": status.value, "code": code, "detail": f"{status.phrase}."}
-        body = json.dumps(problem).encode()
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nCache-Control: no-store\r\n"
-            f"Content-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        try:
-            util.write_nonblock(client, head.encode() + body)
-        except OSError:
-            return  # the client has gone
+    def _answer(self, connection: Connection, exchange: Exchange) -> None:
+        self._connections.answer(connection, exchange.answer, closes=exchange.closes)
 
 
-def _younger(conns: "deque[Any]", than: float, most: int) -> int:
-    """How many of them time out after ``than``, ``most`` at most. The newest are at the right."""
-    count = 0
-    for conn in reversed(conns):
-        if count == most or conn.timeout < than:
-            break
-        count += 1
-    return count
-
-
-def request_begins(_worker: Any, req: Any) -> None:
-    """The head has been read; from here the body's own deadline counts. Lets ``receiver.body`` close the connection."""
-    watchdog.release()
-    # Weak, or each request and its body would be a cycle for the garbage collector.
-    req.body.request = weakref.ref(req)
+def _is_plain(connection: Connection) -> bool:
+    """Whether it may run in the loop: a small callback, as providers send them, or the question whether we live."""
+    arriving = connection.arriving
+    request = arriving.request
+    is_known = request.path.startswith("/callbacks/") if request.method == "POST" else request.path == "/healthz"
+    return (
+        is_known
+        and arriving.is_plain
+        and arriving.body.size <= _LARGEST_IN_LOOP
+        and not arriving.body.trouble
+        and _NOT_PLAIN.isdisjoint(name for name, _ in request.headers)
+    )
