@@ -66,8 +66,8 @@ def _exactly(sock: socket.socket, size: int) -> bytes:
 
 
 @contextmanager
-def gunicorn(folder: Path, application: str, configuration: str = CONFIGURATION) -> Iterator[Server]:
-    """application: the source of a module with ``app``."""
+def gunicorn(folder: Path, application: str, *options: str, configuration: str = CONFIGURATION) -> Iterator[Server]:
+    """application: the source of a module with ``app``. options: further ones of gunicorn."""
     (folder / "application.py").write_text(application)
     (folder / "faxhook.toml").write_text(configuration)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("FAXHOOK", "PROMETHEUS"))}
@@ -77,9 +77,19 @@ def gunicorn(folder: Path, application: str, configuration: str = CONFIGURATION)
     log = folder / "log"
     with listener() as sock, log.open("wb") as output:
         port = sock.getsockname()[1]
-        command = ["-m", "gunicorn", "-c", f"file:{conf}", "--bind", f"fd://{sock.fileno()}", "--workers", "1"]
+        command = [
+            "-m",
+            "gunicorn",
+            "-c",
+            f"file:{conf}",
+            "--bind",
+            f"fd://{sock.fileno()}",
+            "--workers",
+            "1",
+            *options,
+        ]
         process = subprocess.Popen(
-            [sys.executable, *command, "application:app"],
+            [sys.executable, *command, *options, "application:app"],
             cwd=folder,
             env=environment,
             pass_fds=[sock.fileno()],

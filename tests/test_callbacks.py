@@ -222,7 +222,7 @@ def served(tmp_path_factory):
         env={"FAXHOOK_CONFIG": str(folder / "faxhook.toml"), "PYTHONPATH": str(Path(receiver.__path__[0]).parent)},
         check=True,
     )
-    with live.gunicorn(folder, source, configuration) as server:
+    with live.gunicorn(folder, source, configuration=configuration) as server:
         yield server
 
 

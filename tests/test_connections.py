@@ -104,7 +104,7 @@ def test_another_keep_alive_is_refused(tmp_path: Path, given: str) -> None:
 
 def test_it_is_closed_then_and_not_before(tmp_path: Path) -> None:
     configuration = live.CONFIGURATION.replace("[server]\n", '[server]\nkeep_alive = "2s"\n')
-    with live.gunicorn(tmp_path, APPLICATION, configuration) as server, server.connect() as sock:
+    with live.gunicorn(tmp_path, APPLICATION, configuration=configuration) as server, server.connect() as sock:
         ask(sock)
         began = time.monotonic()
         assert sock.recv(1) == b""

@@ -53,6 +53,7 @@ class Arriving:
         self._number = number
         self._buffer = buffer
         self._searched = 0
+        self._has_line = False
         self._announced: int | None = None
         self._chunks: Chunks | None = None
         self._taken = 0  # of the room
@@ -79,12 +80,15 @@ class Arriving:
     def _refuse_bad_beginning(self) -> None:
         """gunicorn does not wait for the end of a head that is wrong already."""
         new = self._buffer[max(0, self._searched - 1) :]
-        is_line_long = len(self._buffer) > self._cfg.limit_request_line and b"\r\n" not in self._buffer[2:]
-        if is_line_long or len(self._buffer) > _LONGEST_HEAD or new.count(b"\n") != new.count(b"\r\n"):
+        had_line, self._has_line = self._has_line, self._has_line or b"\r\n" in self._buffer[2:]
+        is_line_long = len(self._buffer) > self._cfg.limit_request_line and not self._has_line
+        is_new_line = self._has_line and not had_line
+        is_long = len(self._buffer) > _LONGEST_HEAD
+        if is_new_line or is_line_long or is_long or new.count(b"\n") != new.count(b"\r\n"):
             try:
                 self._parsed(bytes(self._buffer))
             except NoMoreData:
-                if len(self._buffer) > _LONGEST_HEAD:
+                if is_long:
                     raise LimitRequestHeaders("head") from None
 
     def _parsed(self, head: bytes) -> Any:

@@ -113,14 +113,19 @@ class _Response(Response):  # type: ignore[misc]  # gunicorn has no types
         return bool(self.req.body.failed or super().should_close())
 
 
+def status_of(error: Exception) -> HTTPStatus:
+    if isinstance(error, http.ParseException) and not isinstance(error, _OURS):
+        return _STATUS_OF.get(type(error), HTTPStatus.BAD_REQUEST)
+    return HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def refusal(error: Exception) -> bytes:
     """The answer to what never reached the application, or failed in it; told and counted. It ends the connection."""
-    if isinstance(error, http.ParseException) and not isinstance(error, _OURS):
-        status = _STATUS_OF.get(type(error), HTTPStatus.BAD_REQUEST)
-        log.warning("request_refused", status=status.value, error=error_class(error))
-    else:
-        status = HTTPStatus.INTERNAL_SERVER_ERROR
+    status = status_of(error)
+    if status == HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("request_failed", status=status.value, error=error_class(error))
+    else:
+        log.warning("request_refused", status=status.value, error=error_class(error))
     from receiver import metrics  # not with the module: gunicorn loads it before the variable for metrics is set
 
     metrics.requests.labels("-", str(status.value)).inc()

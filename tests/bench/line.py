@@ -1,5 +1,5 @@
 """
-The whole line beside a bare Flask 204 on the same gunicorn settings.
+The whole line beside a bare Flask 204 on gunicorn's own threads, with the same settings otherwise.
 
 ``python tests/bench/line.py [--relay] [ROUNDS [FORM ...]]``; with ``--relay``, events also go on to RabbitMQ meanwhile,
 which then has to be there as for ``outbox.py``.
@@ -29,7 +29,7 @@ from outbox import URL, relay, vhost
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PORTS = {"bare": 21870, "faxhook": 21871}
-BUSY = 16  # connections
+CONNECTIONS = (1, 16, 50)
 _COUNTS = {"form": 1600, "json": 1600, "xml": 1600, "xml-500": 150}
 _starts = itertools.count(0, 1_000_000)
 
@@ -54,14 +54,14 @@ def main() -> None:
         faxhook = [sys.executable, "-m", "receiver", "--config", str(config)]
         subprocess.run([*faxhook, "migrate"], check=True, env=environment, stdout=subprocess.DEVNULL)
         with (
-            _server("bare", "bare:app", environment) as bare,
+            _server("bare", "bare:app", environment, "--worker-class", "gthread") as bare,
             _server("faxhook", "receiver.wsgi:app", environment) as ours,
             relay(config) if relays else nullcontext(),
         ):
             print("| callback | connections | requests/s, bare | requests/s, faxhook | ratio | p50 ratio | CPU ratio |")
             print("| --- | --- | --- | --- | --- | --- | --- |")
             for form in arguments[1:] or FORMS:
-                for connections in (1, BUSY):
+                for connections in CONNECTIONS:
                     print(_row(form, connections, rounds, bare, ours), flush=True)
 
 
@@ -104,9 +104,9 @@ def _cpu_seconds(master: int) -> float:
 
 
 @contextmanager
-def _server(name: str, application: str, environment: dict[str, str]) -> Iterator[int]:
+def _server(name: str, application: str, environment: dict[str, str], *options: str) -> Iterator[int]:
     command = [sys.executable, "-m", "gunicorn", "-c", "python:receiver.web.gunicorn_conf"]
-    command += ["-b", f"127.0.0.1:{PORTS[name]}", application]
+    command += ["-b", f"127.0.0.1:{PORTS[name]}", *options, application]
     with tempfile.TemporaryDirectory() as metrics:
         process = subprocess.Popen(
             command, env={**environment, "PROMETHEUS_MULTIPROC_DIR": metrics}, stderr=subprocess.DEVNULL
