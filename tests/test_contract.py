@@ -29,7 +29,7 @@ from receiver.errors import ConfigurationError
 from receiver.providers.shared import forms, json_bodies, xml_bodies
 from receiver.providers.shared.normalising import failed
 from receiver.settings import AUTH_MODES
-from receiver.web import worker
+from receiver.web import exchange
 from schemas import envelope, event, identity
 from schemas.advice import Action, Fault
 from schemas.event import Confidence, Cost, FailureReason, FaxCompleted, Outcome, Recipient, Retryable
@@ -319,7 +319,7 @@ def test_the_error_codes_are_a_documented_closed_list():
     answered = {(one.code, str(one.status)) for one in refusals if one.__module__ == errors.__name__}
     documented = {code: status for code, status, *_ in table_below(DEPLOY_README, "## Error codes")}
     # what gunicorn refuses before it is a request of ours
-    by_worker = {HTTPStatus.BAD_REQUEST, *worker._STATUS_OF.values()}
+    by_worker = {HTTPStatus.BAD_REQUEST, *exchange._STATUS_OF.values()}
     assert documented.pop("bad_request") == ", ".join(str(status.value) for status in sorted(by_worker))
     assert documented == dict(answered)
     assert len(answered) == len(documented)
