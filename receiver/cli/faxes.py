@@ -22,6 +22,7 @@ _COLUMNS = (
 _NARROW = ("fax_id", "provider", "outcome", "reason", "state", "number", "seen_at")
 _OUTCOMES = click.Choice(["delivered", "failed", "canceled", "unconfirmed"])
 _STATES = click.Choice(["pending", "leased", "published", "dead"])
+_NONE = "there is no such fax; personal data can be searched as long as [retention] bodies"
 
 _reveal = click.option("--reveal", is_flag=True, help="Show numbers, names and references as well; audited.")
 _json = click.option("--json", "is_json", is_flag=True, help="JSON.")
@@ -55,7 +56,7 @@ def find(text: str, config: Path | None, reveal: bool, limit: int | None, is_jso
     """What is known of a fax by an id, a number, or a reference."""
     settings = opening.load(config)
     with opening.open_store(config) as store:
-        found = _search(store, settings, text.strip(), printing.limit(limit, is_json=is_json))
+        found = search(store, settings, text.strip(), printing.limit(limit, is_json=is_json))
         single = found.rows[0]["fax_id"] if len(found.rows) == 1 else ""
         _audit(store, reveal, "fax.reveal" if single else "fax.find", single)
         if len(found.rows) == 1:
@@ -65,18 +66,29 @@ def find(text: str, config: Path | None, reveal: bool, limit: int | None, is_jso
     elif found.notes:
         _say(found)
     if not found.rows:
-        raise Failure("there is no such fax; personal data can be searched as long as [retention] bodies")
+        raise Failure(_NONE)
 
 
-def _search(store: Store, settings: Settings, text: str, limit: int) -> Found:
+def the_one(store: Store, settings: Settings, text: str) -> str:
+    """The fax_id of the fax that this text names. Raises Failure where it names none, or several."""
+    found = search(store, settings, text.strip(), 2)
+    if not found.rows:
+        raise Failure(_NONE)
+    if len(found.rows) > 1:
+        raise Failure("several faxes are named so; `faxhook fax FIND` lists their fax_ids")
+    return str(found.rows[0]["fax_id"])
+
+
+def search(store: Store, settings: Settings, text: str, limit: int) -> Found:
+    """What ``fax FIND`` lists."""
     keys = Keys(secret_keys(settings))
     with store.reading() as connection:
         notes = projection.foreign_keys(connection, store.tables, keys)
-        found = finding.search(connection, store.tables, keys, text, _numbers(settings, text), limit)
+        found = finding.search(connection, store.tables, keys, text, numbers(settings, text), limit)
     return Found(found.rows, (*found.notes, *notes))
 
 
-def _numbers(settings: Settings, text: str) -> set[str]:
+def numbers(settings: Settings, text: str) -> set[str]:
     """What it may be in E.164, read as each endpoint's numbers are."""
     from receiver import resolving  # with phonenumbers and the providers
     from receiver.providers.shared.normalising import e164

@@ -17,7 +17,7 @@ from receiver.settings.doubting import doubts
 from receiver.settings.endpoints import ANSWERS, endpoints
 from receiver.settings.folders import state_dir_trouble
 from receiver.settings.forms import is_secure_url
-from receiver.settings.keys import secret_keys
+from receiver.settings.keys import kept, secret_keys
 from receiver.settings.model import (
     CLIENT_CERTIFICATE,
     EVERYTHING,
@@ -73,6 +73,7 @@ __all__ = [
     "Token",
     "doubts",
     "is_secure_url",
+    "kept",
     "load",
     "secret_keys",
     "state_dir_trouble",

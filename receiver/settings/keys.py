@@ -1,7 +1,8 @@
-"""The secret keys, made once where none is configured."""
+"""Keys that are made once, where none is configured, and kept in ``state_dir``."""
 
 import os
 import secrets
+from collections.abc import Callable
 from pathlib import Path
 
 from receiver.errors import ConfigurationError
@@ -20,16 +21,26 @@ def secret_keys(settings: Settings) -> tuple[bytes, ...]:
         return tuple(key.encode() for key in settings.server.secret_keys)
     path = settings.server.state_dir / "secret_key"
     try:
-        if not path.exists():
-            _keep(path, secrets.token_urlsafe(32).encode())
-        key = path.read_bytes().strip()
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path}: cannot be kept or read: {error.strerror}; server.secret_key can be set instead"
-        ) from None
+        key = kept(path, lambda: secrets.token_urlsafe(32).encode()).strip()
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{error}; server.secret_key can be set instead") from None
     if len(key) < forms.SECRET_LENGTH:
         raise ConfigurationError(f"{path}: expected {forms.SECRET}; remove the file to have a new key made")
     return (key,)
+
+
+def kept(path: Path, make: Callable[[], bytes]) -> bytes:
+    """
+    What is in this file of ``state_dir``; where there is none, it is made once and kept for its owner only.
+
+    Raises ConfigurationError where it cannot be kept or read.
+    """
+    try:
+        if not path.exists():
+            _keep(path, make())
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be kept or read: {error.strerror}") from None
 
 
 def _keep(path: Path, content: bytes) -> None:
