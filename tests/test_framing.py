@@ -186,6 +186,9 @@ def test_the_verdict_is_everywhere_the_same(servers: dict[str, live.Server], nam
         assert len({str(one) for one in found.values()}) == 1, found
 
 
+HOW_MANY = pytest.mark.parametrize("count", [4_000, pytest.param(40_000, marks=pytest.mark.campaign)])
+
+
 def mutated(source: random.Random, wire: bytes) -> bytes:
     changed = bytearray(wire)
     for _ in range(source.randint(1, 3)):
@@ -200,11 +203,12 @@ def mutated(source: random.Random, wire: bytes) -> bytes:
     return bytes(changed)
 
 
-def test_chunks_are_decoded_as_gunicorn_does_whatever_becomes_of_them() -> None:
+@HOW_MANY
+def test_chunks_are_decoded_as_gunicorn_does_whatever_becomes_of_them(count: int) -> None:
     source = random.Random(11)
     wires = [CORPUS[name].partition(b"\r\n\r\n")[2] for name in CORPUS if "chunk" in name or "trailer" in name]
     wires = [wire for wire in wires if 0 < len(wire) < 100]
-    for _ in range(20_000):
+    for _ in range(count):
         wire = mutated(source, source.choice(wires))
         request = Request(Config(), IterUnreader([post(CHUNKED).replace(b"{path}", b"/")]), ("", 0))
         unreader = IterUnreader([wire])
@@ -231,11 +235,12 @@ def test_chunks_are_decoded_as_gunicorn_does_whatever_becomes_of_them() -> None:
         assert found == whole, wire
 
 
-def test_a_head_that_comes_in_pieces_is_what_it_is_in_one() -> None:
+@HOW_MANY
+def test_a_head_that_comes_in_pieces_is_what_it_is_in_one(count: int) -> None:
     source = random.Random(12)
     heads = [CORPUS[name].replace(b"{path}", b"/callbacks/x") for name in CORPUS]
     heads = [head for head in heads if 0 < len(head) < 300]
-    for _ in range(20_000):
+    for _ in range(count):
         wire = mutated(source, source.choice(heads))
         whole = parsed(wire)
         buffer = bytearray()

