@@ -6,8 +6,12 @@ files of its own there, and any of them renders the sum. Labels hold names from 
 never anything from a request.
 """
 
+import collections
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import TypeAlias
 
 import prometheus_client
@@ -122,10 +126,41 @@ def start_at_zero(endpoints: Iterable[str], providers: Iterable[str] = ()) -> No
         COUNTERS[name].labels(*labels)
 
 
+class _Held(threading.local):
+    counts: "MutableMapping[tuple[str, ...], int] | None" = None
+
+
+_held = _Held()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What this thread adds in the block is added at its end, each series once."""
+    _held.counts = collections.Counter()
+    try:
+        yield
+    finally:
+        counts, _held.counts = _held.counts, None
+        add(counts)
+
+
 def add(counts: Counts) -> None:
     """Let the counters of this process grow."""
-    for (name, *labels), count in counts.items():
-        COUNTERS[name].labels(*labels).inc(count)
+    for series, count in counts.items():
+        if _held.counts is not None:
+            _held.counts[series] += count
+        else:
+            _child(*series).inc(count)
+
+
+def count_request(endpoint: str, status: int) -> None:
+    """One was answered."""
+    add({("requests", endpoint, str(status)): 1})
+
+
+@lru_cache(maxsize=4096)  # far more than there are
+def _child(name: str, *labels: str) -> Counter:
+    return (COUNTERS.get(name) or requests).labels(*labels)
 
 
 class _Figures(Collector):

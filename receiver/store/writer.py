@@ -7,6 +7,7 @@ of the threads that wait. A loop, which must not wait, commits between its round
 sync of the disk, so a busy process shares it, at no cost to an idle one.
 """
 
+import sys
 import threading
 import time
 from collections import deque
@@ -23,6 +24,7 @@ _TRIES = 3  # of one transaction that met another one
 _LARGEST_GROUP = 200  # submissions
 _MOST_FAXES = 2000  # in a group, so that it takes well below a second
 _QUICK_SECONDS = 0.002  # of a sync that a loop may wait for
+_FORGIVEN_SECONDS = 0.02  # one of those looked at may take that long: a checkpoint does now and then
 _QUICK_FAXES = 64  # and of what is recorded with one
 _LOOKED_AT = 8  # syncs: as many quick ones behind a slow one, and a loop waits for them again
 
@@ -113,8 +115,7 @@ class Writer:
         """
         with self._mutex:
             faxes = sum(len(ticket.submission.announcements) for ticket in self._waiting)
-            is_slow = max(self._syncs, default=0) > _QUICK_SECONDS or faxes > _QUICK_FAXES
-            if self._is_led or self._store.dialect != "sqlite" or is_slow:
+            if self._is_led or self._store.dialect != "sqlite" or faxes > _QUICK_FAXES or self._is_disk_slow():
                 return False
             self._is_led = True
         group: list[Ticket] = []
@@ -129,6 +130,10 @@ class Writer:
         finally:
             self._hand_on(group, [one for one in group if not one.is_done])
         return True
+
+    def _is_disk_slow(self) -> bool:
+        slow = [seconds for seconds in self._syncs if seconds > _QUICK_SECONDS]
+        return len(slow) > 1 or max(slow, default=0) > _FORGIVEN_SECONDS
 
     def give_up(self, ticket: Ticket) -> None:
         """Nobody waits for it any longer: it is unavailable, whatever becomes of it."""
@@ -192,13 +197,17 @@ class Writer:
         for attempt in range(_TRIES):
             is_last = attempt == _TRIES - 1 or time.monotonic() >= deadline
             try:
-                return self._transact(group, deadline, others_may_join)
+                results = self._transact(group, deadline, others_may_join)
             except ConflictError:
                 if is_last:
                     raise
             except StoreUnavailable as error:
                 if is_last or not error.retryable:
                     raise
+            else:
+                # Beside a busy thread, one waits so long for Python's lock when its sync is over: no fault of the disk.
+                self._syncs[-1] -= sys.getswitchinterval()
+                return results
             time.sleep(0.01 * (attempt + 1))
         raise AssertionError  # the last try returns or raises
 

@@ -36,7 +36,7 @@ class Deferred(Response):
             self._writer.settle(self._taken.ticket)
         return self.settled()(environ, start_response)  # type: ignore[arg-type]
 
-    def settled(self) -> Response:
+    def settled(self) -> "Response | _Settled":
         """What the commit has decided. Called once, when the ticket is done."""
         endpoint = self._taken.arrival.endpoint.name
         try:
@@ -46,7 +46,24 @@ class Deferred(Response):
         except Exception as error:  # noqa: BLE001 - our bug, and still an answer
             return failed("callback_refused", endpoint, error)
         metrics.request_seconds.observe(time.perf_counter() - self._taken.started)
-        return success(endpoint, answer)
+        count(endpoint, answer.status)
+        return _Settled(answer)
+
+
+class _Settled:
+    """A success answer as WSGI has it: a Response costs as much as all that is logged and counted of a callback."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.status_code = answer.status
+        self._answer = answer
+
+    def __call__(self, _environ: Any, start_response: Any) -> Iterable[bytes]:
+        answer = self._answer
+        headers = list(answer.headers)
+        if answer.content_type:
+            headers += [("Content-Type", answer.content_type), ("Content-Length", str(len(answer.body)))]
+        start_response(f"{answer.status} {HTTPStatus(answer.status).phrase}", headers)
+        return (answer.body,) if answer.body else ()
 
 
 def success(endpoint: str, answer: Answer) -> Response:
@@ -80,7 +97,7 @@ def failed(event: str, endpoint: str, error: Exception) -> Response:
 
 
 def count(endpoint: str, status: int) -> None:
-    metrics.requests.labels(endpoint, str(status)).inc()
+    metrics.count_request(endpoint, status)
 
 
 def _problem(refusal: Refusal) -> Response:

@@ -128,7 +128,7 @@ def refusal(error: Exception) -> bytes:
         log.warning("request_refused", status=status.value, error=error_class(error))
     from receiver import metrics  # not with the module: gunicorn loads it before the variable for metrics is set
 
-    metrics.requests.labels("-", str(status.value)).inc()
+    metrics.count_request("-", status.value)
     code = "internal_error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else "bad_request"
     problem = {"status": status.value, "code": code, "detail": f"{status.phrase}."}
     body = json.dumps(problem).encode()

@@ -48,6 +48,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._threads = ThreadPoolExecutor(self.cfg.threads, "request")
         self._committing = Committing(self._calls.defer)
         self._ready: deque[Connection] = deque()
+        self._answered: list[tuple[Connection, Exchange]] = []  # in this round
         self._is_accepting = False
         super().init_process()
 
@@ -60,6 +61,9 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         super().handle_quit(signal, frame)
 
     def run(self) -> None:
+        from receiver import metrics  # not with the module: gunicorn loads it before the variable for metrics is set
+
+        self._counting_together = metrics.together
         expected = getattr(self.wsgi, "extensions", {}).get(EXPECTED, Expected())
         self._connections = Connections(self.cfg, self._poller, expected, self._ready.append)
         self._poller.register(self._calls.fileno(), selectors.EVENT_READ, self._calls)
@@ -112,16 +116,23 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             else:
                 self._accept(key.fileobj)
         with stderr.together():
-            ends = time.monotonic() + _ROUND_SECONDS
-            for _ in range(_MOST_IN_A_ROUND):
-                if not self._ready or time.monotonic() > ends:
-                    break
-                self._begin(self._ready.popleft())
-            self._committing.commit()
-            for connection, exchange in self._committing.finished():
-                exchange.settle(is_last=self._is_last)
-                self._answer(connection, exchange)
+            with self._counting_together():  # and before anybody has an answer
+                self._work()
+            answered, self._answered = self._answered, []
+            for connection, exchange in answered:
+                self._connections.answer(connection, exchange.answer, closes=exchange.closes)
         self._connections.end_overdue()
+
+    def _work(self) -> None:
+        ends = time.monotonic() + _ROUND_SECONDS
+        for _ in range(_MOST_IN_A_ROUND):
+            if not self._ready or time.monotonic() > ends:
+                break
+            self._begin(self._ready.popleft())
+        self._committing.commit()
+        for connection, exchange in self._committing.finished():
+            exchange.settle(is_last=self._is_last)
+            self._answered.append((connection, exchange))
 
     def _pause(self) -> float:
         """How long the poller may wait, in seconds."""
@@ -161,12 +172,9 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _go_on(self, connection: Connection, exchange: Exchange) -> None:
         if exchange.deferral is None:
-            self._answer(connection, exchange)
+            self._answered.append((connection, exchange))
         else:
             self._committing.add(connection, exchange)
-
-    def _answer(self, connection: Connection, exchange: Exchange) -> None:
-        self._connections.answer(connection, exchange.answer, closes=exchange.closes)
 
 
 def _is_plain(connection: Connection) -> bool:

@@ -30,6 +30,8 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PORTS = {"bare": 21870, "faxhook": 21871}
 CONNECTIONS = (1, 16, 50)
+# As many kept connections as are sent over; neither of its workers takes many more than half of them.
+THREADS = ("--worker-class", "gthread", "--worker-connections", "66")
 _COUNTS = {"form": 1600, "json": 1600, "xml": 1600, "xml-500": 150}
 _starts = itertools.count(0, 1_000_000)
 
@@ -54,7 +56,7 @@ def main() -> None:
         faxhook = [sys.executable, "-m", "receiver", "--config", str(config)]
         subprocess.run([*faxhook, "migrate"], check=True, env=environment, stdout=subprocess.DEVNULL)
         with (
-            _server("bare", "bare:app", environment, "--worker-class", "gthread") as bare,
+            _server("bare", "bare:app", environment, *THREADS) as bare,
             _server("faxhook", "receiver.wsgi:app", environment) as ours,
             relay(config) if relays else nullcontext(),
         ):

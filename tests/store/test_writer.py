@@ -153,6 +153,38 @@ def test_a_leader_that_is_interrupted_hands_over(store, monkeypatch):
     assert writer.submit(submission(fax())).state == "accepted"
 
 
+@pytest.mark.parametrize(
+    ("syncs", "waits"),
+    [
+        ([0.0001] * 8, True),
+        ([0.0001] * 7 + [0.01], True),
+        ([0.0001] * 6 + [0.01] * 2, False),
+        ([0.0001] * 7 + [1.0], False),
+        ([1.0] + [0.0001] * 8, True),
+    ],
+    ids=["quick", "a checkpoint among them", "slow", "one that hung", "quick again"],
+)
+def test_a_loop_waits_for_a_disk_only_while_its_syncs_are_quick(sqlite, syncs, waits):
+    writer = Writer(sqlite)
+    writer._syncs.extend(syncs)
+    ticket = writer.hand_over(submission(fax()))
+    assert writer.commit_at_once() is waits
+    writer.commit()
+    assert ticket.is_done
+
+
+def test_a_loop_never_waits_for_the_lock_or_for_many_faxes(sqlite):
+    writer = Writer(sqlite)
+    ticket = writer.hand_over(submission(fax()))
+    with held(sqlite):
+        assert not writer.commit_at_once()
+        assert not ticket.is_done
+    assert writer.commit_at_once()
+    assert ticket.is_done
+    writer.hand_over(submission(*(fax(str(number)) for number in range(100))))
+    assert not writer.commit_at_once()
+
+
 def test_a_locked_database_is_unavailable_in_time_and_recovers(store):
     writer = Writer(store)
     writer.submit(submission(fax("before")))
