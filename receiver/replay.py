@@ -5,7 +5,7 @@ from receiver.errors import ConfigurationError, StoreError
 from receiver.intake import Arrival
 from receiver.providers import RawCallback
 from receiver.runtime import Endpoint, Runtime
-from receiver.store import browsing
+from receiver.store import browsing, kept_receipts
 from receiver.store.submissions import Recorded
 
 
@@ -18,7 +18,7 @@ def replay(runtime: Runtime, receipt_id: str, as_endpoint: str | None = None) ->
     ConfigurationError: no endpoint to take.
     """
     with runtime.store.writing() as connection:
-        receipt = browsing.receipt(connection, runtime.store.tables, receipt_id)
+        receipt = kept_receipts.one(connection, runtime.store.tables, receipt_id)
         if receipt is None:
             raise StoreError(f"there is no receipt {receipt_id}")
         if "report" in receipt.detail:

@@ -18,7 +18,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from receiver import bootstrap, providers, settings
 from receiver.providers import Provider
 from receiver.runtime import Runtime
-from receiver.store import browsing
+from receiver.store import kept_receipts
 from receiver.web.app import create_app
 
 TOKEN = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
@@ -130,7 +130,7 @@ class House:
     def receipts(self) -> list[tuple[str, str | None]]:
         """State and reason of each receipt, in the order of arrival."""
         with self.runtime.store.reading() as connection:
-            rows = browsing.receipts(connection, self.runtime.store.tables, limit=None)
+            rows = kept_receipts.listing(connection, self.runtime.store.tables, limit=None)
         return [(row["state"], row["reason"]) for row in reversed(rows)]
 
 

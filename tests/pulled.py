@@ -16,7 +16,7 @@ from standins.world import SentFax, Service, World, some_faxes, standing
 
 from receiver import reconcile
 from receiver.reconcile import Choice, Summary
-from receiver.store import browsing, discrepancies, jobs, now_ms
+from receiver.store import discrepancies, jobs, kept_receipts, now_ms
 from receiver.store.jobs import ExpectedFax
 from receiver.system.stopping import Stop
 from schemas.identity import fax_id
@@ -162,7 +162,7 @@ class Pulled:
         with runtime.store.reading() as connection:
             tables = runtime.store.tables
             rows = [
-                *browsing.receipts(connection, tables, limit=None),
+                *kept_receipts.listing(connection, tables, limit=None),
                 *discrepancies.listing(connection, tables, limit=None, now_ms=now_ms(), closed=True),
             ]
         return json.dumps(rows)

@@ -22,7 +22,7 @@ from receiver.cli import main
 from receiver.errors import Refusal
 from receiver.providers import RawCallback
 from receiver.runtime import Runtime
-from receiver.store import browsing, new_id, now_ms, outbox, projection
+from receiver.store import browsing, kept_receipts, new_id, now_ms, outbox, projection
 
 FAXHOOK = [sys.executable, "-m", "receiver"]
 
@@ -106,7 +106,7 @@ class Stock:
 
     def receipts(self) -> list[dict[str, Any]]:
         with self.runtime.store.reading() as connection:
-            return browsing.receipts(connection, self.runtime.store.tables, limit=None)
+            return kept_receipts.listing(connection, self.runtime.store.tables, limit=None)
 
     def audit(self) -> list[tuple[str, str]]:
         table = self.runtime.store.tables.audit

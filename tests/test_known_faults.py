@@ -22,7 +22,7 @@ from stock import Stock
 
 from receiver.cli import main
 from receiver.outgoing.relay import tidy
-from receiver.store import browsing, figures, now_ms
+from receiver.store import figures, kept_receipts, now_ms
 from receiver.store.clock import RetentionClock
 from receiver.store.retention import Limits, Purged, purge
 
@@ -73,7 +73,7 @@ def test_a_refused_callback_can_be_replayed_for_its_whole_time_though_an_older_o
         while purge(connection, store.tables, LIMITS, now_ms()) != Purged():
             pass
     with store.reading() as connection:
-        found = [browsing.receipt(connection, store.tables, receipt) for receipt in (older, newer)]
+        found = [kept_receipts.one(connection, store.tables, receipt) for receipt in (older, newer)]
     assert [one is not None and one.state for one in found] == ["rejected", "rejected"]
     assert [one is not None and one.body is not None for one in found] == [False, True]
 
@@ -174,7 +174,7 @@ def steps_of(made: Stock, question: Any) -> int:
 
 QUESTIONS = {
     "/metrics": figures.read,
-    "receipts list --state": lambda connection, tables: browsing.receipts(
+    "receipts list --state": lambda connection, tables: kept_receipts.listing(
         connection, tables, limit=50, state="rejected"
     ),
 }

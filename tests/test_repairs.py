@@ -13,7 +13,7 @@ from pulled import PROVIDERS, faxes_of, pulled
 from test_field import FOLDER, ROWS
 
 from receiver.replay import replay
-from receiver.store import browsing, counters
+from receiver.store import counters, kept_receipts
 
 PASSWORD = "größe-9"
 OTHER_PASSWORD = CONFIGURATION.replace(EFAX_PASSWORD, PASSWORD)
@@ -37,8 +37,8 @@ def detail(server):
     """Of the newest receipt."""
     tables = server.runtime.store.tables
     with server.runtime.store.reading() as connection:
-        newest = browsing.receipts(connection, tables, limit=1)[0]["id"]
-        return browsing.receipt(connection, tables, newest)
+        newest = kept_receipts.listing(connection, tables, limit=1)[0]["id"]
+        return kept_receipts.one(connection, tables, newest)
 
 
 def counted(provider, repair):

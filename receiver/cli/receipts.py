@@ -8,8 +8,8 @@ import click
 from receiver.cli import Failure, opening, printing
 from receiver.errors import Refusal, StoreError, Unavailable
 from receiver.replay import replay as process_again
-from receiver.store import browsing
-from receiver.store.browsing import ReceiptRow
+from receiver.store import browsing, kept_receipts
+from receiver.store.kept_receipts import ReceiptRow
 
 _COLUMNS = ("id", "endpoint", "provider", "state", "reason", "received_at", "size", "events")
 _NARROW = ("id", "endpoint", "state", "reason", "received_at", "size")
@@ -32,7 +32,7 @@ def list_(config: Path | None, state: str | None, endpoint: str | None, limit: i
     """The newest receipts."""
     with opening.open_store(config) as store, store.reading() as connection:
         most = printing.limit(limit, is_json=is_json)
-        rows = browsing.receipts(connection, store.tables, limit=most, state=state, endpoint=endpoint)
+        rows = kept_receipts.listing(connection, store.tables, limit=most, state=state, endpoint=endpoint)
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
 
@@ -44,7 +44,7 @@ def list_(config: Path | None, state: str | None, endpoint: str | None, limit: i
 def show(receipt_id: str, config: Path | None, reveal: bool) -> None:
     """One receipt as JSON: what became of it and why. The body is hidden without --reveal, which is audited."""
     with opening.open_store(config) as store, store.writing() if reveal else store.reading() as connection:
-        receipt = browsing.receipt(connection, store.tables, receipt_id)
+        receipt = kept_receipts.one(connection, store.tables, receipt_id)
         if receipt is not None and reveal:
             browsing.audit(connection, store.tables, "receipts.reveal", receipt_id)
     if receipt is None:

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from receiver import __made__
 from receiver.doctor.finding import OK, WARNING, Finding
-from receiver.store import Store, browsing, now_ms
+from receiver.store import Store, kept_receipts, now_ms
 from receiver.store.browsing import iso
 from receiver.store.clock import doubted_since_ms
 from receiver.store.figures import Figures
@@ -18,7 +18,7 @@ _OLDEST_VERSION_DAYS = 10 * 365
 def of_clock(store: Store, found: Figures) -> Finding:
     """Against what wrote before, against the database's own, and against when this version was made."""
     with store.reading() as connection:
-        newest = browsing.newest_receipt_ms(connection, store.tables)
+        newest = kept_receipts.newest_ms(connection, store.tables)
         theirs = None
         if store.file is None:
             theirs = connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp()) * 1000").scalar_one()

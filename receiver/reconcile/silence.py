@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from receiver.logs import log
 from receiver.runtime import Runtime
-from receiver.store import counting, discrepancies, now_ms
+from receiver.store import HOUR_MS, counting, discrepancies, now_ms
 from receiver.store.discrepancies import Discrepancy
 
 _WATCHED = timedelta(days=14)
@@ -29,25 +29,28 @@ def watch(runtime: Runtime) -> list[Discrepancy]:
     now = now_ms()
     store = runtime.store
     with store.reading() as connection:
-        called = counting.called_hours(connection, store.tables, now - round(_WATCHED.total_seconds() * 1000))
+        since_ms = now - round(_WATCHED.total_seconds() * 1000)
+        called = counting.called_hours(connection, store.tables, runtime.accounts, since_ms)
     silent = {}
-    for name, account in runtime.accounts.items():
-        hours = _silence(called.get(name, []), now // counting.HOUR_MS)
+    for name in runtime.accounts:
+        hours = _silence(called[name], now // HOUR_MS)
         if hours is not None:
-            who = account.provider.name, account.source.account or "", name
-            silent[name] = Discrepancy(*who, "silent", name, {"hours": hours})
+            silent[name] = _silent(runtime, name, hours=hours)
     with store.writing() as connection:
         new = discrepancies.note(connection, store.tables, list(silent.values()), now)
         # Whoever has called since; not who was silent for so long that nothing is left to compare with.
         since = discrepancies.open_since(connection, store.tables, "silent")
-        for name in since.keys() & called.keys() & runtime.accounts.keys():
-            if (called[name][-1] + 1) * counting.HOUR_MS > since[name]:
-                account = runtime.accounts[name]
-                who = account.provider.name, account.source.account or "", "silent"
-                discrepancies.close(connection, store.tables, *who, name.__eq__, now_ms=now)
+        for name in since.keys() & called.keys():
+            if called[name] and (called[name][-1] + 1) * HOUR_MS > since[name]:
+                discrepancies.close_about(connection, store.tables, _silent(runtime, name), now)
     for one in new:
         log.warning("discrepancy_found", endpoint=one.endpoint, provider=one.provider, reason=one.kind)
     return new
+
+
+def _silent(runtime: Runtime, name: str, **detail: int) -> Discrepancy:
+    account = runtime.accounts[name]
+    return Discrepancy(account.provider.name, account.source.account or "", name, "silent", name, detail)
 
 
 def _silence(hours: Sequence[int], now: int) -> int | None:

@@ -11,7 +11,7 @@ from receiver.reconcile.model import Choice, Place, Summary
 from receiver.runtime import Account, Runtime
 from receiver.store import Store, counters, cursors, discrepancies, jobs, now_ms, rfc3339
 from receiver.store.counters import Counts
-from receiver.store.discrepancies import Discrepancy
+from receiver.store.discrepancies import After, Discrepancy
 from receiver.system.stopping import Stop
 from schemas.repairing import Repair
 
@@ -170,10 +170,14 @@ class Turn:
             self.summary.discrepancies += len(new)
         for kind, about in self.found.looked_at:
             still = {one.subject for one in found if one.kind == kind}
-            while self._close(kind, about, still):
-                pass
+            after: After | None = discrepancies.BEGINNING
+            while after is not None:
+                after = self._close(kind, about, still, after)
 
-    def _close(self, kind: str, about: Callable[[str], bool], still: set[str]) -> int:
+    def _close(self, kind: str, about: Callable[[str], bool], still: set[str], after: After) -> After | None:
         with self.store.writing() as connection:
             who = (self.provider, self.name, kind)
-            return discrepancies.close(connection, self.store.tables, *who, about, but=still, now_ms=now_ms())
+            closed = discrepancies.close(
+                connection, self.store.tables, *who, about, but=still, after=after, now_ms=now_ms()
+            )
+        return closed.after

@@ -25,6 +25,7 @@ from receiver.store.tables import define, insert_or_keep
 from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable
 from receiver.system.waiting import may_wait
 
+HOUR_MS = 3600_000
 DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
 
 

@@ -1,10 +1,8 @@
-"""What the command line reads: receipts and events, newest first, and the few things it may change. All is audited."""
+"""What the command line reads of events, newest first; and who has read or changed what."""
 
 import getpass
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,162 +10,13 @@ from sqlalchemy.engine import Connection, Row
 
 from receiver.store import now_ms, projection, rfc3339, sinks
 from receiver.store.outbox import LONGEST_RUN
+from receiver.store.paging import AT_ONCE, newest_first
 from receiver.store.states import events_with_states
-from receiver.store.submissions import KeptBody
 from receiver.store.tables import QUEUE, Tables
 from receiver.store.types import is_id
 from schemas.envelope import AMENDED, COMPLETED
 
-_AT_ONCE = 500
 _RUNS = 200  # of ``taken``, read at once
-
-# --- receipts -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class ReceiptRow:
-    id: str
-    endpoint: str
-    provider: str
-    state: str
-    reason: str | None
-    detail: Mapping[str, Any]
-    received_at_ms: int
-    size: int
-    body: KeptBody | None  # None: purged
-    events: tuple[str, ...]  # the events it added
-
-
-def receipts(
-    connection: Connection, tables: Tables, *, limit: int | None, state: str | None = None, endpoint: str | None = None
-) -> list[dict[str, Any]]:
-    """The newest receipts, as ``receipts list --json`` shows them."""
-    found: list[Row[Any]] = []
-    known = sa.select(tables.endpoints.c.name).where(tables.endpoints.c.name == endpoint)
-    if endpoint and connection.scalar(known) is None:
-        return []  # it never had one
-    for table in (tables.receipts, tables.rejected_receipts):
-        query, its_state = _receipts(tables, table)
-        query = query.where(its_state == state, _may_be(tables, table, state)) if state else query
-        query = query.where(table.c.endpoint == endpoint) if endpoint else query
-        found += connection.execute(query.order_by(table.c.id.desc()).limit(limit)).all()
-    found.sort(key=lambda row: str(row.id), reverse=True)
-    shown = found[:limit]
-    added = _events_added(connection, tables, shown)
-    return [
-        {
-            "id": row.id,
-            "endpoint": row.endpoint,
-            "provider": row.provider,
-            "state": row.state,
-            "reason": row.reason,
-            "received_at": iso(row.received_at_ms),
-            "size": row.size,
-            "events": added[row.id],
-        }
-        for row in shown
-    ]
-
-
-def newest_receipt_ms(connection: Connection, tables: Tables) -> int | None:
-    """When it was received."""
-    both = (tables.receipts, tables.rejected_receipts)
-    newest = (sa.select(one.c.received_at_ms).order_by(one.c.id.desc()).limit(1) for one in both)
-    return max(filter(None, map(connection.scalar, newest)), default=None)
-
-
-def receipt(connection: Connection, tables: Tables, receipt_id: str) -> ReceiptRow | None:
-    receipt_id = receipt_id.lower()
-    if not is_id(receipt_id):
-        return None
-    for table in (tables.receipts, tables.rejected_receipts):
-        query, _ = _receipts(tables, table, table.c.query, table.c.content_type, table.c.reference, table.c.body)
-        row = connection.execute(query.where(table.c.id == receipt_id)).first()
-        if row is not None:
-            return _receipt_row(row, _events_added(connection, tables, [row])[row.id])
-    return None
-
-
-def _receipt_row(row: Row[Any], events: Sequence[str]) -> ReceiptRow:
-    is_kept = row.content_type is not None
-    return ReceiptRow(
-        id=row.id,
-        endpoint=row.endpoint,
-        provider=row.provider,
-        state=row.state,
-        reason=row.reason,
-        detail=json.loads(row.detail) if row.detail else {},
-        received_at_ms=row.received_at_ms,
-        size=row.size,
-        body=KeptBody(row.body, row.query, row.content_type, row.reference) if is_kept else None,
-        events=tuple(events),
-    )
-
-
-def _receipts(
-    tables: Tables, table: sa.Table, *columns: sa.Column[Any]
-) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[str]]:
-    """
-    The receipts of one of their two tables with what became of them, which the last replay says; and their state.
-
-    One that was accepted stays so: its replay finds what it has announced itself.
-    """
-    replays, its = tables.replays, tables.replays.alias("its")
-    newest = (
-        sa.select(its.c.seq)
-        .where(its.c.receipt == table.c.id)
-        .order_by((its.c.state == "accepted").desc(), its.c.seq.desc())
-        .limit(1)
-        .scalar_subquery()
-    )
-    is_replayed = sa.and_(replays.c.seq.is_not(None), table.c.state != "accepted")
-
-    def last(name: str) -> sa.ColumnElement[Any]:
-        return sa.case((is_replayed, replays.c[name]), else_=table.c[name])
-
-    state = last("state")
-    same = (table.c.id, table.c.endpoint, table.c.provider, table.c.received_at_ms, table.c.size)
-    query = sa.select(
-        *same,
-        state.label("state"),
-        last("reason").label("reason"),
-        last("detail").label("detail"),
-        table.c.faxes.label("faxes"),
-        *columns,
-    ).outerjoin_from(table, replays, replays.c.seq == newest)
-    return query, state
-
-
-def _may_be(tables: Tables, table: sa.Table, state: str) -> sa.ColumnElement[bool]:
-    """Which receipts of one of their two tables may be in this state: those that are looked through for it."""
-    was_replayed = table.c.id.in_(sa.select(tables.replays.c.receipt).scalar_subquery())
-    if (table is tables.rejected_receipts) != (state in ("rejected", "partial")):
-        return was_replayed
-    if table is tables.rejected_receipts or state == "accepted":
-        return sa.true()
-    # In the words of the index, or SQLite does not see that it can be used.
-    rare = sa.select(table.c.id).where(table.c.state == state, sa.text("state <> 'accepted'")).scalar_subquery()
-    return sa.or_(table.c.id.in_(rare), was_replayed)
-
-
-def _events_added(connection: Connection, tables: Tables, rows: Sequence[Row[Any]]) -> dict[str, list[str]]:
-    """Receipt -> the ids of the events that were added by itself and by its replays."""
-    replays = tables.replays
-    named = {row.id: list(row.faxes) for row in rows}
-    ids = list(named)
-    for start in range(0, len(ids), _AT_ONCE):
-        query = sa.select(replays.c.receipt, replays.c.faxes).where(
-            replays.c.receipt.in_(ids[start : start + _AT_ONCE])
-        )
-        for receipt_id, faxes in connection.execute(query.order_by(replays.c.seq)):
-            named[receipt_id] += faxes
-    return {
-        receipt_id: list(dict.fromkeys(event_id for _, event_id in faxes if event_id is not None))
-        for receipt_id, faxes in named.items()
-    }
-
-
-# --- events ---------------------------------------------------------------------------------------------------------
 
 
 def events(
@@ -184,25 +33,16 @@ def events(
     table = tables.events
     names = sinks.names(connection, tables)
     query, its_state = events_with_states(tables, names)
-    if state == "dead":  # these few first, and not all events
-        dead = tables.dead_letters
-        query = query.where(table.c.seq.in_(sa.select(dead.c.seq).where(dead.c.sink.in_(names)).scalar_subquery()))
-    elif state in ("pending", "leased"):
-        waiting = tables.waiting
-        held = waiting.c.holder.is_not(None) if state == "leased" else waiting.c.holder.is_(None)
-        some = sa.select(waiting.c.seq).where(waiting.c.sink.in_(names), held)
-        query = query.where(table.c.seq.in_(some.scalar_subquery()))
-    if state is not None and (state == "published" or len(names) > 1):
-        query = query.where(its_state == state)
+    query = query.where(its_state == state) if state else query
     first, last = projection.between(connection, tables, since_ms, until_ms)
     query = query.where(*in_time(tables, since_ms, until_ms), table.c.seq >= first)
     query = query.where(table.c.seq <= last) if last is not None else query
     query = query.where(table.c.seq.in_(seqs_of_fax(connection, tables, fax_id))) if fax_id else query
     query = query.order_by(table.c.seq.desc())
-    if state != "published" or fax_id or len(names) > 1:
+    if state is None or fax_id or (state == "published" and len(names) > 1):
         return [_event(row, names) for row in connection.execute(query.limit(limit))]
     rows: list[dict[str, Any]] = []
-    for seqs in _arrived(connection, tables, first):  # and not all that waits
+    for seqs in _in_state(connection, tables, names, state, first):  # and not all events
         left = None if limit is None else limit - len(rows)
         rows += [_event(row, names) for row in connection.execute(query.where(table.c.seq.in_(seqs)).limit(left))]
         if len(rows) == limit:
@@ -216,6 +56,31 @@ def in_time(tables: Tables, since_ms: int | None, until_ms: int | None) -> list[
         *([made >= since_ms] if since_ms is not None else []),
         *([made <= until_ms] if until_ms is not None else []),
     ]
+
+
+def _in_state(
+    connection: Connection, tables: Tables, names: Sequence[str], state: str, first: int
+) -> Iterator[list[int]]:
+    """
+    Row numbers of events that may be in this state, down to the first one, the newest first and some at a time.
+
+    names: of the sinks; of several, what is published is in no table by itself.
+    """
+    if state == "published":
+        return _arrived(connection, tables, first)
+    waiting, dead = tables.waiting, tables.dead_letters
+    if state == "dead":
+        parked = sa.select(dead.c.seq).where(dead.c.seq >= first)
+        return newest_first(connection, *((parked.where(dead.c.sink == name), dead.c.seq) for name in names))
+    its = sa.select(waiting.c.seq).where(waiting.c.sink.in_(names), waiting.c.seq >= first)
+    if state == "leased":
+        return newest_first(connection, (its.where(waiting.c.holder.is_not(None)), waiting.c.seq))
+    in_turn = sa.select(waiting.c.turn).where(
+        waiting.c.turn >= first, waiting.c.seq == waiting.c.turn, waiting.c.holder.is_(None)
+    )
+    again = its.where(sa.text("seq <> turn"), waiting.c.holder.is_(None))  # in the words of the index
+    of_each = ((in_turn.where(waiting.c.sink == name), waiting.c.turn) for name in names)
+    return newest_first(connection, *of_each, (again, waiting.c.seq))
 
 
 def _arrived(connection: Connection, tables: Tables, first: int) -> Iterator[list[int]]:
@@ -234,8 +99,8 @@ def _arrived(connection: Connection, tables: Tables, first: int) -> Iterator[lis
         # What comes next may reach up to here.
         ready = sorted((seq for seq in seqs if not runs or seq >= end.first + LONGEST_RUN), reverse=True)
         seqs.difference_update(ready)
-        for start in range(0, len(ready), _AT_ONCE):
-            yield ready[start : start + _AT_ONCE]
+        for start in range(0, len(ready), AT_ONCE):
+            yield ready[start : start + AT_ONCE]
 
 
 def events_of(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[dict[str, Any]]:
@@ -276,9 +141,6 @@ def seqs_of_fax(connection: Connection, tables: Tables, fax_id: str) -> list[int
     seqs = [*connection.scalars(first), *connection.scalars(later)]
     # The fax as well: a number may be given again once its event is gone.
     return list(connection.scalars(sa.select(events.c.seq).where(events.c.seq.in_(seqs), events.c.fax_id == fax_id)))
-
-
-# --- both -----------------------------------------------------------------------------------------------------------
 
 
 def audit(connection: Connection, tables: Tables, action: str, subject: str) -> None:

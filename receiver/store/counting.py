@@ -1,7 +1,7 @@
 """What we know of an account's faxes, counted as providers count; and how regularly an endpoint is called."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -10,11 +10,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver import facts as fax_facts
-from receiver.store import first_id, projection
-from receiver.store.submissions import REPORT
+from receiver.store import HOUR_MS, projection
 from receiver.store.tables import Tables
 
-HOUR_MS = 3600_000
 _BATCH = 1000  # events
 _AT_ONCE = 500  # values in one statement
 
@@ -86,16 +84,11 @@ def _facts(
         first = rows[-1].seq + 1
 
 
-def called_hours(connection: Connection, tables: Tables, since_ms: int) -> dict[str, list[int]]:
+def called_hours(
+    connection: Connection, tables: Tables, endpoints: Iterable[str], since_ms: int
+) -> dict[str, list[int]]:
     """Endpoint -> the hours since 1970 in which a callback came to it, in order; reports and replays are none."""
-    found: dict[str, set[int]] = {}
-    for table in (tables.receipts, tables.rejected_receipts):
-        hour = (table.c.received_at_ms - table.c.received_at_ms % HOUR_MS).label("hour")
-        query = (
-            sa.select(table.c.endpoint, hour)
-            .where(table.c.id >= first_id(since_ms), table.c.auth != REPORT)
-            .group_by(table.c.endpoint, hour)
-        )
-        for endpoint, at in connection.execute(query):
-            found.setdefault(endpoint, set()).add(int(at) // HOUR_MS)
-    return {endpoint: sorted(hours) for endpoint, hours in found.items()}
+    table = tables.endpoint_hours
+    called = table.c.hour >= since_ms // HOUR_MS, table.c.by_report.is_(False)
+    query = sa.select(table.c.hour).distinct().where(*called).order_by(table.c.hour)
+    return {one: list(connection.scalars(query.where(table.c.endpoint == one))) for one in endpoints}

@@ -12,6 +12,10 @@ from receiver.store.browsing import iso
 from receiver.store.tables import Tables, insert_or_keep
 
 _AT_ONCE = 500
+_MOST_COUNTED = 10_000
+
+After = tuple[int, int]  # of an open discrepancy: when it was found, and its number
+BEGINNING: After = (-1, -1)
 
 # Every kind, with what it says.
 KINDS = {
@@ -74,6 +78,14 @@ def _named(one: Discrepancy) -> tuple[str, str, str, str]:
     return one.provider, one.account, one.kind, one.subject
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """count: how many were closed. after: how far ``close`` has come; None: to the end."""
+
+    count: int
+    after: After | None
+
+
 def close(
     connection: Connection,
     tables: Tables,
@@ -83,21 +95,34 @@ def close(
     about: Callable[[str], bool],
     *,
     but: Collection[str] = (),
+    after: After = BEGINNING,
     now_ms: int,
-) -> int:
+) -> Closed:
     """
-    Close the open discrepancies of this kind whose subject satisfies ``about``, except ``but``; return how many.
+    Close the open discrepancies of this kind whose subject satisfies ``about``, except ``but``.
 
-    At most some hundred at once, as others wait: call it until it is 0.
+    It looks at some hundred at once, as others wait: call it again with the ``after`` that it has returned.
     """
     table = tables.discrepancies
-    query = sa.select(table.c.seq, table.c.subject).where(
-        table.c.provider == provider, table.c.account == account, table.c.kind == kind, table.c.closed_at_ms.is_(None)
+    place = sa.tuple_(table.c.found_at_ms, table.c.seq)
+    query = (
+        sa.select(table.c.found_at_ms, table.c.seq, table.c.provider, table.c.account, table.c.subject)
+        .where(table.c.kind == kind, table.c.closed_at_ms.is_(None), place > sa.tuple_(*after))
+        .order_by(table.c.found_at_ms, table.c.seq)
+        .limit(_AT_ONCE)
     )
-    over = [seq for seq, subject in connection.execute(query) if subject not in but and about(subject)][:_AT_ONCE]
+    rows = connection.execute(query).all()
+    mine = (row for row in rows if (row.provider, row.account) == (provider, account))
+    over = [row.seq for row in mine if row.subject not in but and about(row.subject)]
     if over:
         connection.execute(table.update().where(table.c.seq.in_(over)).values(closed_at_ms=now_ms))
-    return len(over)
+    return Closed(len(over), (rows[-1].found_at_ms, rows[-1].seq) if len(rows) == _AT_ONCE else None)
+
+
+def close_about(connection: Connection, tables: Tables, one: Discrepancy, now_ms: int) -> None:
+    """Close this one, if it is open."""
+    is_open = tables.discrepancies.c.closed_at_ms.is_(None)
+    connection.execute(tables.discrepancies.update().where(*_key(tables, one), is_open).values(closed_at_ms=now_ms))
 
 
 def close_one(connection: Connection, tables: Tables, seq: int, now_ms: int) -> bool:
@@ -177,14 +202,20 @@ def _described(row: Row[Any], now_ms: int) -> dict[str, Any]:
 
 
 def open_by_kind(connection: Connection, tables: Tables) -> dict[str, tuple[int, int]]:
-    """Kind -> how many are open, and when the oldest was found (milliseconds)."""
-    table = tables.discrepancies
-    query = (
-        sa.select(table.c.kind, sa.func.count(), sa.func.min(table.c.found_at_ms))
-        .where(table.c.closed_at_ms.is_(None))
-        .group_by(table.c.kind)
-    )
-    return {kind: (count, oldest) for kind, count, oldest in connection.execute(query)}
+    """
+    Kind -> how many are open, and when the oldest was found (milliseconds).
+
+    Of each kind ten thousand are counted at most: what Prometheus asks takes no longer if a provider tells nonsense.
+    """
+    table, found = tables.discrepancies, {}
+    for kind in KINDS:
+        of_kind = table.c.kind == kind, table.c.closed_at_ms.is_(None)
+        some = sa.select(table.c.found_at_ms).where(*of_kind).order_by(table.c.found_at_ms).limit(_MOST_COUNTED)
+        its = some.subquery()
+        count, oldest = connection.execute(sa.select(sa.func.count(), sa.func.min(its.c.found_at_ms))).one()
+        if count:
+            found[kind] = count, oldest
+    return found
 
 
 def open_since(connection: Connection, tables: Tables, kind: str) -> dict[str, int]:

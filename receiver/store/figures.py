@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import counters, cursors, discrepancies, now_ms, outbox, refusals, sinks
+from receiver.store import HOUR_MS, counters, cursors, discrepancies, now_ms, outbox, refusals, sinks
 from receiver.store.counters import Counts
 from receiver.store.sinks import Standing
 from receiver.store.tables import PROJECTOR, QUEUE, Tables
 
 ALIVE_SECONDS = 60.0  # a relay shows a sign of life each 10 s, or later while it waits for its broker
+_MOST_DEAD = 10_000  # counted
 _SAMPLE = 500  # events that delays are measured on
-_HOUR_MS = 3600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,8 @@ class OfSink:
 class Figures:
     """
     backlog: events that have not arrived; oldest_at_ms: when the first of them was written.
+
+    dead: dead letters, ten thousand at most, as in ``discrepancies``.
 
     unprojected: events that cannot be found by number, reference and the like yet. delays: from commit to arrival of
     the newest published events, in seconds, the shortest first. relay: None where none has ever run. discrepancies:
@@ -92,7 +94,7 @@ def read(connection: Connection, tables: Tables) -> Figures:
         delays=_delays(connection, tables),
         discrepancies=discrepancies.open_by_kind(connection, tables),
         credits={who: float(text) for who, (text, _) in cursors.all_of(connection, tables, "credit").items()},
-        refusals=refusals.since(connection, tables, now - _HOUR_MS),
+        refusals=refusals.since(connection, tables, now - HOUR_MS),
         reported=counters.all_of(connection, tables),
         sinks={one.name: _of_sink(connection, tables, one) for one in sinks.beside_the_queue(connection, tables)},
     )
@@ -106,8 +108,8 @@ def _of_sink(connection: Connection, tables: Tables, one: Standing) -> OfSink:
 
 def _dead(connection: Connection, tables: Tables, sink: str) -> int:
     table = tables.dead_letters
-    query = sa.select(sa.func.count()).select_from(table).where(table.c.sink == sink)
-    return int(connection.execute(query).scalar_one())
+    some = sa.select(table.c.seq).where(table.c.sink == sink).limit(_MOST_DEAD).subquery()
+    return int(connection.execute(sa.select(sa.func.count()).select_from(some)).scalar_one())
 
 
 def _oldest(connection: Connection, tables: Tables, sink: str) -> int | None:

@@ -21,6 +21,7 @@ from receiver.store.fax import COLUMNS, Fax
 from receiver.store.rows import (
     ANNOUNCEMENT,
     CHANGED,
+    ENDPOINT_HOUR,
     EVENT,
     FURTHER,
     LEARNED,
@@ -98,6 +99,8 @@ class PostgresqlRows:
             self._run(sql.add_further, kept.further, changes.further)
             self._run(sql.add_receipts, kept.receipts, changes.receipts)
             self._run(sql.add_rejected_receipts, kept.receipts, changes.rejected_receipts)
+            hours = [(*hour, receipt) for hour, receipt in changes.endpoint_hours.items()]
+            self._run(sql.note_hours, kept.endpoint_hours, hours)
             self._run(sql.add_replays, kept.replays, changes.replays)
             if changes.told_again:
                 self._execute(sql.forget_learned, {"wanted": changes.told_again})
@@ -145,6 +148,7 @@ class _Statements:
     add_further: str
     add_receipts: str
     add_rejected_receipts: str
+    note_hours: str
     add_replays: str
     forget_learned: str
     learn: str
@@ -190,6 +194,7 @@ def _statements(dialect: sa.Dialect) -> _Statements:
         f" SELECT * FROM {unnest(tables.waiting, FURTHER)}",
         add_receipts=insert(tables.receipts, RECEIPT),
         add_rejected_receipts=insert(tables.rejected_receipts, RECEIPT),
+        note_hours=_note_hours(tables, unnest(tables.endpoint_hours, ENDPOINT_HOUR)),
         add_replays=insert(tables.replays, REPLAY),
         forget_learned=delete(learned),
         learn=f"{insert(learned, LEARNED)} ON CONFLICT (fax_id)"
@@ -215,6 +220,16 @@ def _add_faxes(tables: Tables, rows: str) -> str:
     return (
         f"INSERT INTO {tables.faxes.fullname} ({columns}) SELECT {values}"  # noqa: S608 - names of ours
         f" FROM {rows} AS new ({columns}), ({numbers}) AS taken ON CONFLICT DO NOTHING RETURNING fax_id, event_seq"
+    )
+
+
+def _note_hours(tables: Tables, rows: str) -> str:
+    """Those that nobody else has noted. No key decides, as then all would wait for the one who has noted it first."""
+    name, columns = tables.endpoint_hours.fullname, ", ".join(ENDPOINT_HOUR)
+    same = " AND ".join(f"known.{column} = new.{column}" for column in ENDPOINT_HOUR[:3])
+    return (
+        f"INSERT INTO {name} ({columns}) SELECT * FROM {rows} AS new ({columns})"  # noqa: S608 - names of ours
+        f" WHERE NOT EXISTS (SELECT 1 FROM {name} AS known WHERE {same})"
     )
 
 

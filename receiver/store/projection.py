@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import places
+from receiver.store import HOUR_MS, places
 from receiver.store.rows import facts_of
 from receiver.store.tables import PROJECTOR, Tables, insert, insert_or_keep, insert_or_replace
 from receiver.store.types import packed
@@ -26,7 +26,6 @@ ENDING = 4  # digits of a number that it can be found by
 _EVENTS_IN_A_BUCKET = 1 << 13
 _AT_ONCE = 500  # values in one statement
 _BYTES = 8  # of a key
-_HOUR_MS = 3600_000
 _MADE_BY = "find_keys"  # the row in ``meta`` that says with which secret
 
 
@@ -212,7 +211,7 @@ def _note_keys(connection: Connection, tables: Tables, rows: Sequence[Prepared])
 def _note_hours(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> None:
     seqs: dict[int, list[int]] = {}
     for row in rows:
-        seqs.setdefault(row.created_at_ms // _HOUR_MS, []).append(row.seq)
+        seqs.setdefault(row.created_at_ms // HOUR_MS, []).append(row.seq)
     values = [{"hour": hour, "first": min(of_hour), "last": max(of_hour)} for hour, of_hour in sorted(seqs.items())]
     if values:
         table, statement = tables.hours, insert(tables.hours, connection.dialect.name)
@@ -306,11 +305,11 @@ def between(
     unprojected = connection.scalar(sa.select(sa.func.min(waiting.c.turn)).where(mine))
     first, last = 0, None
     if since_ms is not None:
-        since = sa.select(sa.func.min(table.c.first)).where(table.c.hour >= since_ms // _HOUR_MS)
+        since = sa.select(sa.func.min(table.c.first)).where(table.c.hour >= since_ms // HOUR_MS)
         ends = [seq for seq in (unprojected, connection.scalar(since)) if seq is not None]
         first = min(ends) if ends else 1 + (connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0)
     if until_ms is not None and unprojected is None:
-        until = sa.select(sa.func.max(table.c.last)).where(table.c.hour <= until_ms // _HOUR_MS)
+        until = sa.select(sa.func.max(table.c.last)).where(table.c.hour <= until_ms // HOUR_MS)
         last = connection.scalar(until) or 0
     return first, last
 

@@ -15,6 +15,7 @@ from sqlalchemy.engine.interfaces import DBAPICursor
 from receiver import facts as fax_facts
 from receiver.advice import RULES_ALONE, Advisor
 from receiver.settings import Filter
+from receiver.store import HOUR_MS
 from receiver.store.fax import Fax
 from receiver.store.postgresql_rows import PostgresqlRows
 from receiver.store.rows import Changes, GroupRows
@@ -250,6 +251,8 @@ class _Group:
             row = (submission.receipt, submission.received_at_ms, state, reason, detail, faxes)
             self._changes.replays.append(row)
             return
+        hour = submission.received_at_ms // HOUR_MS
+        self._changes.endpoint_hours[submission.endpoint, hour, submission.is_report] = submission.receipt
         receipts = self._changes.rejected_receipts if state in ("rejected", "partial") else self._changes.receipts
         receipts.append(
             (

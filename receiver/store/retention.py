@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import first_id, places, projection, sinks
+from receiver.store import HOUR_MS, first_id, places, projection, sinks
 from receiver.store.jobs import accounts_with_jobs
 from receiver.store.outbox import LONGEST_RUN
 from receiver.store.places import Places
@@ -88,6 +88,16 @@ class _Purge:
         for table in (self._tables.receipts, self._tables.rejected_receipts):
             old = sa.select(table.c.id, table.c.id, table.c.faxes).where(table.c.id < first_id(self._id_age))
             self._forget_receipts(table.c.id, self._connection.execute(old.limit(self._batch)).all())
+
+    def endpoint_hours(self) -> None:
+        """Endpoint by endpoint, as the table has them."""
+        table, endpoints = self._tables.endpoint_hours, self._tables.endpoints
+        old = (
+            table.c.endpoint.in_(sa.select(endpoints.c.name).scalar_subquery()),
+            table.c.hour < self._id_age // HOUR_MS,
+        )
+        deleted = self._connection.execute(table.delete().where(*old)).rowcount
+        self._note(deleted, deleted)
 
     def replays(self) -> None:
         table = self._tables.replays
@@ -252,7 +262,9 @@ class _Purge:
         gone = [fax.fax_id for fax in known if fax.seen_at_ms < age_ms and fax.fax_id not in with_events]
         for table in (self._tables.announcements, self._tables.learned, faxes):
             self._connection.execute(table.delete().where(table.c.fax_id.in_(gone)))
-        self._connection.execute(late.delete().where(late.c.due_at_ms < age_ms, late.c.fax_id.in_(fax_ids)))
+        self._connection.execute(
+            late.delete().where(late.c.due_at_ms <= rows[-1].due_at_ms, late.c.fax_id.in_(fax_ids))
+        )
         again = [
             {"due_at_ms": fax.seen_at_ms if fax.seen_at_ms >= age_ms else age_ms + _DAY_MS, "fax_id": fax.fax_id}
             for fax in known
@@ -326,6 +338,7 @@ STEPS: tuple[Step, ...] = (
     _Purge.late_faxes,
     _Purge.hours,
     _Purge.receipts,
+    _Purge.endpoint_hours,
     _Purge.replays,
     _Purge.audit,
     _Purge.jobs,

@@ -30,6 +30,7 @@ RECEIPT = (
     *("id", "endpoint", "provider", "state", "reason", "detail", "received_at_ms", "auth", "answer", "size", "faxes"),
     *("content_type", "reference", "query", "body"),
 )
+ENDPOINT_HOUR = ("endpoint", "hour", "by_report", "receipt")
 REPLAY = ("receipt", "at_ms", "state", "reason", "detail", "faxes")
 ANNOUNCEMENT = ("fax_id", "digest", "outcome", "event_id", "event_seq")
 REPEAT = ("fax_id", "receipt")
@@ -60,6 +61,7 @@ class Changes:
     further: list[Row] = field(default_factory=list)
     receipts: list[Row] = field(default_factory=list)
     rejected_receipts: list[Row] = field(default_factory=list)
+    endpoint_hours: dict[tuple[str, int, bool], str] = field(default_factory=dict)
     replays: list[Row] = field(default_factory=list)
     told_again: list[str] = field(default_factory=list)
     learned: list[Row] = field(default_factory=list)
@@ -131,6 +133,7 @@ class KeptRows:
     announcements: Kept
     events: Kept
     receipts: Kept
+    endpoint_hours: Kept
     replays: Kept
     learned: Kept
     to_project: Kept
@@ -147,6 +150,7 @@ def kept_by(dialect: str) -> KeptRows:
         announcements=Kept(tables.announcements, ANNOUNCEMENT, dialect),
         events=Kept(tables.events, EVENT, dialect),
         receipts=Kept(tables.receipts, RECEIPT, dialect),
+        endpoint_hours=Kept(tables.endpoint_hours, ENDPOINT_HOUR, dialect),
         replays=Kept(tables.replays, REPLAY, dialect),
         learned=Kept(tables.learned, LEARNED, dialect),
         to_project=Kept(tables.waiting, WAITING, dialect),

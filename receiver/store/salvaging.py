@@ -20,13 +20,13 @@ import sqlalchemy as sa
 
 from receiver import facts as fax_facts
 from receiver.errors import StoreError
-from receiver.store import DAMAGED, Store, outbox, places
+from receiver.store import DAMAGED, HOUR_MS, Store, outbox, places
 from receiver.store.damage import begun_anew
 from receiver.store.migrating import migrate
 from receiver.store.places import Places
 from receiver.store.rows import is_newest
 from receiver.store.sqlite import SQLITE
-from receiver.store.submissions import checksum
+from receiver.store.submissions import REPORT, checksum
 from receiver.store.tables import PREFIX, PROJECTOR, QUEUE, Tables
 from receiver.store.unnumbered import by_key, checked_by
 
@@ -81,9 +81,10 @@ def _filled(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
             if _has_no_tables(connection):
                 raise StoreError(f"{damaged}: there are no tables of faxhook in it; restore a backup")
             is_all_waiting_known = not _was_begun_anew(connection, fresh.tables.waiting)
-            for table in fresh.tables.metadata.sorted_tables:
-                if table in (fresh.tables.finds, fresh.tables.find_keys, fresh.tables.hours):
-                    continue  # the projector makes them anew
+            tables = fresh.tables
+            for table in tables.metadata.sorted_tables:
+                if table in (tables.finds, tables.find_keys, tables.hours, tables.endpoint_hours):
+                    continue  # the projector makes the first three anew, and the last one follows from the receipts
                 done = _salvage(connection, fresh, table)
                 if table is fresh.tables.waiting and done.lost != 0:
                     is_all_waiting_known = False
@@ -226,6 +227,7 @@ def _complete(connection: sa.Connection, tables: Tables, *, is_all_waiting_known
     _forget_lost_events(connection, tables)
     _let_wait(connection, tables)
     _make_known(connection, tables)
+    _note_hours(connection, tables)
 
 
 def _forget_faxes(connection: sa.Connection, tables: Tables, *, is_all_waiting_known: bool) -> None:
@@ -321,6 +323,15 @@ def _make_known(connection: sa.Connection, tables: Tables) -> None:
         }
     if known:
         connection.execute(faxes.insert(), list(known.values()))
+
+
+def _note_hours(connection: sa.Connection, tables: Tables) -> None:
+    """In which hours each endpoint has receipts."""
+    for table in (tables.receipts, tables.rejected_receipts):
+        hour = table.c.received_at_ms // HOUR_MS
+        which = table.c.endpoint, hour, table.c.auth == REPORT
+        its = sa.select(*which, sa.func.min(table.c.id)).group_by(*which)
+        connection.execute(tables.endpoint_hours.insert().from_select(tables.endpoint_hours.c.keys(), its))
 
 
 def _data(event: Any) -> dict[str, Any]:

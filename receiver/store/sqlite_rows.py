@@ -14,6 +14,7 @@ from receiver.store.fax import COLUMNS, Fax
 from receiver.store.rows import (
     ANNOUNCEMENT,
     CHANGED,
+    ENDPOINT_HOUR,
     EVENT,
     LEARNED,
     RECEIPT,
@@ -30,7 +31,7 @@ from receiver.store.rows import (
     of_interest,
     read_facts,
 )
-from receiver.store.tables import PROJECTOR, QUEUE, define
+from receiver.store.tables import PROJECTOR, QUEUE, Tables, define
 from receiver.store.turns import last_of_sqlite
 from receiver.store.types import packed, unpacked
 
@@ -89,6 +90,8 @@ class SqliteRows:
         self._run(sql.add_further, kept.further.bound(changes.further))
         self._run(sql.add_receipts, kept.receipts.bound(changes.receipts))
         self._run(sql.add_rejected_receipts, kept.receipts.bound(changes.rejected_receipts))
+        hours = kept.endpoint_hours.bound((*hour, receipt) for hour, receipt in changes.endpoint_hours.items())
+        self._run(sql.note_hours, hours)
         self._run(sql.add_replays, kept.replays.bound(changes.replays))
         self._run(sql.forget_learned, _ids(changes.told_again))
         self._run(sql.learn, kept.learned.bound(changes.learned))
@@ -125,6 +128,7 @@ class _Statements:
     add_further: str
     add_receipts: str
     add_rejected_receipts: str
+    note_hours: str
     add_replays: str
     forget_learned: str
     learn: str
@@ -133,6 +137,15 @@ class _Statements:
     delete_jobs: str
     move_cursors: str
     add_discrepancies: str
+
+
+def _note_hours(tables: Tables) -> str:
+    name = tables.endpoint_hours.name
+    known = " AND ".join(f"{column} = ?{at}" for at, column in enumerate(ENDPOINT_HOUR[:3], start=1))
+    return (
+        f"INSERT INTO {name} ({', '.join(ENDPOINT_HOUR)}) SELECT ?1, ?2, ?3, ?4"  # noqa: S608 - names of ours
+        f" WHERE NOT EXISTS (SELECT 1 FROM {name} WHERE {known})"
+    )
 
 
 @cache
@@ -165,6 +178,7 @@ def _statements() -> _Statements:
         add_further=f"{wait} (?, ?, ?, ?, ?)",
         add_receipts=insert(tables.receipts, *RECEIPT),
         add_rejected_receipts=insert(tables.rejected_receipts, *RECEIPT),
+        note_hours=_note_hours(tables),
         add_replays=insert(tables.replays, *REPLAY),
         forget_learned=delete(tables.learned),
         learn=insert(tables.learned, *LEARNED, verb="INSERT OR REPLACE"),

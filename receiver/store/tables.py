@@ -48,6 +48,7 @@ class Tables:
     endpoints: Table
     receipts: Table
     rejected_receipts: Table
+    endpoint_hours: Table
     replays: Table
     faxes: Table
     announcements: Table
@@ -109,7 +110,20 @@ def define(dialect: str) -> Tables:
             index("receipts_state", "state", "id", where="state <> 'accepted'"),
             without_rowid=True,
         ),
-        rejected_receipts=table("rejected_receipts", *_receipt(), without_rowid=True),  # and partial ones: kept longer
+        rejected_receipts=table(  # and partial ones: kept longer
+            "rejected_receipts",
+            *_receipt(),
+            index("rejected_receipts_state", "state", "id"),
+            without_rowid=True,
+        ),
+        endpoint_hours=table(  # where the receipts of an endpoint are: a row an hour, so that few commits write
+            "endpoint_hours",
+            Column("endpoint", Text, primary_key=True),
+            Column("hour", BigInteger, primary_key=True, autoincrement=False),  # since 1970
+            Column("by_report", Boolean(create_constraint=False), primary_key=True),  # or called
+            Column("receipt", Id, primary_key=True),  # that noted it; others that did not see it may have as well
+            without_rowid=True,
+        ),
         replays=table(  # of either: the newest says what became of the receipt, unless it was accepted before
             "replays",
             Column("seq", row_id, primary_key=True, autoincrement=True),
@@ -298,7 +312,9 @@ def define(dialect: str) -> Tables:
             Column("seen_at_ms", BigInteger, nullable=False),
             Column("closed_at_ms", BigInteger),  # null: it is still so
             UniqueConstraint("provider", "account", "kind", "subject"),
-            index("discrepancies_open", "found_at_ms", "seq", "kind", where="closed_at_ms IS NULL"),
+            index("discrepancies_found", "found_at_ms", "seq"),
+            index("discrepancies_open", "found_at_ms", "seq", where="closed_at_ms IS NULL"),
+            index("discrepancies_open_kinds", "kind", "found_at_ms", "seq", where="closed_at_ms IS NULL"),
             index("discrepancies_closed", "closed_at_ms", where="closed_at_ms IS NOT NULL"),
             index("discrepancies_rows", "seen_at_ms", where='"rows" IS NOT NULL'),
         ),

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 from pulled import Pulled, faxes_of, pulled
 
-from receiver.store import browsing, counters
+from receiver.store import counters, kept_receipts
 from receiver.web import operations
 
 ROW = {
@@ -39,11 +39,11 @@ def reported(it: Pulled) -> dict[str, float]:
     return {f"{name}{{{labels.rstrip(',')}}}": float(value) for name, labels, value in series}
 
 
-def receipts(it: Pulled) -> list[browsing.ReceiptRow]:
+def receipts(it: Pulled) -> list[kept_receipts.ReceiptRow]:
     store = it.house.runtime.store
     with store.reading() as connection:
-        ids = [row["id"] for row in browsing.receipts(connection, store.tables, limit=None)]
-        found = [browsing.receipt(connection, store.tables, one) for one in ids]
+        ids = [row["id"] for row in kept_receipts.listing(connection, store.tables, limit=None)]
+        found = [kept_receipts.one(connection, store.tables, one) for one in ids]
     return [one for one in found if one is not None]
 
 

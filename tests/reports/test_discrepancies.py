@@ -28,9 +28,8 @@ def close(stock, kind, **choice):
     store = stock.runtime.store
     with store.writing() as connection:
         about = choice.pop("about", lambda _: True)
-        return discrepancies.close(
-            connection, store.tables, "openfax", "123456789", kind, about, now_ms=now_ms(), **choice
-        )
+        who = "openfax", "123456789", kind
+        return discrepancies.close(connection, store.tables, *who, about, now_ms=now_ms(), **choice).count
 
 
 def faxhook(stock, *arguments):

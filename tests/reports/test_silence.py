@@ -42,11 +42,11 @@ def test_an_endpoint_with_few_callbacks_is_not_watched(anywhere):
 
 
 def test_what_comes_by_reports_is_no_callback(anywhere):
-    """Receipts of reports say so."""
+    """The hours of reports are noted apart."""
     call(anywhere, *range(200, 7, -1))
-    table = anywhere.runtime.store.tables.receipts
+    table = anywhere.runtime.store.tables.endpoint_hours
     with anywhere.runtime.store.writing() as connection:
-        connection.execute(table.update().values(auth="report"))
+        connection.execute(table.update().values(by_report=True))
     watch(anywhere.runtime)
     assert silent(anywhere) == []
 

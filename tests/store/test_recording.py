@@ -22,7 +22,7 @@ from announcing import (
 )
 
 from receiver import facts
-from receiver.store import Store, browsing
+from receiver.store import Store, kept_receipts
 from receiver.store.migrating import migrate
 from receiver.store.recording import record
 from receiver.store.submissions import checksum
@@ -270,10 +270,10 @@ def test_a_replay_is_added_to_its_receipt(store):
     assert rows(store, "events", "receipt") == [first.receipt]
     for again in (replayed, replace(replayed, refused="unprocessable", announcements=())):
         with store.reading() as connection:
-            (shown,) = browsing.receipts(connection, store.tables, limit=10)
-            found = browsing.receipt(connection, store.tables, first.receipt)
-            assert browsing.receipts(connection, store.tables, limit=10, state="accepted") == [shown]
-            assert browsing.receipts(connection, store.tables, limit=10, state="rejected") == []
+            (shown,) = kept_receipts.listing(connection, store.tables, limit=10)
+            found = kept_receipts.one(connection, store.tables, first.receipt)
+            assert kept_receipts.listing(connection, store.tables, limit=10, state="accepted") == [shown]
+            assert kept_receipts.listing(connection, store.tables, limit=10, state="rejected") == []
         assert (shown["id"], shown["state"], shown["reason"], found.detail) == (first.receipt, "accepted", None, {})
         assert shown["events"] == list(found.events) == recorded.events
         tell_all(store, again)
@@ -286,8 +286,8 @@ def test_a_receipt_names_the_events_of_all_its_replays(store):
         again = replace(submission(fax("1"), fax(key), invalid=invalid), receipt=first.receipt, body=None, replay=True)
         told += [event.event_id for event in tell_all(store, again)[0].told]
     with store.reading() as connection:
-        (shown,) = browsing.receipts(connection, store.tables, limit=10)
-        found = browsing.receipt(connection, store.tables, first.receipt.upper())
+        (shown,) = kept_receipts.listing(connection, store.tables, limit=10)
+        found = kept_receipts.one(connection, store.tables, first.receipt.upper())
     assert (shown["state"], shown["events"], list(found.events)) == ("accepted", told, told)
 
 
@@ -296,7 +296,7 @@ def test_what_is_refused_again_has_the_newest_reason(store):
     for code in ("undecodable", "unprocessable", "internal"):
         tell_all(store, replace(submission(refused=code), receipt=first.receipt, body=None, replay=True))
     with store.reading() as connection:
-        (shown,) = browsing.receipts(connection, store.tables, limit=10)
+        (shown,) = kept_receipts.listing(connection, store.tables, limit=10)
     assert (shown["state"], shown["reason"], shown["events"]) == ("rejected", "internal", [])
 
 

@@ -90,9 +90,9 @@ def statements_of(sqlite, to):
 
 
 def test_a_commit_without_further_sinks_runs_what_it_ran_before(sqlite):
-    """Jobs and faxes are read, the number is found; fax, event, waiting and receipt are written."""
-    assert statements_of(sqlite, {}) == 7
-    assert statements_of(sqlite, {"partner": EVERYTHING}) - 7 <= 1
+    """Jobs and faxes are read, the number is found; fax, event, waiting, receipt and its hour are written."""
+    assert statements_of(sqlite, {}) == 8
+    assert statements_of(sqlite, {"partner": EVERYTHING}) - 8 <= 1
 
 
 def test_an_event_has_a_state_at_each_sink_and_the_worst_of_them(store):

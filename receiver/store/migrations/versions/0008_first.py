@@ -89,6 +89,15 @@ def _receipts() -> None:
             rowid=False,
         )
     _index("receipts_state", "receipts", "state", "id", where="state <> 'accepted'")
+    _index("rejected_receipts_state", "rejected_receipts", "state", "id")
+    _table(
+        "endpoint_hours",
+        sa.Column("endpoint", sa.Text, primary_key=True),
+        sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("by_report", sa.Boolean(create_constraint=False), primary_key=True),
+        sa.Column("receipt", _id(), primary_key=True),
+        rowid=False,
+    )
     _table(
         "replays",
         sa.Column("seq", _row_id(), primary_key=True, autoincrement=True),
@@ -260,7 +269,9 @@ def _reports() -> None:
         sa.Column("closed_at_ms", _milliseconds),
         sa.UniqueConstraint("provider", "account", "kind", "subject"),
     )
-    _index("discrepancies_open", "discrepancies", "found_at_ms", "seq", "kind", where="closed_at_ms IS NULL")
+    _index("discrepancies_found", "discrepancies", "found_at_ms", "seq")
+    _index("discrepancies_open", "discrepancies", "found_at_ms", "seq", where="closed_at_ms IS NULL")
+    _index("discrepancies_open_kinds", "discrepancies", "kind", "found_at_ms", "seq", where="closed_at_ms IS NULL")
     _index("discrepancies_closed", "discrepancies", "closed_at_ms", where="closed_at_ms IS NOT NULL")
     _index("discrepancies_rows", "discrepancies", "seen_at_ms", where='"rows" IS NOT NULL')
     _table(

@@ -1,0 +1,75 @@
+"""The lists of receipts by endpoint and state are what somebody finds who looks at all receipts."""
+
+import random
+from dataclasses import replace
+
+import pytest
+from announcing import fax, rows, submission, tell_all
+from test_retention import LIMITS, START
+
+from receiver.store import HOUR_MS, counting, kept_receipts, paging
+from receiver.store.retention import purge
+from receiver.store.submissions import REPORT
+
+STATES = ("accepted", "partial", "duplicate", "ignored", "rejected")
+ENDPOINTS = ("busy", "rare", "reported")
+
+
+def some(chance, number):
+    """A request of any kind, at any time of some days."""
+    endpoint = chance.choices(ENDPOINTS, (10, 1, 2))[0]
+    at = START + chance.randrange(72 * HOUR_MS)
+    kind = chance.choice(("new", "known", "partial", "refused", "ignored"))
+    faxes = [fax(str(number if kind != "known" else 0))] if kind in ("new", "known", "partial") else []
+    stated = {"refused": "undecodable"} if kind == "refused" else {"ignored": "inbound"} if kind == "ignored" else {}
+    if endpoint == "reported" and faxes:
+        stated |= {"observed_via": REPORT, "auth": REPORT}
+    return submission(*faxes, received_at_ms=at, endpoint=endpoint, invalid=int(kind == "partial"), **stated)
+
+
+def replayed(chance, one):
+    how = chance.choice(({"refused": "unprocessable"}, {"ignored": "inbound"}, {}))
+    faxes = () if how else submission(fax(f"again-{one.receipt}")).announcements
+    return replace(one, **{"announcements": faxes, "refused": None, "ignored": None, "invalid": 0, **how}, replay=True)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_they_are_what_a_look_at_all_finds(store, seed, monkeypatch):
+    monkeypatch.setattr(paging, "AT_ONCE", 7)  # so that there are many windows
+    chance = random.Random(seed)
+    told = [some(chance, number) for number in range(120)]
+    tell_all(store, *told)
+    for one in chance.sample([one for one in told if not one.is_report], 40):
+        for _ in range(chance.randint(1, 3)):
+            tell_all(store, replayed(chance, one))
+    with store.reading() as connection:
+        every = kept_receipts.listing(connection, store.tables, limit=None)
+        assert len(every) >= 100
+        for endpoint in (None, *ENDPOINTS, "unknown"):
+            for state in (None, *STATES):
+                right = [
+                    row
+                    for row in every
+                    if (endpoint is None or row["endpoint"] == endpoint) and (state is None or row["state"] == state)
+                ]
+                for limit in (1, 5, None):
+                    found = kept_receipts.listing(connection, store.tables, limit=limit, state=state, endpoint=endpoint)
+                    assert found == right[:limit], (endpoint, state)
+
+
+def test_the_hours_in_which_an_endpoint_was_called_are_those_of_its_callbacks(store):
+    for hour, stated in ((0, {}), (0, {}), (2, {"refused": "undecodable"}), (4, {"observed_via": REPORT})):
+        tell_all(store, submission(fax(str(hour)), received_at_ms=START + hour * HOUR_MS, **stated))
+    with store.reading() as connection:
+        found = counting.called_hours(connection, store.tables, ["fax-age", "other"], START)
+    assert found == {"fax-age": [START // HOUR_MS, START // HOUR_MS + 2], "other": []}
+
+
+def test_hours_are_forgotten_with_their_receipts(store):
+    old, young = (START + days * 24 * HOUR_MS for days in (0, 60))
+    with store.writing() as connection:
+        connection.execute(store.tables.endpoints.insert().values(name="fax-age", provider="faxage"))
+    tell_all(store, *[submission(fax(str(at)), received_at_ms=at) for at in (old, young)])
+    with store.writing() as connection:
+        purge(connection, store.tables, LIMITS, START + 95 * 24 * HOUR_MS)
+    assert rows(store, "endpoint_hours", "hour") == [young // HOUR_MS]
