@@ -34,6 +34,11 @@ class Kind:
 
 
 _HTTP = Kind("receiver.outgoing.sinks.webhook", "https://host/path", ("secrets", "allow_private", *TLS))
+_NATS = Kind("receiver.outgoing.sinks.nats", "nats://host/subject", TLS, "nats", "nats")
+_REDIS = Kind("receiver.outgoing.sinks.redis_streams", "redis-stream://host/0/key", TLS, "redis", "redis")
+_KAFKA = Kind("receiver.outgoing.sinks.kafka", "kafka://host:9092/topic", TLS, "kafka", "confluent_kafka")
+_SQS = Kind("receiver.outgoing.sinks.aws", "sqs:https://sqs.region.amazonaws.com/account/name.fifo", (), "aws", "boto3")
+_SNS = Kind("receiver.outgoing.sinks.aws", "sns:arn:aws:sns:region:account:name.fifo", (), "aws", "boto3")
 _RABBITMQ = Kind("receiver.outgoing.publisher", "amqp://user:password@host/vhost", _QUEUE)
 
 # Scheme of the url -> what it is.
@@ -42,6 +47,14 @@ KINDS: Mapping[str, Kind] = {
     "amqps": _RABBITMQ,
     "https": _HTTP,
     "http": _HTTP,  # to a private address alone
+    "nats": _NATS,
+    "nats+tls": _NATS,
+    "kafka": _KAFKA,
+    "kafka+tls": _KAFKA,
+    "sqs": _SQS,
+    "sns": _SNS,
+    "redis-stream": _REDIS,
+    "rediss-stream": _REDIS,
 }
 
 _NOT_TRIED = "nobody has tried that yet; a sink needs an acknowledgement that was seen to hold"

@@ -25,7 +25,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379}  # on their standard local ports
+SERVICES = {"postgresql": 5432, "rabbitmq": 5672, "redis": 6379, "nats": 4222}  # on their standard local ports
 
 
 @cache
@@ -59,6 +59,14 @@ def pytest_terminal_summary(terminalreporter):
     reasons = (report.longrepr[2].removeprefix("Skipped: ") for report in terminalreporter.stats.get("skipped", []))
     for reason, count in sorted(Counter(reasons).items()):
         terminalreporter.write_line(f"{count} tests skipped: {reason}", yellow=True, bold=True)
+    for case in left_out(terminalreporter):
+        terminalreporter.write_line(f"not applicable: {case}")
+
+
+def left_out(terminalreporter):
+    """Cases of a contract that something real cannot have, each with the reason."""
+    passed = terminalreporter.stats.get("passed", [])
+    return sorted({value for report in passed for name, value in report.user_properties if name == "left out"})
 
 
 @pytest.fixture(autouse=True, scope="session")

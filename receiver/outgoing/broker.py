@@ -37,7 +37,7 @@ _IF_IT_CLOSES = {
     **dict.fromkeys(("amqps", "rediss"), "It may ask for a client certificate: see ssl_certfile"),
 }
 _QUORUM = {"x-queue-type": "quorum"}
-_REDIS_SETTINGS = {"appendonly": "appendonly", "appendfsync": "appendfsync", "eviction": "maxmemory-policy"}
+REDIS_SETTINGS = {"appendonly": "appendonly", "appendfsync": "appendfsync", "eviction": "maxmemory-policy"}
 KEPT = {"appendonly": "yes", "appendfsync": "always", "eviction": "noeviction"}  # ``durability`` that forgets nothing
 
 
@@ -135,7 +135,7 @@ class Broker:
         if not self._is_redis:
             return None
         with self.trouble():
-            return {key: self._configured(name) for key, name in _REDIS_SETTINGS.items()}
+            return {key: self._configured(name) for key, name in REDIS_SETTINGS.items()}
 
     def close(self) -> None:
         """Say good-bye to a broker that is well."""

@@ -52,6 +52,7 @@ _REDIS_REPLIES = {
     "NOAUTH": ("forbidden", "user or password is wrong, or missing"),
     "WRONGPASS": ("forbidden", "user or password is wrong, or missing"),
     "OOM": ("full", "its memory is full (maxmemory); events wait here"),
+    "WRONGTYPE": ("missing", "the key holds something that is no stream"),
     "MISCONF": ("full", "it cannot write to its disk; see its log. Events wait here"),
     "DB index is out of range": ("missing", "the database in the URL's path does not exist there"),
     "max number of clients reached": ("connection", "it has as many clients as it allows (maxclients)"),

@@ -83,7 +83,7 @@ class _Relay:
         self._whole_check = WholeCheck(store, stop)
         self._projector = Projector(store, secret_keys(settings), lambda: self._leadership.is_held)
         self._carriers = [
-            Carrier(store, sink, publisher(sink, settings), lambda: self._leadership.is_held)
+            Carrier(store, sink, publisher(sink, settings.server.state_dir), lambda: self._leadership.is_held)
             for sink in settings.sinks.values()
         ]
         self._every_sink = settings.every_sink

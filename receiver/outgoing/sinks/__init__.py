@@ -1,6 +1,7 @@
 """The sinks beside the queue, one file each; ``receiver.destinations`` has a line for each of them."""
 
 import importlib
+from pathlib import Path
 
 from receiver.destinations import KINDS, scheme
 from receiver.errors import BadValue, ConfigurationError
@@ -8,17 +9,17 @@ from receiver.outgoing.contract import Publisher
 from receiver.settings import Settings, Sink
 
 
-def publisher(sink: Sink, settings: Settings) -> Publisher:
+def publisher(sink: Sink, state_dir: Path) -> Publisher:
     """What delivers to it; nothing is connected yet. Raises ConfigurationError where its file does not take the URL."""
     module = importlib.import_module(KINDS[scheme(sink.url)].module)
     try:
-        made: Publisher = module.make(sink, settings.server.state_dir)
+        made: Publisher = module.make(sink, state_dir)
     except BadValue as error:
-        raise ConfigurationError(f"{settings.document.label}: sinks.{sink.name}.url: {error}") from None
+        raise ConfigurationError(f"sinks.{sink.name}.url: {error}") from None
     return made
 
 
 def check(settings: Settings) -> None:
     """Raise ConfigurationError for the first sink that cannot be as it is configured."""
     for sink in settings.sinks.values():
-        publisher(sink, settings)
+        publisher(sink, settings.server.state_dir)

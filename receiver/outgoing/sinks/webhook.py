@@ -27,6 +27,7 @@ from receiver.outgoing import formats
 from receiver.outgoing.broker_errors import diagnose, words
 from receiver.outgoing.contract import GONE, Message, Result
 from receiver.outgoing.formats import Packed
+from receiver.outgoing.tls import client_context
 from receiver.settings import Sink
 from receiver.system.stopping import Stop
 
@@ -270,15 +271,4 @@ def _parts(sink: Sink) -> tuple[str, int, str]:
 
 
 def _tls(sink: Sink) -> ssl.SSLContext | None:
-    if urlsplit(sink.url).scheme == "http":
-        return None
-    try:
-        context = ssl.create_default_context(cafile=sink.ca_file)
-        if sink.certificate is not None:
-            context.load_cert_chain(sink.certificate, sink.key, password=lambda: "")
-    except (OSError, ValueError):  # an ssl.SSLError is an OSError
-        raise BadValue(
-            "its certificates cannot be used; expected PEM in ssl_ca_certs and ssl_certfile, and in ssl_keyfile the key"
-            " without a password"
-        ) from None
-    return context
+    return client_context(sink) if urlsplit(sink.url).scheme == "https" else None
