@@ -1,11 +1,11 @@
-"""store salvage."""
+"""store salvage, store compact."""
 
 from contextlib import closing
 from pathlib import Path
 
 import click
 
-from receiver.cli import opening
+from receiver.cli import Failure, opening
 from receiver.errors import ConfigurationError
 from receiver.store import Store
 from receiver.store.salvaging import salvage as read_what_can_be_read
@@ -45,6 +45,24 @@ def salvage(ctx: click.Context, target: Path, config: Path | None) -> None:
             click.echo(f"faxhook: {target} was not finished; nothing of it is left", err=True)
     click.echo(f"Look at {target}, then put it in place of {source}, and delete {source}-wal and {source}-shm.")
     ctx.exit(0 if is_whole else 1)
+
+
+@store.command()
+@opening.config_option
+def compact(config: Path | None) -> None:
+    """
+    Write the SQLite file anew, so that no copy is left in it of what was deleted: after `faxhook erase`.
+
+    It takes as much room again on the disk while it runs, and callbacks are answered 503 where they would wait longer
+    than four seconds. Exit code 1 when the log could not be emptied, since somebody reads: run it again.
+    """
+    with opening.open_store(config) as whole:
+        if whole.file is None:
+            page = "`Privacy requests` in deploy/README.md has the statement for PostgreSQL"
+            raise ConfigurationError(f"store.url: only a SQLite store can be compacted; {page}")
+        if not whole.compact():
+            raise Failure("the file is written anew, and its log is not emptied, as somebody reads; run it again")
+    click.echo("The file is written anew, and its log is empty.")
 
 
 def _fill(source: Path, target: Path) -> bool:

@@ -132,6 +132,16 @@ class Store:
         with self.our_trouble():
             return self._database.empty_log()
 
+    def compact(self) -> bool:
+        """
+        Write a SQLite file anew, so that no copy is left in it of what was deleted; whether its log could be emptied.
+
+        Pages that SQLite has split keep copies of rows in their unused parts, whatever becomes of the rows.
+        """
+        with self.our_trouble():
+            assert isinstance(self._database, Sqlite)
+            return self._database.compact()
+
     def durability(self) -> dict[str, str]:
         """How this store keeps a commit: database, version, and the settings that decide what a power cut leaves."""
         with self.reading() as connection:

@@ -102,6 +102,20 @@ class Sqlite:
             # not through SQLAlchemy, which would begin a transaction; waiting for readers would hold all writers
             return _empty_log(connection.connection, wait_seconds=0)
 
+    def compact(self) -> bool:
+        """Write the whole file anew, and empty the log; whether that could be emptied. Others wait meanwhile."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        with (
+            self._anew_if_replaced(),
+            self.file.locked(deadline),
+            self._connection() as connection,
+            self._watched(connection.connection),
+        ):
+            cursor = connection.connection.cursor()  # not through SQLAlchemy, which would begin a transaction
+            cursor.execute("VACUUM")
+            cursor.close()
+            return _empty_log(connection.connection, wait_seconds=BUSY_SECONDS)
+
     def durability(self, connection: Connection) -> dict[str, str]:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()
         level = connection.exec_driver_sql("PRAGMA synchronous").scalar_one()

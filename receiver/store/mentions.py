@@ -1,0 +1,80 @@
+"""Whether a fax is of somebody, and whether a stored body mentions them: for an erasure or an access request."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from receiver.store.projection import digits
+
+_BETWEEN = rb"[\s\0()./+-]{0,6}"  # what may stand between two digits of a number; \0: UTF-16
+_LONG = 7  # digits that are hardly part of another number
+_TOKEN = re.compile(rb"[0-9A-Za-z._~-]+")
+
+Named = tuple[str, str]  # provider, and the id that it has given to a job or a fax
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    Whose data: one fax, all with a reference, or all to a number.
+
+    numbers: its digits as ``projection.digits`` writes them. national: those that each spelling of it has.
+    """
+
+    fax_id: str | None = None
+    reference: str | None = None
+    numbers: frozenset[str] = frozenset()
+    national: str = ""
+
+    def is_of(self, facts: Mapping[str, Any]) -> bool:
+        """Whether a fax with these facts is one of them; by its recipient, not by who sent it."""
+        if self.reference is not None:
+            return bool((facts.get("reference") or {}).get("id") == self.reference)
+        recipient = facts.get("recipient") or {}
+        found = {digits(recipient.get(name)) for name in ("number", "number_raw")}
+        if recipient.get("number") is None and len(self.national) >= _LONG:
+            return any(one.endswith(self.national) for one in found)
+        return not self.numbers.isdisjoint(found)
+
+    def pattern(self) -> re.Pattern[bytes] | None:
+        """What matches where a text mentions them, in whatever spelling; None where only ids tell."""
+        if self.reference is not None:
+            return re.compile(rb"(?<![0-9A-Za-z])" + re.escape(self.reference.encode()) + rb"(?![0-9A-Za-z])")
+        if not self.national:
+            return None
+        number = _BETWEEN.join(bytes([one]) for one in self.national.encode())
+        return re.compile(number if len(self.national) >= _LONG else rb"(?<![0-9])" + number + rb"(?![0-9])")
+
+
+@dataclass(frozen=True, slots=True)
+class Mentions:
+    """Looks into stored bodies. named: what providers call the faxes that were found."""
+
+    pattern: re.Pattern[bytes] | None
+    named: Collection[Named]
+
+    def any_in(self, *contents: bytes | None) -> bool:
+        """Whether one of these mentions the number or reference."""
+        pattern = self.pattern
+        return pattern is not None and any(pattern.search(_plain(one)) for one in contents if one)
+
+    def names_one(self, provider: str, *contents: bytes | None) -> bool:
+        """Whether one of these mentions a fax by an id of its provider."""
+        for content in filter(None, contents):
+            for token in _TOKEN.findall(_plain(content)):
+                if (provider, token.decode()) in self.named:
+                    return True
+        return False
+
+
+def _plain(content: bytes) -> bytes:
+    """As it was before it was encoded for a form."""
+    return unquote_to_bytes(content) if b"%" in content else content
+
+
+def named_by(provider: str, facts: Mapping[str, Any]) -> set[Named]:
+    """What its provider calls this fax."""
+    names = ("provider_job_id", "provider_fax_id", "provider_call_id")
+    return {(provider, str(facts[name])) for name in names if facts.get(name)}
