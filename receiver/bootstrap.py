@@ -13,6 +13,7 @@ from receiver.advice import Advisor
 from receiver.auth import issuer_trouble, own_token_endpoint
 from receiver.errors import ConfigurationError, StoreError
 from receiver.logs import log
+from receiver.outgoing.sinks import publisher
 from receiver.providers import Provider
 from receiver.refusals import Refusals
 from receiver.resolving import around, is_placeholder, resolve, resolve_accounts
@@ -93,7 +94,9 @@ def obstacles(settings: Settings) -> list[str]:
 
 
 def check_obstacles(settings: Settings) -> None:
-    """Raise ConfigurationError for the first of them."""
+    """Raise ConfigurationError for the first of them, and for a sink that cannot be as it is configured."""
+    for sink in settings.sinks.values():
+        publisher(sink, settings.server.state_dir)
     for obstacle in obstacles(settings):
         raise ConfigurationError(f"{settings.path}: {obstacle}" if settings.path else obstacle)
 

@@ -22,7 +22,6 @@ from receiver.system.stopping import ThreadStop
 _STANDBY_SECONDS = 0.5
 _LOOK_SECONDS = 1.0  # how long what the store says of the sink is good for
 _BREATH_SECONDS = 0.01  # after a small batch: under load the next one shares its commit with more
-_LEAVING_SECONDS = 5.0  # for a batch that is under way at the end; platforms kill us at 10
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 
@@ -49,10 +48,10 @@ class Carrier:
         """The batch in hand is finished first."""
         self._stop.ask()
 
-    def end(self) -> None:
-        """Wait for it, but not for ever: what the sink has and we do not know of goes there once more."""
+    def end(self, seconds: float) -> None:
+        """Wait for it so long: what the sink has and we do not know of by then goes there once more."""
         if self._thread.is_alive():
-            self._thread.join(_LEAVING_SECONDS)
+            self._thread.join(seconds)
 
     def step(self) -> None:
         """What is due, and then a rest. Raises Unavailable."""

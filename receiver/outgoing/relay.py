@@ -34,6 +34,7 @@ _BREATH_SECONDS = 0.01  # after a small batch: under load the next one shares it
 _STANDBY_SECONDS = 0.5
 _REST_SECONDS = 1.0  # at most, between two looks
 _LIFE_SECONDS = 10.0
+_LEAVING_SECONDS = 4.0  # for batches that sinks have in hand at the end; platforms kill us at 10
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
 
@@ -131,8 +132,9 @@ class _Relay:
             self._delivery.end()
         self._whole_check.end()
         self._projector.end()
+        until = time.monotonic() + _LEAVING_SECONDS
         for carrier in self._carriers:
-            carrier.end()
+            carrier.end(max(0.0, until - time.monotonic()))
         self._changes.close()
         try:
             self._leadership.give_up()

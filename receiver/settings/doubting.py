@@ -11,6 +11,7 @@ from receiver.advice import Override
 from receiver.settings.authentication import SELF
 from receiver.settings.model import Digest, Endpoint, OAuth2, Queue, Retention, Server, Settings, Signature
 from schemas.advice import RESENDS
+from schemas.envelope import AMENDED
 from schemas.event import Outcome
 
 _GOOD_TOKEN_LENGTH = 22  # 128 bits in base 64
@@ -32,6 +33,7 @@ def doubts(settings: Settings) -> list[str]:
         *_server_doubts(settings.server),
         *_proxy_doubts(settings),
         *_queue_doubts(settings.queue),
+        *_sink_doubts(settings),
         *_retention_doubts(settings.retention),
         *_advice_doubts(settings.advice),
     ]
@@ -43,6 +45,17 @@ def doubts(settings: Settings) -> list[str]:
         *_realm_doubts(settings.endpoints.values()),
         *_client_doubts(settings),
     ]
+
+
+def _sink_doubts(settings: Settings) -> Iterator[str]:
+    if settings.sinks and settings.queue.is_embedded:
+        yield (
+            "queue.url: the embedded queue gets every event as well as the sinks, and keeps it until `faxhook consume`"
+            " has taken it"
+        )
+    for sink in settings.sinks.values():
+        if sink.filter.type == (AMENDED,):
+            yield f"sinks.{sink.name}.filter.type: only corrections go there, and no first announcement"
 
 
 def _server_doubts(server: Server) -> Iterator[str]:

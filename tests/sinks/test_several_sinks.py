@@ -1,6 +1,7 @@
 """Several sinks beside the queue, through the relay's process and the commands: none holds another back."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,28 @@ def test_one_that_is_away_holds_no_other_back_and_catches_up(
             relay.terminate()
             assert relay.wait(60) == 0
     assert dict(well.took) == dict(ill.took)
+
+
+def test_sinks_that_hang_do_not_keep_the_relay_from_ending(
+    filled_with: Any, endpoints: tuple[Endpoint, Endpoint]
+) -> None:
+    hanging = threading.Event()
+    for one in endpoints:
+        one.answer = lambda _: (hanging.wait(60), 200)[1]
+    with filled_with(toml("one", endpoints[0].port) + toml("other", endpoints[1].port)) as made:
+        made.fill(3)
+        with running(made, "relay") as relay:
+            until(lambda: all(one.at_once for one in endpoints))
+            relay.terminate()
+            assert relay.wait(60) == 0
+        hanging.set()
+        assert {event["state"] for event in made.events()} == {"pending"}
+
+
+def test_a_start_names_what_is_wrong_with_a_sink(filled_with: Any) -> None:
+    with filled_with('\n[sinks.partner]\nurl = "nats://host"\n') as made:
+        for command in ("serve", "relay", "check", "doctor"):
+            assert code(made, command) == 2
 
 
 def test_410_stops_a_sink_until_it_is_resumed(filled_with: Any, endpoints: tuple[Endpoint, Endpoint]) -> None:
