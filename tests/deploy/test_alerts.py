@@ -147,6 +147,24 @@ CASES: dict[str, tuple[dict[str, str], int, list[Series], list[Series]]] = {
         [{"faxhook_dead_letters": "0 1 1"}],
         [{"faxhook_dead_letters": "1 0 0"}],
     ),
+    "FaxhookSinkStopped": (
+        {"sink": "partner"},
+        2,
+        [{'faxhook_sink_stopped{sink="partner"}': "0 1 1"}],
+        [{'faxhook_sink_stopped{sink="partner"}': "1 0 0"}],
+    ),
+    "FaxhookSinkBehind": (
+        {"sink": "partner"},
+        2,
+        [{'faxhook_sink_backlog_oldest_seconds{sink="partner"}': "0 3601 3661"}],
+        [{'faxhook_sink_backlog_oldest_seconds{sink="partner"}': "4000 3540 3600"}],
+    ),
+    "FaxhookSinkDeadLetters": (
+        {"sink": "partner"},
+        2,
+        [{'faxhook_sink_dead_letters{sink="partner"}': "0 1 1"}],
+        [{'faxhook_sink_dead_letters{sink="partner"}': "1 0 0"}],
+    ),
 }
 
 
