@@ -29,10 +29,10 @@ class Committing:
 
     def commit(self) -> None:
         """Have everything committed that was added."""
-        if self._is_out or not self._pending:
+        deferrals = (exchange.deferral for exchange in self._pending.values())
+        deferral = next((one for one in deferrals if one is not None and not one.ticket.is_done), None)
+        if self._is_out or deferral is None:
             return
-        deferral = next(iter(self._pending.values())).deferral
-        assert deferral is not None
         if not deferral.writer.commit_at_once():
             self._is_out = True
             self._thread.submit(self._commit, deferral.writer)
