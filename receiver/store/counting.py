@@ -11,6 +11,7 @@ from sqlalchemy.engine import Connection
 
 from receiver import facts as fax_facts
 from receiver.store import HOUR_MS, projection
+from receiver.store.known import learned_since
 from receiver.store.tables import Tables
 
 _BATCH = 1000  # events
@@ -66,7 +67,7 @@ def _facts(
         )
         rows = connection.execute(some).all()
         known: dict[str, Any] = {}
-        its = sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id)
+        its = learned_since(tables, faxes.c.event_id)
         query = sa.select(faxes.c.fax_id, faxes.c.event_id, faxes.c.seen_at_ms, learned.c.facts).outerjoin_from(
             faxes, learned, its
         )

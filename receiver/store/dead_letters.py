@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 from receiver.store import Store, places, projection, sinks
 from receiver.store.browsing import typed_seq
 from receiver.store.damage import is_damage
+from receiver.store.known import is_newest
 from receiver.store.postgresql import wake
-from receiver.store.rows import is_newest
 from receiver.store.states import events_with_states
 from receiver.store.submissions import checksum
 from receiver.store.tables import QUEUE, Tables, insert_or_keep

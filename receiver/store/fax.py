@@ -97,6 +97,10 @@ class Fax:
             self.by_report or None,
         )
 
+    def changed(self) -> tuple[Any, ...]:
+        """Of its row what may change, behind its id."""
+        return self.fax_id, self.outcome, self.revision, self.event_id, self.event_seq, self.seen_at_ms
+
     def heard(self, digest: str, outcome: str, event_id: str | None) -> None:
         """It was announced so, and that made this event."""
         self.digests.add(digest)

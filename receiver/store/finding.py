@@ -11,8 +11,8 @@ from sqlalchemy.engine import Connection
 
 from receiver.store import browsing, outbox, projection
 from receiver.store.browsing import iso
+from receiver.store.known import facts_of, is_newest, learned_since, with_facts
 from receiver.store.projection import ENDING, LOOKED_THROUGH, Keys
-from receiver.store.rows import facts_of, is_newest
 from receiver.store.tables import PROJECTOR, Tables
 from receiver.store.types import is_id
 
@@ -149,9 +149,7 @@ def _unprojected(connection: Connection, tables: Tables) -> Iterator[_Hit]:
 def _events(connection: Connection, tables: Tables, seqs: Sequence[int]) -> Iterator[_Hit]:
     """Their faxes, each with all that it is found by."""
     events, learned = tables.events, tables.learned
-    query = sa.select(events, learned.c.facts).outerjoin_from(
-        events, learned, sa.and_(learned.c.fax_id == events.c.fax_id, learned.c.event_id == events.c.id)
-    )
+    query = sa.select(events, learned.c.facts).outerjoin_from(events, learned, learned_since(tables, events.c.id))
     for some in _batches(seqs):
         rows = {row.seq: row for row in connection.execute(query.where(events.c.seq.in_(some)))}
         for row in (rows[seq] for seq in some if seq in rows):
@@ -228,21 +226,16 @@ def _described(connection: Connection, tables: Tables, fax_ids: Iterable[str]) -
 
 
 def _known(connection: Connection, tables: Tables, fax_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-    faxes, events, learned = tables.faxes, tables.events, tables.learned
-    same = sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id)
-    query = (
-        sa.select(faxes, events.c.body, events.c.checksum, learned.c.facts)
-        .outerjoin_from(faxes, events, is_newest(tables))
-        .outerjoin(learned, same)
-        .where(faxes.c.fax_id.in_(fax_ids))
-    )
+    faxes = tables.faxes
+    others = [column for column in faxes.c if column is not faxes.c.event_id]
+    query = with_facts(tables, *others).where(faxes.c.fax_id.in_(fax_ids))
     rows = connection.execute(query).all()
     newest = {event["id"]: event for event in browsing.events_of(connection, tables, [row.event_seq for row in rows])}
     endpoints = _endpoints(connection, tables, [event["receipt"] for event in newest.values()])
     described = {}
     for row in rows:
         event = newest.get(row.event_id)
-        facts = facts_of(row.event_id, row.body, row.checksum or "", row.facts) or {}
+        facts = facts_of(row.event_id, row.body, row.checksum, row.facts) or {}
         failure, recipient = facts.get("failure") or {}, facts.get("recipient") or {}
         described[row.fax_id] = {
             "fax_id": row.fax_id,

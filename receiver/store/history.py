@@ -10,8 +10,8 @@ from sqlalchemy.engine import Connection
 
 from receiver.store import browsing, sinks
 from receiver.store.browsing import iso
+from receiver.store.known import newest_facts
 from receiver.store.outbox import LONGEST_RUN
-from receiver.store.rows import newest_facts
 from receiver.store.submissions import REPORT, checksum
 from receiver.store.tables import QUEUE, Tables
 from receiver.store.types import is_id

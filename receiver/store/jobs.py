@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection, Row
 from receiver import facts as fax_facts
 from receiver.store import meeting
 from receiver.store.browsing import iso
-from receiver.store.rows import newest_facts
+from receiver.store.known import newest_facts
 from receiver.store.tables import PROJECTOR, Tables, insert_or_keep, insert_or_replace
 from receiver.store.turns import put_in
 from schemas.encoding import compact_ascii

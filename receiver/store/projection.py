@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver.store import HOUR_MS, places
-from receiver.store.rows import facts_of
+from receiver.store.known import facts_of, learned_since
 from receiver.store.tables import PROJECTOR, Tables, insert, insert_or_keep, insert_or_replace
 from receiver.store.types import packed
 
@@ -131,7 +131,7 @@ def prepare(connection: Connection, tables: Tables, keys: Keys, after: int, limi
             *(events.c.id, events.c.fax_id, events.c.created_at_ms, events.c.body, events.c.checksum, learned.c.facts),
         )
         .outerjoin_from(next_ones, events, events.c.seq == next_ones.c.seq)
-        .outerjoin(learned, sa.and_(learned.c.fax_id == events.c.fax_id, learned.c.event_id == events.c.id))
+        .outerjoin(learned, learned_since(tables, events.c.id))
         .order_by(next_ones.c.turn)
     )
     return [_prepared(row, keys) for row in connection.execute(query)]

@@ -78,7 +78,7 @@ class _Group:
         self._advisor = advisor
         self._sinks = sinks
         self._for_sinks: list[tuple[str, list[Any]]] = []  # a sink, and the row of an event that goes there
-        self._changes = Changes(jobs=sorted(jobs))
+        self._changes = Changes(jobs=[(fax_id,) for fax_id in sorted(jobs)])
         self._quiet: dict[str, Fax] = {}  # those that have learned something without an event
         self._learn_from_jobs()
 
@@ -98,9 +98,12 @@ class _Group:
         self._number(numbers)
         for fax_id in sorted(self._faxes):
             fax = self._faxes[fax_id]
-            (changes.new_faxes if fax.is_new else changes.faxes).append(fax.row())
-            if fax.is_new and fax.is_heard_again:
-                changes.amended_new_faxes.append(fax.row())
+            if not fax.is_new:
+                changes.faxes.append(fax.changed())
+                continue
+            changes.new_faxes.append(fax.row())
+            if fax.is_heard_again:
+                changes.amended_new_faxes.append(fax.changed())
         changes.learned = [
             (fax_id, fax.event_id, compact_ascii(fax.facts)) for fax_id, fax in sorted(self._quiet.items())
         ]
@@ -119,11 +122,11 @@ class _Group:
             fax.event_seq = seqs[event_id] = seq
             fax.first_seq = fax.first_seq or seq
         for sink, (seq, _, fax_id, revision, *_) in self._for_sinks:
-            changes.further.append((sink, seq, seq, fax_id, revision))
+            changes.waiting.append((sink, seq, seq, fax_id, revision))
         for announcement in changes.announcements:
             announcement[-1] = seqs.get(announcement[3])
         for turn, fax in zip(numbers[len(unnumbered) :], self._quiet.values(), strict=True):
-            changes.to_project.append((turn, fax.event_seq, fax.fax_id, fax.revision))
+            changes.look_again(turn, fax)
 
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
@@ -134,7 +137,7 @@ class _Group:
         if not submission.is_report or recorded.told:
             self._keep(submission, recorded.state, list(zip(fax_ids, made, strict=True)))
         if submission.position is not None:
-            self._changes.positions.append(_position(submission.position, submission.received_at_ms))
+            self._keep_position(submission.position, submission.received_at_ms)
         return recorded
 
     def _announce(self, submission: Submission, announcement: Announcement, recorded: Recorded) -> str | None:
@@ -186,7 +189,7 @@ class _Group:
         fax.outcome = merged.facts["outcome"]
         self._quiet.pop(fax.fax_id, None)
         if not fax.is_new:
-            self._changes.told_again.append(fax.fax_id)
+            self._changes.told_again.append((fax.fax_id,))
         was_delivered = Outcome.DELIVERED in {*fax.outcomes, stated["outcome"]}
         return self._tell(submission, fax, recorded, AMENDED, supersedes, merged, was_delivered=was_delivered)
 
@@ -236,7 +239,7 @@ class _Group:
                 self._for_sinks.append((name, row))
         if conflict:
             # With the event, or an end in between would leave nobody to look at it.
-            self._changes.contradictions.append(_contradiction(submission, fax))
+            self._contradict(submission, fax)
         reason = (fax.facts["failure"] or {}).get("reason", "")
         recorded.told.append(Told(fax.event_id, fax.fax_id, event_type, fax.outcome, reason, conflict))
         return fax.event_id
@@ -252,7 +255,8 @@ class _Group:
             self._changes.replays.append(row)
             return
         hour = submission.received_at_ms // HOUR_MS
-        self._changes.endpoint_hours[submission.endpoint, hour, submission.is_report] = submission.receipt
+        noted = submission.endpoint, hour, submission.is_report
+        self._changes.endpoint_hours[noted] = (*noted, submission.receipt)
         receipts = self._changes.rejected_receipts if state in ("rejected", "partial") else self._changes.receipts
         receipts.append(
             (
@@ -271,6 +275,17 @@ class _Group:
             )
         )
 
+    def _keep_position(self, moved: Position, at_ms: int) -> None:
+        report = moved.provider, moved.account, moved.report
+        self._changes.positions[report] = (*report, moved.text, at_ms)
+
+    def _contradict(self, submission: Submission, fax: Fax) -> None:
+        """One discrepancy a fax: of several in the group, the last one with the time of the first."""
+        which, at = (fax.provider, fax.account, "contradiction", fax.fax_id), submission.received_at_ms
+        found_at = self._changes.contradictions[which][-2] if which in self._changes.contradictions else at
+        detail = compact_ascii({"event": fax.event_id, "outcome": fax.outcome})
+        self._changes.contradictions[which] = (*which, submission.endpoint, detail, found_at, at)
+
 
 def _state(submission: Submission, recorded: Recorded) -> str:
     if submission.refused:
@@ -280,27 +295,3 @@ def _state(submission: Submission, recorded: Recorded) -> str:
     if recorded.told:
         return "accepted"
     return "duplicate" if recorded.events else "ignored"
-
-
-def _position(position: Position, at_ms: int) -> dict[str, Any]:
-    return {
-        "provider": position.provider,
-        "account": position.account,
-        "report": position.report,
-        "position": position.text,
-        "moved_at_ms": at_ms,
-    }
-
-
-def _contradiction(submission: Submission, fax: Fax) -> dict[str, Any]:
-    at = submission.received_at_ms
-    return {
-        "provider": fax.provider,
-        "account": fax.account,
-        "endpoint": submission.endpoint,
-        "kind": "contradiction",
-        "subject": fax.fax_id,
-        "detail": compact_ascii({"event": fax.event_id, "outcome": fax.outcome}),
-        "found_at_ms": at,
-        "seen_at_ms": at,
-    }

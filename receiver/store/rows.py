@@ -1,56 +1,44 @@
 """
 The rows of a group of submissions: what is read of them before, and what is written.
 
-``sqlite_rows`` and ``postgresql_rows`` do both, each in the way of its database. All is text for the driver's own
-cursor: for a single fax, SQLAlchemy's way to the cursor takes longer than the rows.
+What both databases do is declared here, once; ``sqlite_rows`` and ``postgresql_rows`` make statements of it, each in
+the way of its database, as text for the driver's own cursor: for a single fax, SQLAlchemy's way to the cursor takes
+longer than the rows.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import Connection
 
-from receiver import facts as fax_facts
-from receiver.facts import Facts
+from receiver.store import known
 from receiver.store.fax import COLUMNS, Fax
-from receiver.store.submissions import checksum
-from receiver.store.tables import Tables, define, insert_or_replace
+from receiver.store.tables import PROJECTOR, Tables, define
 from receiver.store.types import for_driver, from_driver
 
 Row = Sequence[Any]
 Jobs = dict[str, dict[str, Any]]  # fax id -> what its sender says of it
 
+ANNOUNCEMENT = ("fax_id", "digest", "outcome", "event_id", "event_seq")
+CHANGED = ("fax_id", "outcome", "revision", "event_id", "event_seq", "seen_at_ms")  # of a fax, the id first
 EVENT = ("seq", "id", "fax_id", "revision", "outcome", "receipt", "created_at_ms", "checksum", "body")
-RECEIPT = (
+_RECEIPT = (
     *("id", "endpoint", "provider", "state", "reason", "detail", "received_at_ms", "auth", "answer", "size", "faxes"),
     *("content_type", "reference", "query", "body"),
 )
-ENDPOINT_HOUR = ("endpoint", "hour", "by_report", "receipt")
-REPLAY = ("receipt", "at_ms", "state", "reason", "detail", "faxes")
-ANNOUNCEMENT = ("fax_id", "digest", "outcome", "event_id", "event_seq")
-REPEAT = ("fax_id", "receipt")
-FURTHER = ("sink", "turn", "seq", "fax_id", "revision")
-WAITING = ("turn", "seq", "fax_id", "revision")
-LEARNED = ("fax_id", "event_id", "facts")
-CHANGED = ("fax_id", "outcome", "revision", "event_id", "event_seq", "seen_at_ms")  # of a fax, the id first
-_CONTRADICTION = ("provider", "account", "endpoint", "kind", "subject", "detail", "found_at_ms", "seen_at_ms")
 
 
 @dataclass(slots=True)
 class Changes:
     """
-    What a group adds and changes: rows in the order of their tables' columns.
+    What a group adds and changes: rows in the order of the columns in ``WRITES``.
 
-    events: in the order in which they were told; the row number is 0 until there is one. further: those that go to a
-    sink beside the queue. amended_new_faxes: those of
-    the new ones that are not any more as their first announcement made them. told_again: faxes with a new event, which
-    has what they had learned. to_project: turns of events that the projector has to look at again, with row number, fax
-    and revision. jobs: faxes that are not expected any more.
+    amended_new_faxes: those of the new ones that are not any more as their first announcement made them. events: in the
+    order in which they were told; the row number is 0 until there is one. waiting: for the sinks beside the queue, and
+    for the projector where it has to look at an event again. told_again: faxes with a new event, which has what they
+    had learned. jobs: faxes that are not expected any more. The dictionaries have one row for each key of their table.
     """
 
     new_faxes: list[Row] = field(default_factory=list)
@@ -58,18 +46,24 @@ class Changes:
     faxes: list[Row] = field(default_factory=list)
     announcements: list[list[Any]] = field(default_factory=list)
     events: list[list[Any]] = field(default_factory=list)
-    further: list[Row] = field(default_factory=list)
+    waiting: list[Row] = field(default_factory=list)
     receipts: list[Row] = field(default_factory=list)
     rejected_receipts: list[Row] = field(default_factory=list)
-    endpoint_hours: dict[tuple[str, int, bool], str] = field(default_factory=dict)
+    endpoint_hours: dict[Row, Row] = field(default_factory=dict)
     replays: list[Row] = field(default_factory=list)
-    told_again: list[str] = field(default_factory=list)
+    told_again: list[Row] = field(default_factory=list)
     learned: list[Row] = field(default_factory=list)
-    to_project: list[Row] = field(default_factory=list)
     repeats: list[Row] = field(default_factory=list)
-    jobs: list[str] = field(default_factory=list)
-    positions: list[dict[str, Any]] = field(default_factory=list)
-    contradictions: list[dict[str, Any]] = field(default_factory=list)
+    jobs: list[Row] = field(default_factory=list)
+    positions: dict[Row, Row] = field(default_factory=dict)
+    contradictions: dict[Row, Row] = field(default_factory=dict)
+
+    def rows(self, name: str) -> Iterable[Row]:
+        rows = getattr(self, name)
+        return rows.values() if isinstance(rows, dict) else rows
+
+    def look_again(self, turn: int, fax: Fax) -> None:
+        self.waiting.append((PROJECTOR, turn, fax.event_seq, fax.fax_id, fax.revision))
 
 
 class GroupRows(Protocol):
@@ -86,6 +80,111 @@ class GroupRows(Protocol):
         """Row numbers for so many events, the next ones; the faxes are locked by now."""
 
     def write(self, changes: Changes) -> None: ...
+
+
+# --- what is written ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """
+    A statement of a group. rows: their name in ``Changes``. key: of so many first columns.
+
+    A row is added; or what it says is changed where the key is, or what has the key is deleted. conflict: what becomes
+    of a row whose key is there already. unless: only where no row has the key, which need not be unique.
+    """
+
+    rows: str
+    table: str
+    columns: Sequence[str]
+    verb: str = "add"  # change, delete
+    key: int = 1
+    conflict: str = ""
+    unless: bool = False
+
+
+_KEEP = " ON CONFLICT DO NOTHING"
+
+
+def _replace(key: Sequence[str], *columns: str, **other: str) -> str:
+    changed = {name: f"excluded.{name}" for name in columns} | other
+    change = ", ".join(f"{name} = {value}" for name, value in changed.items())
+    return f" ON CONFLICT ({', '.join(key)}) DO UPDATE SET {change}"
+
+
+_CURSOR, _DISCREPANCY = ("provider", "account", "report"), ("provider", "account", "kind", "subject")
+_OPEN_AGAIN = _replace(
+    _DISCREPANCY,
+    *("endpoint", "detail", "seen_at_ms"),
+    found_at_ms="CASE WHEN known.closed_at_ms IS NULL THEN known.found_at_ms ELSE excluded.found_at_ms END",
+    closed_at_ms="NULL",
+)
+
+# In this order. A database may write some of them in another way.
+WRITES = (
+    Write("new_faxes", "faxes", COLUMNS),
+    Write("faxes", "faxes", CHANGED, "change"),
+    Write("announcements", "announcements", ANNOUNCEMENT),
+    Write("events", "events", EVENT),
+    Write("waiting", "waiting", ("sink", "turn", "seq", "fax_id", "revision")),
+    Write("receipts", "receipts", _RECEIPT),
+    Write("rejected_receipts", "rejected_receipts", _RECEIPT),
+    # No key decides, or all would wait for the one who has noted the hour first.
+    Write("endpoint_hours", "endpoint_hours", ("endpoint", "hour", "by_report", "receipt"), key=3, unless=True),
+    Write("replays", "replays", ("receipt", "at_ms", "state", "reason", "detail", "faxes")),
+    Write("told_again", "learned", ("fax_id",), "delete"),
+    Write("learned", "learned", ("fax_id", "event_id", "facts"), conflict=_replace(("fax_id",), "event_id", "facts")),
+    Write("repeats", "repeats", ("fax_id", "receipt"), conflict=_KEEP),
+    Write("jobs", "jobs", ("fax_id",), "delete"),
+    Write(
+        "positions",
+        "cursors",
+        (*_CURSOR, "position", "moved_at_ms"),
+        conflict=_replace(_CURSOR, "position", "moved_at_ms"),
+    ),
+    Write(
+        "contradictions",
+        "discrepancies",
+        (*_DISCREPANCY, "endpoint", "detail", "found_at_ms", "seen_at_ms"),
+        conflict=_OPEN_AGAIN,
+    ),
+)
+
+
+# --- what is read ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What finds rows by the ids of faxes."""
+
+    faxes: str
+    announcements: str
+    facts: str
+    jobs: str
+
+
+def reads(dialect: sa.Dialect, among: str) -> Reads:
+    """among: the end of a condition about a fax's id."""
+    tables = define(dialect.name)
+
+    def find(table: sa.Table, *columns: str) -> str:
+        return f"SELECT {', '.join(columns)} FROM {table.fullname} WHERE fax_id {among}"  # noqa: S608 - names of ours
+
+    return Reads(
+        faxes=find(tables.faxes, *COLUMNS),
+        announcements=find(tables.announcements, *ANNOUNCEMENT),
+        facts=f"{known.as_text(tables, dialect)} WHERE {tables.faxes.fullname}.fax_id {among}",
+        jobs=find(tables.jobs, "fax_id", "facts"),
+    )
+
+
+def of_interest(faxes: Mapping[str, Fax], digests: Mapping[str, set[str]], jobs: Jobs) -> list[str]:
+    """The known faxes of which something new is said, so that their facts are needed."""
+    return [fax_id for fax_id, fax in faxes.items() if fax_id in jobs or not digests[fax_id] <= fax.digests]
+
+
+# --- for the driver -------------------------------------------------------------------------------------------------
 
 
 class Kept:
@@ -114,132 +213,30 @@ def _ways(of_columns: Iterable[Callable[[Any], Any] | None]) -> Ways:
 
 
 def _converted(rows: Iterable[Row], ways: Ways) -> list[list[Any]]:
-    found = []
-    for row in rows:
-        values = list(row)
-        for at, way in ways:
-            if values[at] is not None:
-                values[at] = way(values[at])
-        found.append(values)
+    found = [list(row) for row in rows]
+    for at, way in ways:
+        for values in found:
+            value = values[at]
+            if value is not None:
+                values[at] = way(value)
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class KeptRows:
-    """What a group reads and writes of each table."""
+    """What a group reads, and the columns of each of ``WRITES``."""
 
     faxes: Kept
-    changed: Kept
     announcements: Kept
-    events: Kept
-    receipts: Kept
-    endpoint_hours: Kept
-    replays: Kept
-    learned: Kept
-    to_project: Kept
-    repeats: Kept
-    further: Kept
+    written: Sequence[tuple[Write, sa.Table, Kept]]
 
 
 @cache
 def kept_by(dialect: str) -> KeptRows:
-    tables = define(dialect)
+    tables: Tables = define(dialect)
+    of_table = {write: getattr(tables, write.table) for write in WRITES}
     return KeptRows(
         faxes=Kept(tables.faxes, COLUMNS, dialect),
-        changed=Kept(tables.faxes, CHANGED, dialect),
         announcements=Kept(tables.announcements, ANNOUNCEMENT, dialect),
-        events=Kept(tables.events, EVENT, dialect),
-        receipts=Kept(tables.receipts, RECEIPT, dialect),
-        endpoint_hours=Kept(tables.endpoint_hours, ENDPOINT_HOUR, dialect),
-        replays=Kept(tables.replays, REPLAY, dialect),
-        learned=Kept(tables.learned, LEARNED, dialect),
-        to_project=Kept(tables.waiting, WAITING, dialect),
-        further=Kept(tables.waiting, FURTHER, dialect),
-        repeats=Kept(tables.repeats, REPEAT, dialect),
+        written=[(write, table, Kept(table, write.columns, dialect)) for write, table in of_table.items()],
     )
-
-
-def of_interest(known: Mapping[str, Fax], digests: Mapping[str, set[str]], jobs: Jobs) -> list[str]:
-    """The faxes of which something new is said, so that their facts are needed."""
-    return [fax_id for fax_id, fax in known.items() if fax_id in jobs or not digests[fax_id] <= fax.digests]
-
-
-def facts_of(event_id: str, stored: bytes | None, its_checksum: str, learned: str | None) -> Facts | None:
-    """What is known of a fax; None where it was purged, or is not as it was written."""
-    if learned is not None:
-        return cast("Facts", json.loads(learned))
-    if stored is None or checksum(event_id, stored) != its_checksum:
-        return None
-    return fax_facts.of_published(json.loads(stored)["data"])
-
-
-def newest_facts(connection: Connection, tables: Tables, fax_ids: Sequence[str]) -> dict[str, Facts | None]:
-    """What is known of these faxes, which must be locked; None where it was purged."""
-    faxes, events, learned = tables.faxes, tables.events, tables.learned
-    query = (
-        sa.select(faxes.c.fax_id, events.c.id, events.c.body, events.c.checksum, learned.c.facts)
-        .join_from(faxes, events, is_newest(tables))
-        .outerjoin(learned, sa.and_(learned.c.fax_id == faxes.c.fax_id, learned.c.event_id == faxes.c.event_id))
-        .where(faxes.c.fax_id.in_(fax_ids))
-    )
-    return {fax_id: facts_of(*stored) for fax_id, *stored in connection.execute(query)}
-
-
-def is_newest(tables: Tables) -> sa.ColumnElement[bool]:
-    """Joins a fax with its newest event. The id as well: a number may be given again once its event is gone."""
-    faxes, events = tables.faxes, tables.events
-    return sa.and_(events.c.seq == faxes.c.event_seq, events.c.id == faxes.c.event_id)
-
-
-def changed(row: Row) -> Row:
-    """Of a fax's row what may change, behind its id."""
-    known = dict(zip(COLUMNS, row, strict=True))
-    return tuple(known[name] for name in CHANGED)
-
-
-def facts_query(tables: Tables, condition: str) -> str:
-    """For each fax its id, its newest event's id, payload and checksum, and what it has learned since."""
-    faxes, events, learned = tables.faxes.fullname, tables.events.fullname, tables.learned.fullname
-    return (
-        "SELECT faxes.fax_id, faxes.event_id, events.body, events.checksum, learned.facts"  # noqa: S608 - ours
-        f" FROM {faxes} AS faxes"
-        f" JOIN {events} AS events ON events.seq = faxes.event_seq AND events.id = faxes.event_id"
-        f" LEFT JOIN {learned} AS learned ON learned.fax_id = faxes.fax_id AND learned.event_id = faxes.event_id"
-        f" WHERE {condition}"
-    )
-
-
-def _open_again(table: sa.Table, dialect: str) -> sa.Insert:
-    """An insert that opens again what was closed."""
-    insert = (sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)).inline()
-    found = sa.case((table.c.closed_at_ms.is_(None), table.c.found_at_ms), else_=insert.excluded.found_at_ms)
-    change = {name: insert.excluded[name] for name in ("endpoint", "detail", "seen_at_ms")}
-    return insert.on_conflict_do_update(
-        index_elements=["provider", "account", "kind", "subject"],
-        set_={**change, "found_at_ms": found, "closed_at_ms": sa.null()},
-    )
-
-
-def as_text(statement: sa.Insert, dialect: sa.Dialect, columns: Iterable[str]) -> str:
-    """The statement with a named parameter for each of these columns."""
-    return str(statement.compile(dialect=dialect, column_keys=list(columns)))
-
-
-def read_facts(rows: Iterable[Row], tables: Tables, dialect: str) -> list[tuple[str, Facts | None]]:
-    """What ``facts_query`` has found: each fax with what is known of it."""
-    id_of = from_driver(tables.faxes.c.fax_id.type, dialect) or str
-    hex_of = from_driver(tables.events.c.checksum.type, dialect) or str
-    return [
-        (id_of(fax_id), facts_of(id_of(event_id), stored, hex_of(its_checksum), learned))
-        for fax_id, event_id, stored, its_checksum, learned in rows
-    ]
-
-
-def move_cursors(tables: Tables, dialect: sa.Dialect) -> str:
-    """How far a report has been read."""
-    return as_text(insert_or_replace(tables.cursors, dialect.name), dialect, tables.cursors.c.keys())
-
-
-def add_discrepancies(tables: Tables, dialect: sa.Dialect) -> str:
-    """A contradiction, opened again where it was closed."""
-    return as_text(_open_again(tables.discrepancies, dialect.name), dialect, _CONTRADICTION)

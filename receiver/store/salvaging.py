@@ -22,9 +22,9 @@ from receiver import facts as fax_facts
 from receiver.errors import StoreError
 from receiver.store import DAMAGED, HOUR_MS, Store, outbox, places
 from receiver.store.damage import begun_anew
+from receiver.store.known import is_newest
 from receiver.store.migrating import migrate
 from receiver.store.places import Places
-from receiver.store.rows import is_newest
 from receiver.store.sqlite import SQLITE
 from receiver.store.submissions import REPORT, checksum
 from receiver.store.tables import PREFIX, PROJECTOR, QUEUE, Tables

@@ -10,9 +10,9 @@ import sqlalchemy as sa
 
 from receiver import facts
 from receiver.store import browsing, new_id, now_ms, outbox, projection
+from receiver.store.known import newest_facts
 from receiver.store.projection import Keys
 from receiver.store.recording import record
-from receiver.store.rows import newest_facts
 from receiver.store.submissions import Announcement, KeptBody, Submission
 from receiver.store.tables import QUEUE
 from schemas.event import Confidence, Failure, FailureReason, FaxCompleted, Outcome, Pages, Recipient, Retryable

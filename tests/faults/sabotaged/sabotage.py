@@ -108,7 +108,7 @@ def nothing_waits():
     run = sqlite_rows.SqliteRows._run
 
     def but_waiting(self, statement, rows):
-        if statement != self._sql.add_waiting:
+        if statement != sqlite_rows._WAIT:
             run(self, statement, rows)
 
     sqlite_rows.SqliteRows._run = but_waiting
