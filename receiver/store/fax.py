@@ -58,7 +58,7 @@ class Fax:
         """A fax as its first announcement makes it."""
         outcome = announcement.facts["outcome"]
         return cls(
-            fax_id=str(announcement.fax_id),
+            fax_id=announcement.subject,
             provider=submission.provider,
             account=announcement.facts["account"],
             outcome=outcome,

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from receiver.store.file_causes import unavailable
-from receiver.store.log_file import Identity, LogFile
+from receiver.store.log_file import Identity, LogFile, identity, look
 
 _SHARED_BYTES = (0x40000002, 510)  # of the file: where SQLite's shared lock is
 
@@ -97,17 +97,16 @@ class File:
 
     def identity(self) -> Identity | None:
         """Which file is there now; None if none."""
-        return identity(self.path)
+        return identity(look(self._name))
 
     def identities(self) -> tuple[Identity | None, Identity | None, Identity | None]:
         """The same of the file, its log and its index."""
-        return identity(self._name), identity(self._log), identity(self._index)
+        file, log, index = self.look()
+        return identity(file), identity(log), identity(index)
 
-    def is_empty(self) -> bool:
-        """Somebody has cut it off: what is written now goes into a log that SQLite deletes at the next start."""
-        with suppress(OSError):
-            return os.stat(self._name).st_size == 0
-        return False
+    def look(self) -> tuple[os.stat_result | None, os.stat_result | None, os.stat_result | None]:
+        """What the system says of the file, its log and its index; None where there is none."""
+        return look(self._name), look(self._log), look(self._index)
 
     def log_is_empty(self) -> bool:
         with suppress(OSError):
@@ -125,15 +124,6 @@ class File:
             lock = self.path.with_name(self.path.name + ".lock")
             self._lock = os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         return self._lock
-
-
-def identity(path: str | Path) -> Identity | None:
-    """Which file is there now; None if none."""
-    try:
-        found = os.stat(path)
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _try_lock(lock: int) -> bool:

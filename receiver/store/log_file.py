@@ -27,6 +27,19 @@ _users: Counter[Identity] = Counter()
 _mutex = threading.Lock()
 
 
+def look(path: str) -> os.stat_result | None:
+    """What the system says of a file; None if there is none."""
+    try:
+        return os.stat(path)
+    except OSError:
+        return None
+
+
+def identity(found: os.stat_result | None) -> Identity | None:
+    """Which file it is."""
+    return None if found is None else (found.st_dev, found.st_ino)
+
+
 class LogFile:
     """The log and the index beside one database file. Not for several threads at once."""
 
@@ -36,14 +49,15 @@ class LogFile:
         self._opened: dict[Identity, int] = {}  # the index, and those that it has replaced
         self._opened_log: tuple[Identity, int] | None = None
 
-    def is_whole(self, log: Identity, index: Identity) -> bool:
+    def is_whole(self, log: os.stat_result, index: os.stat_result) -> bool:
         """
-        Whether size, beginning and last frame of the log are what the index says; which files are there is known.
+        Whether size, beginning and last frame of the log are what the index says. log, index: as they are now.
 
         The lock on writing must be held.
         """
         try:
-            header = os.pread(self._open_index(index), _INDEX_HEADER.size, 0)
+            index_opened = self._open_index((index.st_dev, index.st_ino))
+            header = os.pread(index_opened, _INDEX_HEADER.size, 0)
             if len(header) < _INDEX_HEADER.size:
                 return True
             is_initialised, page_size, frames, checksum, salt = _INDEX_HEADER.unpack(header)
@@ -63,13 +77,14 @@ class LogFile:
             found = os.stat(self._index)
             os.pwrite(self._open_index((found.st_dev, found.st_ino)), bytes(_HEADERS), 0)
 
-    def _holds(self, log: Identity, frames: int, page_size: int, checksum: bytes, salt: bytes) -> bool:
-        descriptor = self._open_log(log)
+    def _holds(self, log: os.stat_result, frames: int, page_size: int, checksum: bytes, salt: bytes) -> bool:
         last = _LOG_HEADER + (frames - 1) * (_FRAME_HEADER + page_size)
+        if log.st_size < last + _FRAME_HEADER + page_size:
+            return False
+        descriptor = self._open_log((log.st_dev, log.st_ino))
         header = os.pread(descriptor, _LOG_HEADER, 0)
         frame = os.pread(descriptor, _FRAME_HEADER, last)
-        is_long_enough = os.fstat(descriptor).st_size >= last + _FRAME_HEADER + page_size
-        return is_long_enough and header[16:24] == salt and frame[8:] == salt + checksum
+        return header[16:24] == salt and frame[8:] == salt + checksum
 
     def forget(self) -> None:
         """Close what is open. All of SQLite's connections must be closed, also those in the hands of other threads."""

@@ -61,7 +61,7 @@ def _said(submissions: Sequence[Submission]) -> tuple[dict[str, Fax], dict[str, 
     digests: dict[str, set[str]] = {}
     for submission in submissions:
         for announcement in submission.announcements:
-            fax_id = str(announcement.fax_id)
+            fax_id = announcement.subject
             if fax_id not in first:
                 first[fax_id] = Fax.first_heard(submission, announcement)
             digests.setdefault(fax_id, set()).add(announcement.digest)
@@ -131,7 +131,7 @@ class _Group:
     def submission(self, submission: Submission) -> Recorded:
         recorded = Recorded(submission.receipt, state="")
         made = [self._announce(submission, one, recorded) for one in submission.announcements]
-        fax_ids = [str(one.fax_id) for one in submission.announcements]
+        fax_ids = [one.subject for one in submission.announcements]
         recorded.events = [self._faxes[fax_id].event_id for fax_id in dict.fromkeys(fax_ids)]
         recorded.state = _state(submission, recorded)
         if not submission.is_report or recorded.told:
@@ -142,7 +142,7 @@ class _Group:
 
     def _announce(self, submission: Submission, announcement: Announcement, recorded: Recorded) -> str | None:
         """The id of the event that it makes; None where it says nothing new."""
-        fax = self._faxes[str(announcement.fax_id)]
+        fax = self._faxes[announcement.subject]
         event_id: str | None = None
         fax.is_heard_again = bool(fax.digests)
         if not fax.is_heard_again:

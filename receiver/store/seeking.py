@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from receiver.store import Store
 from receiver.store.browsing import events_of, seqs_of_fax
+from receiver.store.known import facts_of, newest_facts
 from receiver.store.mentions import Mentions, Named, Wanted, named_by
-from receiver.store.rows import facts_of, newest_facts
 from receiver.store.tables import QUEUE
 
 _AT_ONCE = 500  # rows in one transaction

@@ -16,7 +16,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from receiver.errors import StoreError
 from receiver.store.file import File
 from receiver.store.file_causes import unavailable
-from receiver.store.log_file import Identity
+from receiver.store.log_file import Identity, identity
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 
 try:
@@ -70,7 +70,7 @@ class Sqlite:
         with self._anew_if_replaced(), self.file.locked(deadline), self._kept_connection() as connection:
             cursor = connection.cursor()
             with self._watched(connection):
-                _begin(cursor, "BEGIN IMMEDIATE", deadline)
+                _begin(cursor, "BEGIN IMMEDIATE", deadline, connection.info)
                 yield cursor
                 cursor.execute("COMMIT")
 
@@ -151,7 +151,7 @@ class Sqlite:
         if not self.file.was_locked:  # else a command that only reads would make the lock file, for its own user
             return
         with suppress(StoreUnavailable, OSError), self.file.locked(time.monotonic() + BUSY_SECONDS):
-            _, log, index = self.file.identities()
+            _, log, index = self.file.look()
             if log is not None and index is not None and not self.file.log.is_whole(log, index):
                 self.file.log.distrust_index()
 
@@ -188,12 +188,12 @@ class Sqlite:
         self._refuse_lost(connection)
 
     def _refuse_lost(self, connection: PoolProxiedConnection) -> None:
-        found = self.file.identities()
+        file, log, index = self.file.look()
+        found = identity(file), identity(log), identity(index)
         if connection.info["files"] != found:
             self._refuse(connection)
-        if self.file.is_empty():
-            raise _Replaced
-        _, log, index = found
+        if file is None or not file.st_size:
+            raise _Replaced  # cut off: what is written now goes into a log that SQLite deletes at the next start
         if log is not None and index is not None and not self.file.log.is_whole(log, index):
             self.file.log.distrust_index()
             raise unavailable("LogDamaged", self.file.path)
@@ -245,6 +245,7 @@ class _Replaced(Exception):  # noqa: N818 - the files, not an error of ours
 
 
 def _empty_log(connection: PoolProxiedConnection, *, wait_seconds: float) -> bool:
+    connection.info.pop("wait_ms", None)
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout={int(wait_seconds * 1000)}")
     is_busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -294,13 +295,21 @@ def _engine(url: URL, file: "File") -> Engine:
         deadline = connection.info.pop("deadline", None)
         # A transaction that reads first and then writes fails at once, whatever the busy timeout, unless it says so.
         reading = connection.get_execution_options().get("faxhook_reading")
-        _begin(connection.connection.cursor(), "BEGIN" if reading else "BEGIN IMMEDIATE", deadline)
+        begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
+        _begin(connection.connection.cursor(), begin, deadline, connection.info)
 
     return engine
 
 
-def _begin(cursor: DBAPICursor, statement: str, deadline: float | None) -> None:
-    """Begin, waiting for others until the deadline; in quarters of a second, so that few statements are compiled."""
+def _begin(cursor: DBAPICursor, statement: str, deadline: float | None, info: dict[Any, Any]) -> None:
+    """
+    Begin, waiting for others until the deadline.
+
+    info: of the connection. It has the last wait, in quarters of a second, so that it is seldom set anew.
+    """
     seconds = BUSY_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
-    cursor.execute(f"PRAGMA busy_timeout={int(seconds * 4) * 250}")
+    wait_ms = int(seconds * 4) * 250
+    if info.get("wait_ms") != wait_ms:
+        cursor.execute(f"PRAGMA busy_timeout={wait_ms}")
+        info["wait_ms"] = wait_ms
     cursor.execute(statement)

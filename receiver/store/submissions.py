@@ -28,16 +28,19 @@ class Announcement:
     One fax's end as one request states it.
 
     unlisted: its status code, where no table of the provider lists it. unreadable: optional fields of its message that
-    could not be read. Both are for operators. digest: of the facts; made here, where no lock of the store is held.
+    could not be read. Both are for operators. subject: the id as text. digest: of the facts. Both are made here, once,
+    where no lock of the store is held.
     """
 
     fax_id: uuid.UUID
     facts: Facts
     unlisted: str | None = None
     unreadable: Sequence[str] = ()
+    subject: str = field(init=False)
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", str(self.fax_id))
         object.__setattr__(self, "digest", fax_facts.digest(self.facts))
 
 

@@ -5,6 +5,7 @@ The pages that a fax takes are most of what it costs, on the disk and in a commi
 """
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import LargeBinary
@@ -15,6 +16,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 _NONE = bytes(16)  # no id's
 
 
+@lru_cache(maxsize=8192)  # a fax's ids are bound ten times while it is recorded
 def packed(text: str) -> bytes:
     """A UUID as its sixteen bytes."""
     return bytes.fromhex(text.replace("-", ""))
