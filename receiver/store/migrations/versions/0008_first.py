@@ -65,6 +65,17 @@ def _what_is_configured() -> None:
         sa.Column("account", sa.Text),
         rowid=False,
     )
+    _table(
+        "sinks",
+        sa.Column("name", sa.Text, primary_key=True),
+        sa.Column("made_at_ms", _milliseconds, nullable=False),
+        sa.Column("filled_to", sa.BigInteger),
+        sa.Column("stopped_at_ms", _milliseconds),
+        sa.Column("stopped_for", sa.Text),
+        sa.Column("trouble", sa.Text),
+        sa.Column("trouble_since_ms", _milliseconds),
+        rowid=False,
+    )
 
 
 def _receipts() -> None:
