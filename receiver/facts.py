@@ -141,7 +141,8 @@ def timestamp(time: datetime | None) -> str | None:
 def digest(facts: Facts) -> str:
     """SHA-256 of the facts that are compared: two announcements with the same digest say the same."""
     compared = [facts["outcome"], _reason(facts)]
-    compared += [_comparable(facts[group].get(name) if name else facts.get(group)) for group, name in _COMPARED]
+    stated = [facts[group].get(name) if name else facts.get(group) for group, name in _COMPARED]
+    compared += [_comparable(value) if isinstance(value, dict) else value for value in stated]
     return hashlib.sha256(compact(compared).encode()).hexdigest()
 
 
