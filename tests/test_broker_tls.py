@@ -137,7 +137,7 @@ def test_the_certificate_of_another_host_is_refused_unless_the_url_says_otherwis
         assert ids(made.consumed()) == []
         result = CliRunner().invoke(main, ["check", "--config", str(made.config)])
         assert result.exit_code == 0
-        assert "warning: queue.url: ssl_check_hostname=false: whoever has any trusted certificate" in result.output
+        assert "warning: queue.url: ssl_check_hostname=false: any server with a trusted certificate" in result.output
 
 
 def test_any_certificate_is_taken_only_where_the_url_says_so_and_check_says_what_that_means(

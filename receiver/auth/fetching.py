@@ -2,7 +2,7 @@
 Small documents from an identity provider, in a limited time and size whatever it does.
 
 Every fetch runs in a thread of its own, under a deadline for all of it: name, connection, TLS and each byte. So
-whoever waits never waits longer, and a server that sends one byte a second holds nobody. Nothing outlives the fetch
+a caller never waits longer, and a server that sends one byte a second holds nobody. Nothing outlives the fetch
 but the TLS settings, so there is nothing that a fork could break.
 """
 

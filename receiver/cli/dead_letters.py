@@ -138,7 +138,7 @@ def drop(
     """
     Delete dead letters with their events; consumers never get these. Without --yes they are only counted.
 
-    A fax that no other event has told of is forgotten with its event: `faxhook receipts replay` makes both anew, under
+    A fax without another event is forgotten with this one: `faxhook receipts replay` makes both anew, under
     the same ids. Exit code 1 when one of the ids is no dead letter.
     """
     if every == bool(event_ids):

@@ -38,7 +38,7 @@ def watch(runtime: Runtime) -> list[Discrepancy]:
             silent[name] = _silent(runtime, name, hours=hours)
     with store.writing() as connection:
         new = discrepancies.note(connection, store.tables, list(silent.values()), now)
-        # Whoever has called since; not who was silent for so long that nothing is left to compare with.
+        # Those that have called since; an endpoint without any hour left to compare with stays silent.
         since = discrepancies.open_since(connection, store.tables, "silent")
         for name in since.keys() & called.keys():
             if called[name] and (called[name][-1] + 1) * HOUR_MS > since[name]:

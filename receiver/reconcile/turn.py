@@ -130,7 +130,7 @@ class Turn:
 
     def find_missing(self) -> None:
         """
-        The faxes that were registered, are overdue, and no report has told of.
+        The registered faxes that are overdue and that no report names.
 
         Where a report could not be read, it may know them: nothing is newly found missing, and what was stays so until
         it is heard of. Nor is a job missing that was registered after the reports were read, or that still waits for
@@ -156,7 +156,7 @@ class Turn:
             self.find(Finding("missing", job_id, {"faxes": count, "due_at": rfc3339(due_at_ms)}))
 
     def settle(self) -> None:
-        """Keep what was found, with a line for what is new; close what was looked at and is so no more."""
+        """Keep what was found, with a line for what is new; close what was looked at and not found again."""
         found, tables = self.found.discrepancies, self.store.tables
         if self.choice.dry_run:
             with self.store.reading() as connection:

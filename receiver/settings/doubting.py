@@ -96,7 +96,7 @@ def _queue_doubts(queue: Queue) -> Iterator[str]:
         if tls is not None and not tls.is_checked:
             yield f"queue.url: ssl_cert_reqs=none: {place} may be anybody, who then has the password and the events"
         elif tls is not None and not tls.is_host_checked:
-            yield f"queue.url: ssl_check_hostname=false: whoever has any trusted certificate may be {place}"
+            yield f"queue.url: ssl_check_hostname=false: any server with a trusted certificate can pose as {place}"
         if transport.speaks_amqp and url.username in (None, "guest") and not _loopback(url.geturl()):
             yield "queue.url: the user guest is for trying out"
 
@@ -124,7 +124,7 @@ def _endpoint_doubts(endpoint: Endpoint, now: datetime) -> Iterator[str]:
     if endpoint.insecure:
         yield "insecure = true"
     if _strength(endpoint) == 0 and endpoint.allow:
-        yield "allow is the only protection: whoever sends from these addresses is believed"
+        yield "allow is the only protection: faxhook believes every request from these addresses"
     for index, token in enumerate(endpoint.tokens):
         if token.plain is not None and len(token.plain) < _GOOD_TOKEN_LENGTH:
             yield f"tokens[{index}]: shorter than {_GOOD_TOKEN_LENGTH} characters; see `faxhook secrets new`"

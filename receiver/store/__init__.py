@@ -93,7 +93,7 @@ class Store:
 
     def _note_damage(self, trouble: StoreUnavailable) -> None:
         """
-        Write down, once a process, that a bad page was met, whoever met it: /readyz turns red, and the relay has the
+        Note, once a process, that some statement met a bad page: /readyz turns red, and the relay has the
         whole file checked.
         """
         if not trouble.is_damage or self._has_noted_damage or self.file is None:

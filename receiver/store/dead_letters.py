@@ -118,7 +118,7 @@ def drop(connection: Connection, tables: Tables, letters: Sequence[DeadLetter]) 
     """
     Delete dead letters, and their events unless these are, wait for or have gone elsewhere; how many letters.
 
-    A fax that no other event has told of is forgotten as well: a replay of its receipt tells it anew, under the same
+    A fax without another event is forgotten as well: a replay of its receipt announces it anew, under the same
     ids. Retention finds the other faxes as those that have no events any more.
     """
     passed = places.locked(connection, tables)

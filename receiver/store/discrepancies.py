@@ -1,4 +1,4 @@
-"""What does not add up between a provider and us: found, seen again, and closed when it is so no more."""
+"""What does not add up between a provider and us: found, seen again, and closed when a later run no longer finds it."""
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence

@@ -318,7 +318,7 @@ def reclaim(connection: Connection, tables: Tables, now_ms: int) -> int:
 
 
 def reclaim_all(connection: Connection, tables: Tables) -> int:
-    """Give back every row that is held, whoever holds it."""
+    """Give back every leased row, whichever consumer holds it."""
     return _give_back(connection, tables, sa.true())
 
 

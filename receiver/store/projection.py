@@ -2,7 +2,7 @@
 The projection: by what an event can be found, beside its place in the row order.
 
 The projector reads what waits for it as a sink does, and writes an event's keys in the transaction that takes its row
-out of ``waiting``. So whoever looks at what still waits first, and at ``finds`` then, misses nothing.
+out of ``waiting``. So a search that reads what still waits first, and ``finds`` afterwards, misses nothing.
 
 An event's key is the beginning of its id. All the others are keyed hashes: without the secret key of the server nobody
 learns a number from them.

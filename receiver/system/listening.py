@@ -88,7 +88,7 @@ def _refuse_unused(address: str) -> None:
 
 def obstacle(address: str) -> str | None:
     """
-    A sentence where this machine could not bind the address whoever else did not use it; nothing is bound.
+    A sentence if this machine could not bind the address even with no other process on it; nothing is bound.
 
     In use it may be: by the faxhook that is running.
     """
