@@ -3,8 +3,11 @@
 import json
 import random
 import threading
+import time
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
@@ -13,7 +16,9 @@ from stock import Stock
 
 from receiver.cli import main, privacy
 from receiver.store import finding, new_id, projection
+from receiver.store.known import newest_facts
 from receiver.store.mentions import Mentions, Wanted
+from schemas.encoding import compact_ascii
 
 NUMBER, NATIONAL = "+12085550139", "2085550139"
 OTHER = "2085550142"
@@ -279,9 +284,11 @@ def test_no_byte_of_an_erased_number_is_in_postgresql_relations(tmp_path: Path, 
             admin.exec_driver_sql("CHECKPOINT")
             assert in_relations(admin, NATIONAL)
             erase(made, "--number", NUMBER)
-            for statement in statements("sql"):
-                admin.exec_driver_sql(statement)
-            admin.exec_driver_sql("CHECKPOINT")
+            deadline = time.monotonic() + 120  # the server's own analysis of a table may still see old rows
+            while in_relations(admin, NATIONAL) and time.monotonic() < deadline:
+                for statement in statements("sql"):
+                    admin.exec_driver_sql(statement)
+                admin.exec_driver_sql("CHECKPOINT")
             assert in_relations(admin, NATIONAL) == []
         engine.dispose()
 
@@ -333,7 +340,35 @@ def test_a_number_is_seen_in_each_spelling(text: str) -> None:
     assert not Mentions(wanted.pattern(), ()).any_in(b"2085550138, 208 555 013 and 9; 208555x0139")
 
 
+@pytest.mark.parametrize("reference", ["order-4711", "Straße 7", 'A"b\\c', "x & y", "日本"])
+def test_a_reference_is_seen_in_each_spelling(anywhere: Stock, reference: str) -> None:
+    body = json.loads(job(NUMBER))
+    anywhere.take("retarus", json.dumps({**body, "options": {"jobReference": reference}}).encode(), "application/json")
+    store = anywhere.runtime.store
+    with store.writing() as connection:  # what it has learned since is in JSON of another kind
+        fax = connection.execute(sa.select(store.tables.faxes)).one()
+        facts = newest_facts(connection, store.tables, [fax.fax_id])[fax.fax_id]
+        values = {"fax_id": fax.fax_id, "event_id": fax.event_id, "facts": compact_ascii(facts)}
+        connection.execute(store.tables.learned.insert().values(values))
+        assert facts is not None
+        assert facts["reference"]["id"] == reference
+    pattern = Wanted(reference=reference).pattern()
+    with store.reading() as connection:
+        (learned,) = connection.scalars(sa.select(store.tables.learned.c.facts))
+        (payload,) = connection.scalars(sa.select(store.tables.events.c.body))
+    form, xml = urlencode({"ref": reference}), f"<r>{escape(reference)}</r>"
+    for content in (learned.encode(), payload, form.encode(), xml.encode()):
+        assert Mentions(pattern, ()).any_in(content), content
+    assert "faxes=1" in erase(anywhere, "--reference", reference, "--undelivered", "drop").output
+
+
 def test_a_number_that_is_not_whole_is_refused(filled: Stock) -> None:
-    for arguments in (["--number", "0139"], [], ["--number", NUMBER, "--fax", new_id(1)], ["--number", "Anna"]):
+    for arguments in (
+        ["--number", "0139"],
+        [],
+        ["--number", NUMBER, "--fax", new_id(1)],
+        ["--number", "Anna"],
+        ["--fax", "779029"],
+    ):
         assert run(filled, "erase", *arguments).exit_code == 2, arguments
     assert run(filled, "export").exit_code == 2

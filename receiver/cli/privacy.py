@@ -19,6 +19,7 @@ from receiver.store.erasing import Erased, UndeliveredError
 from receiver.store.mentions import Wanted
 from receiver.store.projection import digits
 from receiver.store.seeking import Found, Whereabouts
+from receiver.store.types import is_id
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,6 +106,8 @@ def export(config: Path | None, number: str | None) -> None:
 
 
 def _asked(settings: Settings, number: str | None, fax_id: str | None, reference: str | None) -> _Asked:
+    if fax_id is not None and not is_id(fax_id.strip().lower()):
+        raise click.UsageError("--fax: expected a fax_id; `faxhook fax FIND` shows it")
     if fax_id is not None:
         return _Asked(Wanted(fax_id=fax_id.strip().lower()), f"fax={fax_id.strip().lower()}")
     if reference is not None:

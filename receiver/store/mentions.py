@@ -1,14 +1,17 @@
 """Whether a fax is of somebody, and whether a stored body mentions them: for an erasure or an access request."""
 
+import html
+import json
 import re
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from receiver.store.projection import digits
 
-_BETWEEN = rb"[\s\0()./+-]{0,6}"  # what may stand between two digits of a number; \0: UTF-16
+_BETWEEN = rb"[^0-9A-Za-z]{0,6}"  # what may stand between two digits of a number, in UTF-8 or UTF-16
 _LONG = 7  # digits that are hardly part of another number
 _TOKEN = re.compile(rb"[0-9A-Za-z._~-]+")
 
@@ -41,7 +44,8 @@ class Wanted:
     def pattern(self) -> re.Pattern[bytes] | None:
         """What matches where a text mentions them, in whatever spelling; None where only ids tell."""
         if self.reference is not None:
-            return re.compile(rb"(?<![0-9A-Za-z])" + re.escape(self.reference.encode()) + rb"(?![0-9A-Za-z])")
+            spellings = b"|".join(re.escape(one) for one in sorted(_spellings(self.reference), reverse=True))
+            return re.compile(rb"(?<![0-9A-Za-z])(?:" + spellings + rb")(?![0-9A-Za-z])")
         if not self.national:
             return None
         number = _BETWEEN.join(bytes([one]) for one in self.national.encode())
@@ -67,6 +71,16 @@ class Mentions:
                 if (provider, token.decode()) in self.named:
                     return True
         return False
+
+
+def _spellings(text: str) -> set[bytes]:
+    """How a text may stand in forms, XML and JSON, ours among them, and in encodings that providers use."""
+    escaped = {text, text.replace(" ", "+"), html.escape(text), html.escape(text, quote=False)}
+    escaped |= {json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    found = {one.encode(encoding, "surrogatepass") for one in escaped for encoding in ("utf-8", "utf-16-le")}
+    with suppress(UnicodeEncodeError):
+        found.add(text.encode("latin-1"))
+    return found
 
 
 def _plain(content: bytes) -> bytes:
