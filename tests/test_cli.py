@@ -307,6 +307,17 @@ def test_events_list_has_the_promised_fields_and_filters(anywhere: Stock) -> Non
     assert len(loaded(anywhere, "events", "list", "--json", "--fax", rows[0]["fax_id"])) == 1
     assert len(run(anywhere, "events", "list").output.splitlines()) == 5
     assert run(anywhere, "events", "list", "--since", "soon").exit_code == 2
+    reason = json.loads(anywhere.payload(rows[0]["id"]))["data"]["failure"]["reason"]
+    for narrowed, count in (
+        (["--outcome", "failed"], 1),
+        (["--outcome", "delivered"], 3),
+        (["--provider", "openfax"], 4),
+        (["--provider", "faxage"], 0),
+        (["--endpoint", "openfax", "--state", "published"], 3),
+        (["--reason", reason], 1),
+        (["--reason", "other"], 0),
+    ):
+        assert len(loaded(anywhere, "events", "list", "--json", *narrowed)) == count, narrowed
 
 
 def test_events_show_masks_personal_data_unless_revealed(filled: Stock) -> None:
@@ -337,6 +348,9 @@ def test_republish_sends_the_same_bytes_again_and_is_noted(anywhere: Stock) -> N
     assert run(anywhere, "events", "republish", "--id", older[0]).output == "1 event put into the queue again\n"
     assert anywhere.states() == {"pending": 1, "published": 2}
     assert anywhere.payload(older[0]) == before
+    for narrowed, count in ((["--outcome", "delivered"], 2), (["--provider", "faxage"], 1), (["--reason", "busy"], 0)):
+        told = run(anywhere, "events", "republish", "--dry-run", *narrowed).output
+        assert told == f"{count} event{'' if count == 1 else 's'} would be put into the queue again\n", narrowed
     assert "1 event " in run(anywhere, "events", "republish", "--endpoint", "faxage").output
     assert {event["id"] for event in anywhere.events() if event["state"] == "pending"} == {newest, older[0]}
     assert "1 event " in run(anywhere, "events", "republish", "--since", "1h").output
@@ -498,6 +512,15 @@ def test_receipts_list_has_the_promised_fields_and_filters(anywhere: Stock) -> N
     assert rows[1]["events"] == [anywhere.events()[0]["id"]]
     assert [row["id"] for row in loaded(anywhere, "receipts", "list", "--json", "--state", "rejected")] == [refused]
     assert loaded(anywhere, "receipts", "list", "--json", "--endpoint", "faxage") == []
+    for narrowed, ids in (
+        (["--provider", "openfax"], [refused, first]),
+        (["--provider", "faxage"], []),
+        (["--reason", "unprocessable"], [refused]),
+        (["--reason", "inbound"], []),
+        (["--since", "1h", "--state", "accepted"], [first]),
+        (["--until", "1h"], []),
+    ):
+        assert [row["id"] for row in loaded(anywhere, "receipts", "list", "--json", *narrowed)] == ids, narrowed
 
 
 def test_a_list_for_programs_holds_all_and_one_for_people_the_newest(filled: Stock) -> None:

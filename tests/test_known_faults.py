@@ -175,7 +175,7 @@ def steps_of(made: Stock, question: Any) -> int:
 QUESTIONS = {
     "/metrics": figures.read,
     "receipts list --state": lambda connection, tables: kept_receipts.listing(
-        connection, tables, limit=50, state="rejected"
+        connection, tables, limit=50, chosen=kept_receipts.Chosen(state="rejected")
     ),
 }
 

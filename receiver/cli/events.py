@@ -1,9 +1,10 @@
 """events list, events show, events republish."""
 
 import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -14,8 +15,11 @@ from receiver.settings import EVERYTHING, Filter
 from receiver.store import Store, browsing, republishing
 from receiver.store.republishing import Chosen
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 COLUMNS = ("id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at")
 NARROW = ("id", "outcome", "state", "created_at")
+_OUTCOMES = click.Choice(["delivered", "failed", "canceled", "unconfirmed"])
 _STATES = click.Choice(["pending", "leased", "published", "dead"])
 
 
@@ -24,12 +28,30 @@ def events() -> None:
     """The events in the outbox."""
 
 
+def _narrowing(command: F) -> F:
+    """Options that say which events, given to the function as ``named``."""
+    for option in (
+        click.option("--reason", help="Only failures with this reason, such as busy."),
+        click.option("--outcome", type=_OUTCOMES, help="Only events with this outcome."),
+        click.option("--endpoint", help="Only events of this endpoint's callbacks."),
+        click.option("--provider", help="Only events of this provider."),
+    ):
+        command = option(command)
+    return command
+
+
+def _only(named: Mapping[str, str | None]) -> Filter:
+    keys = ("outcome", "provider", "endpoint")
+    return Filter(**{key: (value,) for key in keys if (value := named[key]) is not None})
+
+
 @events.command("list")
 @opening.config_option
 @click.option("--state", type=_STATES, help="Only events in this state.")
 @click.option("--since", type=opening.SINCE, help="Only events made since then.")
 @click.option("--until", type=opening.SINCE, help="Only events made until then.")
 @click.option("--fax", "fax_id", help="Only events of this fax_id.")
+@_narrowing
 @printing.limit_option
 @printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
@@ -41,8 +63,9 @@ def list_(
     fax_id: str | None,
     limit: int | None,
     is_json: bool,
+    **named: str | None,
 ) -> None:
-    """The newest events."""
+    """The newest events. Of those whose payload is purged, no reason is known."""
     with opening.open_store(config) as store, store.reading() as connection:
         most = printing.limit(limit, is_json=is_json)
         rows = browsing.events(
@@ -53,6 +76,8 @@ def list_(
             since_ms=opening.milliseconds(since),
             until_ms=opening.milliseconds(until),
             fax_id=fax_id,
+            only=_only(named),
+            reason=named["reason"],
         )
     printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
@@ -90,7 +115,7 @@ def _payload(stored: bytes | None, *, reveal: bool) -> Any:
 @click.option("--since", type=opening.SINCE, help="Events made since then.")
 @click.option("--until", type=opening.SINCE, help="Events made until then.")
 @click.option("--id", "event_id", help="This event.")
-@click.option("--endpoint", help="Events of this endpoint's callbacks.")
+@_narrowing
 @click.option("--sink", help="Only into this sink; by default into the queue and each sink whose filter they pass.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 def republish(
@@ -98,9 +123,9 @@ def republish(
     since: datetime | None,
     until: datetime | None,
     event_id: str | None,
-    endpoint: str | None,
     sink: str | None,
     dry_run: bool,
+    **narrowed: str | None,
 ) -> None:
     """
     Put published events into the queue again: the same ids and the same bytes.
@@ -108,15 +133,19 @@ def republish(
     Several options narrow the choice. Events whose payload is purged stay out. Many are put in some at a time, and
     those that are in stay there if it is interrupted.
     """
-    if since is None and until is None and event_id is None and endpoint is None:
-        raise click.UsageError("expected at least one of --since, --until, --id and --endpoint")
+    if since is None and until is None and event_id is None and not any(narrowed.values()):
+        expected = "--since, --until, --id, --provider, --endpoint, --outcome and --reason"
+        raise click.UsageError(f"expected at least one of {expected}")
     if event_id is not None and dry_run:
         raise click.UsageError("expected --dry-run with several events, and not with --id")
     named = {"id": event_id, "since": since and since.isoformat(), "until": until and until.isoformat()}
-    named |= {"endpoint": endpoint, "sink": sink}
+    named |= {**narrowed, "sink": sink}
     subject = " ".join(f"{name}={value}" for name, value in named.items() if value is not None)
     both = opening.milliseconds(since), opening.milliseconds(until)
-    targets = [Chosen(*both, endpoint, name, passing) for name, passing in _sinks(config, sink).items()]
+    targets = [
+        Chosen(*both, _only(narrowed), narrowed["reason"], name, passing)
+        for name, passing in _sinks(config, sink).items()
+    ]
     with opening.open_store(config) as store:
         if not dry_run:
             with store.writing() as connection:

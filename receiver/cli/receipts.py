@@ -1,5 +1,6 @@
 """receipts list, receipts show, receipts replay."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from receiver.cli import Failure, opening, printing
 from receiver.errors import Refusal, StoreError, Unavailable
 from receiver.replay import replay as process_again
 from receiver.store import browsing, kept_receipts
-from receiver.store.kept_receipts import ReceiptRow
+from receiver.store.kept_receipts import Chosen, ReceiptRow
 
 _COLUMNS = ("id", "endpoint", "provider", "state", "reason", "received_at", "size", "events")
 _NARROW = ("id", "endpoint", "state", "reason", "received_at", "size")
@@ -25,14 +26,27 @@ def receipts() -> None:
 @opening.config_option
 @click.option("--state", type=_STATES, help="Only receipts in this state.")
 @click.option("--endpoint", help="Only receipts of this endpoint.")
+@click.option("--provider", help="Only receipts of this provider.")
+@click.option("--reason", help="Only receipts with this reason, such as unprocessable or inbound.")
+@click.option("--since", type=opening.SINCE, help="Only receipts received since then.")
+@click.option("--until", type=opening.SINCE, help="Only receipts received until then.")
 @printing.limit_option
 @printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
-def list_(config: Path | None, state: str | None, endpoint: str | None, limit: int | None, is_json: bool) -> None:
+def list_(
+    config: Path | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int | None,
+    is_json: bool,
+    **named: str | None,
+) -> None:
     """The newest receipts."""
+    its = named["state"], named["endpoint"], named["provider"], named["reason"]
+    chosen = Chosen(*its, opening.milliseconds(since), opening.milliseconds(until))
     with opening.open_store(config) as store, store.reading() as connection:
         most = printing.limit(limit, is_json=is_json)
-        rows = kept_receipts.listing(connection, store.tables, limit=most, state=state, endpoint=endpoint)
+        rows = kept_receipts.listing(connection, store.tables, limit=most, chosen=chosen)
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
 

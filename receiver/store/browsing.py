@@ -1,6 +1,7 @@
 """What the command line reads of events, newest first; and who has read or changed what."""
 
 import getpass
+import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,11 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Row
 
+from receiver.settings import EVERYTHING, Filter
 from receiver.store import now_ms, projection, rfc3339, sinks
 from receiver.store.outbox import LONGEST_RUN
 from receiver.store.paging import AT_ONCE, newest_first
 from receiver.store.states import events_with_states
-from receiver.store.tables import QUEUE, Tables
+from receiver.store.tables import PREFIX, QUEUE, Tables
 from receiver.store.types import is_id
 from schemas.envelope import AMENDED, COMPLETED
 
@@ -28,8 +30,10 @@ def events(
     since_ms: int | None = None,
     until_ms: int | None = None,
     fax_id: str | None = None,
+    only: Filter = EVERYTHING,
+    reason: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest events, as ``events list --json`` shows them."""
+    """The newest events, as ``events list --json`` shows them. reason: of a failure."""
     table = tables.events
     names = sinks.names(connection, tables)
     query, its_state = events_with_states(tables, names)
@@ -38,7 +42,7 @@ def events(
     query = query.where(*in_time(tables, since_ms, until_ms), table.c.seq >= first)
     query = query.where(table.c.seq <= last) if last is not None else query
     query = query.where(table.c.seq.in_(seqs_of_fax(connection, tables, fax_id))) if fax_id else query
-    query = query.order_by(table.c.seq.desc())
+    query = query.where(sinks.passing(tables, only), *failed_for(tables, reason)).order_by(table.c.seq.desc())
     if state is None or fax_id or (state == "published" and len(names) > 1):
         return [_event(row, names) for row in connection.execute(query.limit(limit))]
     rows: list[dict[str, Any]] = []
@@ -56,6 +60,17 @@ def in_time(tables: Tables, since_ms: int | None, until_ms: int | None) -> list[
         *([made >= since_ms] if since_ms is not None else []),
         *([made <= until_ms] if until_ms is not None else []),
     ]
+
+
+def failed_for(tables: Tables, reason: str | None) -> list[sa.ColumnElement[bool]]:
+    """That an event says so. Nobody knows of one whose payload is purged."""
+    events = tables.events
+    if reason is None:
+        return []
+    # As it is written there; in a text the quotation marks would be escaped.
+    said = f'"failure":{{"reason":{json.dumps(reason)}'.encode()
+    position = sa.func.instr if events.name.startswith(PREFIX) else sa.func.pg_catalog.position
+    return [events.c.outcome == "failed", position(events.c.body, sa.literal(said, sa.LargeBinary())) > 0]
 
 
 def _in_state(

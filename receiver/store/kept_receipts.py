@@ -17,6 +17,8 @@ from receiver.store.types import is_id
 _AT_ONCE = 500
 _FIRST_ID, _LAST_ID = first_id(0), first_id((1 << 48) - 1)
 
+_WITH_REASON = ("rejected", "partial", "ignored")
+
 Range = tuple[str, str]  # two ids: the first one is in it, the last one is not
 
 
@@ -34,21 +36,48 @@ class ReceiptRow:
     events: tuple[str, ...]  # the events it added
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """Which receipts: all where None. reason: a refusal's code, or why one is ignored."""
+
+    state: str | None = None
+    endpoint: str | None = None
+    provider: str | None = None
+    reason: str | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+    @property
+    def within(self) -> Range:
+        return (
+            _FIRST_ID if self.since_ms is None else first_id(self.since_ms),
+            _LAST_ID if self.until_ms is None else first_id(self.until_ms + 1),
+        )
+
+    @property
+    def states(self) -> Sequence[str]:
+        """Those that a receipt may be in; empty: in whichever."""
+        return (self.state,) if self.state else _WITH_REASON if self.reason else ()
+
+
+EVERY = Chosen()
+
+
 def listing(
-    connection: Connection, tables: Tables, *, limit: int | None, state: str | None = None, endpoint: str | None = None
+    connection: Connection, tables: Tables, *, limit: int | None, chosen: Chosen = EVERY
 ) -> list[dict[str, Any]]:
     """
     The newest receipts, as ``receipts list --json`` shows them.
 
-    Of an endpoint only the hours are looked through in which it has any, and of a state other than ``accepted`` only
-    the receipts that were in it or were replayed.
+    Of an endpoint or provider only the hours are looked through in which it has any, and of a state other than
+    ``accepted`` only the receipts that were in it or were replayed.
     """
     shown: list[Row[Any]] = []
-    for start, end in _hours(connection, tables, endpoint) if endpoint else [(_FIRST_ID, _LAST_ID)]:
+    for within in _ranges(connection, tables, chosen):
         found = [
             row
             for table in (tables.receipts, tables.rejected_receipts)
-            for row in _newest(connection, tables, table, (start, end), _left(limit, shown), state, endpoint)
+            for row in _newest(connection, tables, table, within, _left(limit, shown), chosen)
         ]
         shown += sorted(found, key=lambda row: str(row.id), reverse=True)[: _left(limit, shown)]
         if len(shown) == limit:
@@ -73,12 +102,23 @@ def _left(limit: int | None, shown: Sequence[Any]) -> int | None:
     return None if limit is None else limit - len(shown)
 
 
-def _hours(connection: Connection, tables: Tables, endpoint: str) -> Iterator[Range]:
-    """The hours in which an endpoint has receipts, the newest first."""
-    table = tables.endpoint_hours
-    query = sa.select(table.c.hour).where(table.c.endpoint == endpoint).distinct()
+def _ranges(connection: Connection, tables: Tables, chosen: Chosen) -> Iterator[Range]:
+    """Where the chosen ones are, the newest first: the hours in which their endpoints have receipts."""
+    first, last = chosen.within
+    table, endpoints = tables.endpoint_hours, tables.endpoints
+    if chosen.endpoint is not None:
+        mine = table.c.endpoint == chosen.endpoint
+    elif chosen.provider is not None:
+        its = sa.select(endpoints.c.name).where(endpoints.c.provider == chosen.provider)
+        mine = table.c.endpoint.in_(connection.scalars(its).all())
+    else:
+        yield first, last
+        return
+    query = sa.select(table.c.hour).where(mine).distinct()
     for hour in connection.scalars(query.order_by(table.c.hour.desc())).all():
-        yield first_id(hour * HOUR_MS), first_id((hour + 1) * HOUR_MS)
+        start, end = max(first, first_id(hour * HOUR_MS)), min(last, first_id((hour + 1) * HOUR_MS))
+        if start < end:
+            yield start, end
 
 
 def _newest(
@@ -87,36 +127,36 @@ def _newest(
     table: sa.Table,
     within: Range,
     limit: int | None,
-    state: str | None,
-    endpoint: str | None,
+    chosen: Chosen,
 ) -> list[Row[Any]]:
-    """Those of one of the two tables; state and endpoint: only of these."""
-    query, its_state = _receipts(tables, table)
-    query = query.where(table.c.endpoint == endpoint) if endpoint else query
+    """Those of one of the two tables."""
+    query, its_state, its_reason = _receipts(tables, table)
+    wanted = {its_state: chosen.state, its_reason: chosen.reason}
+    wanted |= {table.c.endpoint: chosen.endpoint, table.c.provider: chosen.provider}
+    query = query.where(*(column == value for column, value in wanted.items() if value is not None))
     query = query.order_by(table.c.id.desc())
-    is_usual = table is tables.receipts and state == "accepted"
-    if state is None or is_usual:
-        its = (its_state == state,) if state else ()
-        return list(connection.execute(query.where(*_are_in(table.c.id, within), *its).limit(limit)))
+    is_usual = table is tables.receipts and chosen.state == "accepted"
+    if not chosen.states or is_usual:
+        return list(connection.execute(query.where(*_are_in(table.c.id, within)).limit(limit)))
     found: list[Row[Any]] = []
-    for ids in _candidates(connection, tables, table, within, state):
-        of_state = query.where(table.c.id.in_(ids), its_state == state)
-        found += connection.execute(of_state.limit(_left(limit, found)))
+    for ids in _candidates(connection, tables, table, within, chosen.states):
+        found += connection.execute(query.where(table.c.id.in_(ids)).limit(_left(limit, found)))
         if len(found) == limit:
             break
     return found
 
 
 def _candidates(
-    connection: Connection, tables: Tables, table: sa.Table, within: Range, state: str
+    connection: Connection, tables: Tables, table: sa.Table, within: Range, states: Sequence[str]
 ) -> Iterator[Sequence[str]]:
-    """Which of one of the two tables may be in this state: some at a time, the newest first."""
+    """Which of one of the two tables may be in one of these states: some at a time, the newest first."""
     replays = tables.replays
     # In the words of the index, or SQLite does not see that it can be used.
     rare = (sa.text("state <> 'accepted'"),) if table is tables.receipts else ()
-    so = sa.select(table.c.id).where(table.c.state == state, *rare, *_are_in(table.c.id, within))
+    some = sa.select(table.c.id).where(*rare, *_are_in(table.c.id, within))
+    so = [(some.where(table.c.state == state), table.c.id) for state in states]
     replayed = sa.select(replays.c.receipt).where(*_are_in(replays.c.receipt, within))
-    return newest_first(connection, (so, table.c.id), (replayed, replays.c.receipt))
+    return newest_first(connection, *so, (replayed, replays.c.receipt))
 
 
 def _are_in(column: sa.Column[Any], within: Range) -> tuple[sa.ColumnElement[bool], ...]:
@@ -135,7 +175,7 @@ def one(connection: Connection, tables: Tables, receipt_id: str) -> ReceiptRow |
     if not is_id(receipt_id):
         return None
     for table in (tables.receipts, tables.rejected_receipts):
-        query, _ = _receipts(tables, table, table.c.query, table.c.content_type, table.c.reference, table.c.body)
+        query, _, _ = _receipts(tables, table, table.c.query, table.c.content_type, table.c.reference, table.c.body)
         row = connection.execute(query.where(table.c.id == receipt_id)).first()
         if row is not None:
             return _receipt_row(row, _events_added(connection, tables, [row])[row.id])
@@ -160,9 +200,9 @@ def _receipt_row(row: Row[Any], events: Sequence[str]) -> ReceiptRow:
 
 def _receipts(
     tables: Tables, table: sa.Table, *columns: sa.Column[Any]
-) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[str]]:
+) -> tuple[sa.Select[*tuple[Any, ...]], sa.ColumnElement[Any], sa.ColumnElement[Any]]:
     """
-    The receipts of one of their two tables with what became of them, which the last replay says; and their state.
+    The receipts of one of their two tables with what became of them, which the last replay says; and state and reason.
 
     One that was accepted stays so: its replay finds what it has announced itself.
     """
@@ -179,17 +219,17 @@ def _receipts(
     def last(name: str) -> sa.ColumnElement[Any]:
         return sa.case((is_replayed, replays.c[name]), else_=table.c[name])
 
-    state = last("state")
+    state, reason = last("state"), last("reason")
     same = (table.c.id, table.c.endpoint, table.c.provider, table.c.received_at_ms, table.c.size)
     query = sa.select(
         *same,
         state.label("state"),
-        last("reason").label("reason"),
+        reason.label("reason"),
         last("detail").label("detail"),
         table.c.faxes.label("faxes"),
         *columns,
     ).outerjoin_from(table, replays, replays.c.seq == newest)
-    return query, state
+    return query, state, reason
 
 
 def _events_added(connection: Connection, tables: Tables, rows: Sequence[Row[Any]]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from receiver.settings import EVERYTHING, Filter
 from receiver.store import places, projection, sinks
-from receiver.store.browsing import in_time, typed_seq
+from receiver.store.browsing import failed_for, in_time, typed_seq
 from receiver.store.postgresql import wake
 from receiver.store.states import events_with_states
 from receiver.store.tables import QUEUE, Tables
@@ -22,14 +22,15 @@ Window = tuple[int, int]  # from this row number to that one
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """
-    Which events: made between two times, and of the callbacks of an endpoint; all where None.
+    Which events: made between two times; of those that ``only`` has, such as of an endpoint; failed for a reason.
 
     sink: where they go again. passing: what goes there at all.
     """
 
     since_ms: int | None = None
     until_ms: int | None = None
-    endpoint: str | None = None
+    only: Filter = EVERYTHING
+    reason: str | None = None
     sink: str = QUEUE
     passing: Filter = EVERYTHING
 
@@ -74,10 +75,7 @@ def _published(tables: Tables, chosen: Chosen) -> sa.Select[tuple[int, str, int]
     """Row number, fax and revision of those that have a payload."""
     table = tables.events
     query, state = events_with_states(tables, (chosen.sink,))
-    query = query.where(state == "published", table.c.body.is_not(None), sinks.passing(tables, chosen.passing))
-    query = query.where(*in_time(tables, chosen.since_ms, chosen.until_ms))
-    if chosen.endpoint is not None:
-        both = (tables.receipts, tables.rejected_receipts)
-        its = (sa.exists().where(one.c.id == table.c.receipt, one.c.endpoint == chosen.endpoint) for one in both)
-        query = query.where(sa.or_(*its))
+    query = query.where(state == "published", table.c.body.is_not(None))
+    query = query.where(sinks.passing(tables, chosen.passing), sinks.passing(tables, chosen.only))
+    query = query.where(*in_time(tables, chosen.since_ms, chosen.until_ms), *failed_for(tables, chosen.reason))
     return query.with_only_columns(table.c.seq, table.c.fax_id, table.c.revision)

@@ -10,6 +10,7 @@ import pytest
 from announcing import KEYS, deliver, identity, numbered, project, rows, submission, tell_all
 from test_retention import DAY, LIMITS, START
 
+from receiver.settings import Filter
 from receiver.store import (
     HOUR_MS,
     Store,
@@ -113,6 +114,13 @@ def republish_lately(connection, tables):
         republishing.count(connection, tables, chosen, window)
 
 
+def receipts_list(connection, tables, limit, **named):
+    return kept_receipts.listing(connection, tables, limit=limit, chosen=kept_receipts.Chosen(**named))
+
+
+DELIVERED = Filter(outcome=("delivered",))
+
+
 def close(kind):
     """Some of them, as a run of reports does."""
     who = "faxage", "acme", kind
@@ -127,10 +135,14 @@ ASKED = {
     "events show": event_by_id,
     "events republish --since": republish_lately,
     "receipts list": lambda c, t: kept_receipts.listing(c, t, limit=50),
-    "receipts list --endpoint, unknown": lambda c, t: kept_receipts.listing(c, t, limit=50, endpoint="unknown"),
-    "receipts list --endpoint, rare": lambda c, t: kept_receipts.listing(c, t, limit=50, endpoint="rare"),
-    "receipts list --state duplicate": lambda c, t: kept_receipts.listing(c, t, limit=2, state="duplicate"),
-    "receipts list --state partial": lambda c, t: kept_receipts.listing(c, t, limit=50, state="partial"),
+    "receipts list --endpoint, unknown": lambda c, t: receipts_list(c, t, 50, endpoint="unknown"),
+    "receipts list --endpoint, rare": lambda c, t: receipts_list(c, t, 50, endpoint="rare"),
+    "receipts list --state duplicate": lambda c, t: receipts_list(c, t, 2, state="duplicate"),
+    "receipts list --state partial": lambda c, t: receipts_list(c, t, 50, state="partial"),
+    "receipts list --provider, unknown": lambda c, t: receipts_list(c, t, 50, provider="unknown"),
+    "receipts list --since": lambda c, t: receipts_list(c, t, 50, since_ms=LATELY),
+    "events list --since --outcome": lambda c, t: browsing.events(c, t, limit=50, since_ms=LATELY, only=DELIVERED),
+    "events list --since --reason": lambda c, t: browsing.events(c, t, limit=50, since_ms=LATELY, reason="busy"),
     "jobs list": lambda c, t: jobs.listing(c, t, limit=20),
     "jobs list --overdue": lambda c, t: jobs.listing(c, t, limit=20, overdue_at_ms=START + 20),
     "discrepancies list": lambda c, t: discrepancies.listing(c, t, limit=20, now_ms=START),

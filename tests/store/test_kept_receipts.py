@@ -7,7 +7,7 @@ import pytest
 from announcing import fax, rows, submission, tell_all
 from test_retention import LIMITS, START
 
-from receiver.store import HOUR_MS, counting, kept_receipts, paging
+from receiver.store import HOUR_MS, counting, kept_receipts, paging, rfc3339
 from receiver.store.retention import purge
 from receiver.store.submissions import REPORT
 
@@ -42,19 +42,39 @@ def test_they_are_what_a_look_at_all_finds(store, seed, monkeypatch):
     for one in chance.sample([one for one in told if not one.is_report], 40):
         for _ in range(chance.randint(1, 3)):
             tell_all(store, replayed(chance, one))
+    with store.writing() as connection:
+        names = [{"name": name, "provider": "faxage"} for name in ENDPOINTS]
+        connection.execute(store.tables.endpoints.insert(), names)
     with store.reading() as connection:
         every = kept_receipts.listing(connection, store.tables, limit=None)
         assert len(every) >= 100
         for endpoint in (None, *ENDPOINTS, "unknown"):
             for state in (None, *STATES):
-                right = [
-                    row
-                    for row in every
-                    if (endpoint is None or row["endpoint"] == endpoint) and (state is None or row["state"] == state)
-                ]
-                for limit in (1, 5, None):
-                    found = kept_receipts.listing(connection, store.tables, limit=limit, state=state, endpoint=endpoint)
-                    assert found == right[:limit], (endpoint, state)
+                check(connection, store.tables, every, state=state, endpoint=endpoint)
+        for reason in ("undecodable", "inbound", "unprocessable", "other"):
+            check(connection, store.tables, every, reason=reason)
+            check(connection, store.tables, every, reason=reason, endpoint="busy", state="rejected")
+        for provider in ("faxage", "retarus"):
+            check(connection, store.tables, every, provider=provider)
+            check(connection, store.tables, every, provider=provider, endpoint="rare", state="duplicate")
+        for hours in ((0, 30), (20, 21), (50, 90)):
+            since, until = (START + hour * HOUR_MS for hour in hours)
+            check(connection, store.tables, every, since_ms=since, until_ms=until)
+            check(connection, store.tables, every, since_ms=since, until_ms=until, endpoint="busy", state="partial")
+
+
+def check(connection, tables, every, since_ms=None, until_ms=None, **named):
+    """What is listed is what of all receipts is so."""
+    chosen = kept_receipts.Chosen(**named, since_ms=since_ms, until_ms=until_ms)
+    right = [
+        row
+        for row in every
+        if all(value is None or row[name] == value for name, value in named.items())
+        and (since_ms is None or rfc3339(since_ms) <= row["received_at"] <= rfc3339(until_ms))
+    ]
+    for limit in (1, 5, None):
+        found = kept_receipts.listing(connection, tables, limit=limit, chosen=chosen)
+        assert found == right[:limit], chosen
 
 
 def test_the_hours_in_which_an_endpoint_was_called_are_those_of_its_callbacks(store):

@@ -23,6 +23,7 @@ from announcing import (
 
 from receiver import facts
 from receiver.store import Store, kept_receipts
+from receiver.store.kept_receipts import Chosen
 from receiver.store.migrating import migrate
 from receiver.store.recording import record
 from receiver.store.submissions import checksum
@@ -272,8 +273,8 @@ def test_a_replay_is_added_to_its_receipt(store):
         with store.reading() as connection:
             (shown,) = kept_receipts.listing(connection, store.tables, limit=10)
             found = kept_receipts.one(connection, store.tables, first.receipt)
-            assert kept_receipts.listing(connection, store.tables, limit=10, state="accepted") == [shown]
-            assert kept_receipts.listing(connection, store.tables, limit=10, state="rejected") == []
+            assert kept_receipts.listing(connection, store.tables, limit=10, chosen=Chosen(state="accepted")) == [shown]
+            assert kept_receipts.listing(connection, store.tables, limit=10, chosen=Chosen(state="rejected")) == []
         assert (shown["id"], shown["state"], shown["reason"], found.detail) == (first.receipt, "accepted", None, {})
         assert shown["events"] == list(found.events) == recorded.events
         tell_all(store, again)

@@ -20,6 +20,7 @@ from receiver.outgoing.publisher import Publisher
 from receiver.settings import Queue
 from receiver.store import Store, dead_letters, kept_receipts, now_ms, outbox
 from receiver.store.damage import check_all, note, noted
+from receiver.store.kept_receipts import Chosen
 from receiver.store.places import BEGINNING
 from receiver.store.probing import probe
 from receiver.store.retention import Limits, Purged, purge
@@ -145,7 +146,7 @@ def test_a_page_of_another_table_in_its_place_costs_what_was_on_it(large, tmp_pa
     for name, count in READ.items():
         assert count - done[name].read <= (PAGE // 20 if name == tree else 0), done
     with fresh.reading() as connection:
-        of_endpoint = kept_receipts.listing(connection, fresh.tables, limit=None, endpoint="fax-age")
+        of_endpoint = kept_receipts.listing(connection, fresh.tables, limit=None, chosen=Chosen(endpoint="fax-age"))
     assert len(of_endpoint) == len(rows(fresh, "receipts"))
     use(fresh)
 
