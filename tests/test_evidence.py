@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from stock import Stock
 
 from receiver.cli import main
+from receiver.store import history
 
 SCRIPT = Path(__file__).parents[1] / "deploy" / "verify-evidence.py"
 _spec = importlib.util.spec_from_file_location("verify_evidence", SCRIPT)
@@ -68,6 +69,15 @@ def test_what_is_purged_is_said_to_be(filled: Stock) -> None:
     assert [one["body_sha256"] for one in evidence["receipts"]] == ["purged"]
     assert [one["payload_sha256"] for one in evidence["events"]] == ["purged"]
     assert evidence["facts"] is None
+
+
+def test_repetitions_that_are_left_out_are_said_to_be(filled: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_MOST_RECEIPTS", 2)
+    for _ in range(2):
+        filled.take("faxage", SENT)
+    assert script.verified(*signed(filled, "115893796"))["gaps"] == []
+    filled.take("faxage", SENT)
+    assert "only the first 2" in script.verified(*signed(filled, "115893796"))["gaps"][0]
 
 
 def test_one_changed_byte_anywhere_fails(filled: Stock) -> None:

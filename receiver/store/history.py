@@ -229,4 +229,6 @@ def _gaps(fax: Any, events: Sequence[_Event], receipts: Sequence[Any], facts: Ma
     missing = sum(event.receipt not in kept for event in events)
     if missing:
         gaps.append(f"the receipts of {missing} of its events are purged")
+    if len(kept - {event.receipt for event in events}) >= _MOST_RECEIPTS:
+        gaps.append(f"of the callbacks that repeated what was known, only the first {_MOST_RECEIPTS} are told")
     return gaps
