@@ -22,7 +22,7 @@ from receiver.settings import Sink
 
 _PARTITIONS = 2
 _PRODUCE = 0  # the number of that request
-_NO_LOGIN = "the mock cluster knows no login and no TLS; both are the library's own, and tried by hand"
+_NO_LOGIN = "the mock cluster knows no login and no TLS: nothing here has tried either"
 
 
 class KafkaStand(Stand):
