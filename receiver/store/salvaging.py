@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from receiver import facts as fax_facts
 from receiver.errors import StoreError
-from receiver.store import DAMAGED, HOUR_MS, Store, outbox, places
+from receiver.store import DAMAGED, HOUR_MS, Store, outbox, places, sinks
 from receiver.store.damage import begun_anew
 from receiver.store.known import is_newest
 from receiver.store.migrating import migrate
@@ -80,17 +80,22 @@ def _filled(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
         with closing(SQLITE.connect(copy, isolation_level=None)) as connection:
             if _has_no_tables(connection):
                 raise StoreError(f"{damaged}: there are no tables of faxhook in it; restore a backup")
-            is_all_waiting_known = not _was_begun_anew(connection, fresh.tables.waiting)
             tables = fresh.tables
+            is_all_waiting_known = not _was_begun_anew(connection, tables.waiting)
+            are_all_dead_known = not _was_begun_anew(connection, tables.dead_letters)
             for table in tables.metadata.sorted_tables:
                 if table in (tables.finds, tables.find_keys, tables.hours, tables.endpoint_hours):
                     continue  # the projector makes the first three anew, and the last one follows from the receipts
                 done = _salvage(connection, fresh, table)
-                if table is fresh.tables.waiting and done.lost != 0:
+                if table is tables.waiting and done.lost != 0:
                     is_all_waiting_known = False
+                if table is tables.dead_letters and done.lost != 0:
+                    are_all_dead_known = False
                 yield done
     with fresh.writing() as connection:
-        _complete(connection, fresh.tables, is_all_waiting_known=is_all_waiting_known)
+        _complete(connection, tables, is_all_waiting_known=is_all_waiting_known)
+        if not (is_all_waiting_known and are_all_dead_known):
+            sinks.fill_again(connection, tables)
 
 
 def _has_no_tables(connection: Any) -> bool:

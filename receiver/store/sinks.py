@@ -159,6 +159,30 @@ def fill(connection: Connection, tables: Tables, name: str, chosen: Filter) -> b
     return place is not None and place != _LOOK_AGAIN
 
 
+def fill_again(connection: Connection, tables: Tables) -> None:
+    """
+    Have the relay make up for rows of the sinks beside the queue that were lost, as ``fill`` does: what came since
+    such a sink was made, or since the first event that it is known to have had, waits unless it has arrived.
+    """
+    events, known = tables.events, tables.sinks
+    for each in beside_the_queue(connection, tables):
+        begun = sa.select(sa.func.min(events.c.seq)).where(events.c.created_at_ms >= each.made_at_ms - _LATE_MS)
+        had = [
+            sa.select(sa.func.min(column)).where(sink == each.name)
+            for column, sink in (
+                (tables.waiting.c.seq, tables.waiting.c.sink),
+                (tables.taken.c.first, tables.taken.c.sink),
+            )
+        ]
+        firsts = [first - 1 for query in (begun, *had) if (first := connection.scalar(query)) is not None]
+        if not each.is_filled and each.filled_to is not None:
+            firsts.append(each.filled_to)
+        if firsts:
+            # made now: what commits meanwhile is looked for in a minute
+            values = {"filled_to": min(firsts), "made_at_ms": now_ms()}
+            connection.execute(known.update().where(known.c.name == each.name).values(values))
+
+
 def _let_wait(connection: Connection, tables: Tables, name: str, chosen: Filter, seqs: Sequence[int]) -> None:
     events, taken, dead = tables.events, tables.taken, tables.dead_letters
     has_arrived = sa.exists().where(

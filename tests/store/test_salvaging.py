@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 from contextlib import closing, suppress
 from datetime import timedelta
 
@@ -17,15 +18,17 @@ from receiver.cli import main
 from receiver.errors import StoreError, Unavailable
 from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.publisher import Publisher
-from receiver.settings import Queue
-from receiver.store import Store, dead_letters, kept_receipts, now_ms, outbox
+from receiver.settings import Filter, Queue, Sink
+from receiver.store import Store, dead_letters, kept_receipts, now_ms, outbox, sinks
 from receiver.store.damage import check_all, note, noted
 from receiver.store.kept_receipts import Chosen
 from receiver.store.places import BEGINNING
 from receiver.store.probing import probe
+from receiver.store.recording import record
 from receiver.store.retention import Limits, Purged, purge
 from receiver.store.salvaging import salvage
 from receiver.store.sqlite import SQLITE
+from receiver.store.tables import QUEUE
 from receiver.store.writer import Writer
 from receiver.system.stopping import Interrupted, Stop, exiting_on_sigterm
 
@@ -414,6 +417,37 @@ def test_what_was_lost_of_waiting_waits_again_after_a_salvage(undelivered, monke
     _, fresh = salvaged(store.file.path, tmp_path)
     assert in_turn(fresh) == [event_id for event_id in before if event_id not in sent] != []
     use(fresh)
+
+
+@pytest.mark.parametrize("tree", ["waiting", "dead_letters", "taken"])
+def test_what_was_lost_of_a_sinks_rows_waits_for_it_again_as_its_filter_says(sqlite, tmp_path, tree):
+    chosen = Filter(outcome=("failed",))
+    with sqlite.writing() as connection:
+        tables = sqlite.tables
+        sinks.register(connection, tables, {QUEUE: None, "partner": Sink("partner", "")})
+    for start in range(0, 1200, 100):
+        faxes = [failed(f"{number}") if number % 2 else fax(f"{number}") for number in range(start, start + 100)]
+        with sqlite.recording(time.monotonic() + 60) as cursor:
+            record(cursor, sqlite.engine.dialect, [submission(*faxes)], sinks={"partner": chosen})
+    with sqlite.writing() as connection:
+        its = outbox.pending(connection, tables, 600, sink="partner")
+        outbox.publish(connection, tables, its[:200:2], now_ms(), "partner")
+        outbox.park(connection, tables, its[200:400], "too_large", now_ms(), "partner")
+    sqlite.close()
+    missing = {row.seq for row in its} - {row.seq for row in its[:200:2]}
+    overwrite(sqlite.file.path, tree)
+    _, fresh = salvaged(sqlite.file.path, tmp_path)
+    again = True
+    while again:
+        with fresh.writing() as connection:
+            again = sinks.fill(connection, fresh.tables, "partner", chosen)
+    waits = set(rows(fresh, "waiting", "seq", sink="partner"))
+    dead = {row.seq for row in rows(fresh, "dead_letters") if row.sink == "partner"}
+    assert waits | dead >= missing
+    assert not waits & dead
+    assert waits <= {row.seq for row in its}, "the filter passes nothing else"
+    if tree != "taken":
+        assert waits | dead == missing
 
 
 def test_an_event_lost_with_its_waiting_row_is_new_when_it_is_heard_again(undelivered, monkeypatch, tmp_path):
