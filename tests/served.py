@@ -116,7 +116,7 @@ def check(made: Stock, received: list[Received], *loads: Load) -> None:
     arrived = {(fact["provider_job_id"], fact["outcome"]) for fact in facts}
     assert {one for load in loads for one in load.accepted} <= arrived
     assert arrived <= {one for load in loads for one in load.tried}
-    payloads = {event_id: made.payload(event_id) for event_id in stored}
+    payloads = made.payloads()
     assert all(one.body == payloads[one.event_id] for one in received)
     assert in_order(received)
 

@@ -80,6 +80,12 @@ class Stock:
         assert found[1] is not None
         return found[1]
 
+    def payloads(self) -> dict[str, bytes]:
+        """Of all events, by their ids."""
+        events = self.runtime.store.tables.events
+        with self.runtime.store.reading() as connection:
+            return {row.id: row.body for row in connection.execute(sa.select(events.c.id, events.c.body))}
+
     def rewrite(self, event_id: str, **values: Any) -> None:
         """Change what is stored as the event's payload, behind everybody's back."""
         events = self.runtime.store.tables.events
