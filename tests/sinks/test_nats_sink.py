@@ -25,8 +25,6 @@ from receiver.settings import Sink
 
 pytestmark = [
     pytest.mark.tool("nats-server"),
-    # nats-py leaves a connection that was lost to the loop that the test ends.
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
-import nats
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from nats.js.errors import APIError, NoStreamResponseError
 
@@ -107,7 +108,7 @@ class Nats:
             async with asyncio.timeout(_CLOSE_SECONDS):
                 await connection.close()
         with suppress(Exception):
-            connection._transport.close()  # which close() forgets of a connection that was lost
+            connection._transport.close()  # which close() forgets of a connection that failed or was lost
         await asyncio.sleep(0.01)  # the socket goes in the loop's next rounds
 
     async def _publish(self, messages: Sequence[Message], result: Result) -> None:
@@ -130,9 +131,10 @@ class Nats:
 
     async def _open(self) -> None:
         self._said, self._lost = None, asyncio.Event()
+        self._connection = Client()  # before it is connected: of one that fails, the library leaves the socket open
         try:
             async with asyncio.timeout(_OPEN_SECONDS):
-                self._connection = await nats.connect(
+                await self._connection.connect(
                     self._server,
                     name="faxhook relay",
                     connect_timeout=_CONNECT_SECONDS,
@@ -181,7 +183,7 @@ class Nats:
             return self._trouble("forbidden", error)
         if isinstance(error, TimeoutError):
             return self._trouble("timeout", error)
-        kind, said = diagnose(error, (nats.errors.Error,))
+        kind, said = diagnose(error, (NatsError,))
         return self._trouble(kind, error, said)
 
     def _trouble(self, kind: str, error: BaseException | None = None, said: str | None = None) -> BrokerTrouble:
