@@ -43,6 +43,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class SqsStand(Stand):
     name = "SQS"
+    many = 150  # moto takes a few at a time
     cannot = _CANNOT
 
     def __init__(self, port: int) -> None:
