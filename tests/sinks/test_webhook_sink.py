@@ -61,6 +61,8 @@ class Endpoint:
     def take(self, request: BaseHTTPRequestHandler) -> None:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = request.rfile.read(int(headers["content-length"]))
+        if len(body) < int(headers["content-length"]):
+            return  # its sender was killed
         event_id = headers["webhook-id"]
         with self._mutex:
             self.at_once += 1
