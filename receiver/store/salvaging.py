@@ -26,6 +26,7 @@ from receiver.store.known import is_newest
 from receiver.store.migrating import migrate
 from receiver.store.places import Places
 from receiver.store.sqlite import SQLITE
+from receiver.store.states import covering
 from receiver.store.submissions import REPORT, checksum
 from receiver.store.tables import PREFIX, PROJECTOR, QUEUE, Tables
 from receiver.store.unnumbered import by_key, checked_by
@@ -273,13 +274,8 @@ def _forget_lost_events(connection: sa.Connection, tables: Tables) -> None:
 
 def _let_wait(connection: sa.Connection, tables: Tables) -> None:
     """Rather twice than never, and in the order in which they were told."""
-    events, taken, waiting, dead = tables.events, tables.taken, tables.waiting, tables.dead_letters
-    has_arrived = sa.exists().where(
-        taken.c.sink == QUEUE,
-        taken.c.first > events.c.seq - outbox.LONGEST_RUN,
-        taken.c.first <= events.c.seq,
-        taken.c.last >= events.c.seq,
-    )
+    events, waiting, dead = tables.events, tables.waiting, tables.dead_letters
+    has_arrived = sa.exists().where(*covering(tables, QUEUE))
     is_waiting = sa.exists().where(waiting.c.sink == QUEUE, waiting.c.turn == events.c.seq)
     waits_again = sa.exists().where(waiting.c.seq == events.c.seq, sa.text("seq <> turn"))
     is_dead = sa.exists().where(dead.c.sink == QUEUE, dead.c.seq == events.c.seq)

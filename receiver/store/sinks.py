@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from receiver.errors import ConfigurationError
 from receiver.settings import Filter, Sink
 from receiver.store import now_ms, outbox, places
+from receiver.store.states import covering
 from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
 from schemas.envelope import COMPLETED
 
@@ -184,13 +185,8 @@ def fill_again(connection: Connection, tables: Tables) -> None:
 
 
 def _let_wait(connection: Connection, tables: Tables, name: str, chosen: Filter, seqs: Sequence[int]) -> None:
-    events, taken, dead = tables.events, tables.taken, tables.dead_letters
-    has_arrived = sa.exists().where(
-        taken.c.sink == name,
-        taken.c.first > events.c.seq - outbox.LONGEST_RUN,
-        taken.c.first <= events.c.seq,
-        taken.c.last >= events.c.seq,
-    )
+    events, dead = tables.events, tables.dead_letters
+    has_arrived = sa.exists().where(*covering(tables, name))
     is_dead = sa.exists().where(dead.c.sink == name, dead.c.seq == events.c.seq)
     some = sa.select(events.c.seq, events.c.fax_id, events.c.revision).where(
         events.c.seq.in_(seqs), events.c.body.is_not(None), passing(tables, chosen), ~has_arrived, ~is_dead

@@ -92,29 +92,28 @@ class Sqlite:
 
     def empty_log(self) -> bool:
         """Write the log back into the file and cut it off; whether it could: not while somebody reads."""
-        deadline = time.monotonic() + BUSY_SECONDS
-        with (
-            self._anew_if_replaced(),
-            self.file.locked(deadline),
-            self._connection() as connection,
-            self._watched(connection.connection),
-        ):
-            # not through SQLAlchemy, which would begin a transaction; waiting for readers would hold all writers
-            return _empty_log(connection.connection, wait_seconds=0)
+        with self._alone() as connection:
+            # waiting for readers would hold all writers
+            return _empty_log(connection, wait_seconds=0)
 
     def compact(self) -> bool:
         """Write the whole file anew, and empty the log; whether that could be emptied. Others wait meanwhile."""
-        deadline = time.monotonic() + BUSY_SECONDS
+        with self._alone() as connection:
+            cursor = connection.cursor()
+            cursor.execute("VACUUM")
+            cursor.close()
+            return _empty_log(connection, wait_seconds=BUSY_SECONDS)
+
+    @contextmanager
+    def _alone(self) -> Iterator[PoolProxiedConnection]:
+        """A connection outside any transaction, which SQLAlchemy would begin, while nobody else writes."""
         with (
             self._anew_if_replaced(),
-            self.file.locked(deadline),
+            self.file.locked(time.monotonic() + BUSY_SECONDS),
             self._connection() as connection,
             self._watched(connection.connection),
         ):
-            cursor = connection.connection.cursor()  # not through SQLAlchemy, which would begin a transaction
-            cursor.execute("VACUUM")
-            cursor.close()
-            return _empty_log(connection.connection, wait_seconds=BUSY_SECONDS)
+            yield connection.connection
 
     def durability(self, connection: Connection) -> dict[str, str]:
         mode = connection.exec_driver_sql("PRAGMA journal_mode").scalar_one()

@@ -75,11 +75,11 @@ def _joined(tables: Tables, joined: sa.FromClause, sink: str) -> tuple[sa.FromCl
 
 def _arrived(tables: Tables, sink: str) -> sa.ColumnElement[Any]:
     """When it has arrived at the sink."""
-    table, taken = tables.events, tables.taken
-    arrived = sa.select(sa.func.max(taken.c.at_ms)).where(
-        taken.c.sink == sink,
-        taken.c.first > table.c.seq - LONGEST_RUN,
-        taken.c.first <= table.c.seq,
-        taken.c.last >= table.c.seq,
-    )
-    return arrived.correlate(table).scalar_subquery()
+    arrived = sa.select(sa.func.max(tables.taken.c.at_ms)).where(*covering(tables, sink))
+    return arrived.correlate(tables.events).scalar_subquery()
+
+
+def covering(tables: Tables, sink: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """Conditions for the rows of ``taken`` that say that an event has arrived at the sink."""
+    seq, taken = tables.events.c.seq, tables.taken
+    return taken.c.sink == sink, taken.c.first > seq - LONGEST_RUN, taken.c.first <= seq, taken.c.last >= seq
