@@ -32,6 +32,7 @@ from receiver.store.tables import Tables
 
 FORMAT = "faxhook-evidence-1"
 PURGED = "purged"  # in place of a digest
+NONE_KEPT = "none kept"  # of a row of a report there is no body
 _SAYS = "the transport outcome as the fax provider stated it; not that anybody has read or understood the fax"
 _AT_ONCE = 500
 
@@ -115,7 +116,7 @@ def _receipts(connection: Connection, tables: Tables, steps: Sequence[Step]) -> 
     described = []
     for step in steps:
         row = stored.get(step.detail["receipt"])  # retention may have been quicker
-        body = query = PURGED
+        body = query = NONE_KEPT if step.detail["via"] == "report" else PURGED
         if row is not None and row.content_type is not None:
             body, query = _digest(row.body or b""), _digest(row.query or b"")
         described.append({**step.described(), "body_sha256": body, "query_sha256": query})

@@ -71,6 +71,23 @@ def test_what_is_purged_is_said_to_be(filled: Stock) -> None:
     assert evidence["facts"] is None
 
 
+def test_of_a_report_no_body_was_kept(filled: Stock) -> None:
+    filled.take("faxage", SENT)
+    tables = filled.runtime.store.tables
+    with filled.runtime.store.writing() as connection:
+        connection.execute(tables.receipts.update().values(auth="report", body=None, content_type=None, query=None))
+    evidence = script.verified(*signed(filled, filled.events()[0]["fax_id"]))
+    assert [one["body_sha256"] for one in evidence["receipts"]] == ["none kept"]
+
+
+def test_several_faxes_of_a_number_are_refused_when_they_are_projected_too(filled: Stock) -> None:
+    for number in (b"1", b"2"):
+        filled.take("faxage", SENT.replace(b"115893796", number))
+    filled.take("faxage", SENT.replace(b"115893796", b"2").replace(b"success", b"failure").replace(b"3A01", b"3A02"))
+    filled.project()
+    assert "several faxes" in run(filled, "evidence", NUMBER).output
+
+
 def test_repetitions_that_are_left_out_are_said_to_be(filled: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MOST_RECEIPTS", 2)
     for _ in range(2):

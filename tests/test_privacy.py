@@ -1,5 +1,6 @@
 """Privacy requests: what is stored of a number is found, given, and erased; ids and outcomes stay."""
 
+import itertools
 import json
 import random
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -15,7 +17,7 @@ from click.testing import CliRunner, Result
 from stock import Stock
 
 from receiver.cli import main, privacy
-from receiver.store import finding, new_id, projection
+from receiver.store import erasing, finding, new_id, projection
 from receiver.store.known import newest_facts
 from receiver.store.mentions import Mentions, Wanted
 from schemas.encoding import compact_ascii
@@ -217,26 +219,79 @@ def test_a_projector_that_has_read_an_event_before_makes_nothing_findable_after(
 
 
 def test_callbacks_in_between_are_erased_or_kept_whole(anywhere: Stock) -> None:
-    """A fax is told anew again and again while it is erased: after the last erasure, nothing is half there."""
+    """A fax is told anew again and again while it is erased: nothing is half there, and nothing at all in the end."""
     ended = threading.Event()
     told: list[str] = []
 
     def call() -> None:
         while not ended.is_set():
-            told.append(anywhere.take("faxage", sent(1, status=random.choice(["success", "failure"]))))
+            status, second = ("success", "failure")[len(told) % 2], len(told) % 60
+            body = sent(1, status=status).replace(b"10%3A01%3A00", f"10%3A{len(told) // 60:02}%3A{second:02}".encode())
+            told.append(anywhere.take("faxage", body))
 
     anywhere.take("faxage", sent(1))
     calling = threading.Thread(target=call)
     calling.start()
     try:
         for _ in range(5):
-            run(anywhere, "erase", "--number", NUMBER, "--undelivered", "drop", "--yes")
+            result = run(anywhere, "erase", "--number", NUMBER, "--undelivered", "drop", "--yes")
+            assert result.exit_code == 0, result.output
+            tables = anywhere.runtime.store.tables
+            with anywhere.runtime.store.reading() as connection:
+                is_blank = tables.events.c.body.is_(None)
+                states = connection.scalars(sa.select(is_blank).order_by(tables.events.c.seq)).all()
+            assert list(states) == sorted(states, reverse=True), (
+                "what was told before is erased, and what came after kept"
+            )
     finally:
         ended.set()
         calling.join()
     result = run(anywhere, "erase", "--number", NUMBER, "--undelivered", "drop", "--yes")
     assert holding(anywhere, NATIONAL) == set(), result.output
-    assert told
+    assert len(anywhere.events()) > 5
+
+
+def test_an_erasure_that_was_cut_short_is_finished_by_the_next_one(
+    anywhere: Stock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1, 5):
+        anywhere.take("faxage", sent(number))
+        anywhere.take("faxage", f"jobid={number}&shortstatus=nonsense&destname=Anna".encode())
+    anywhere.consumed()
+    monkeypatch.setattr(erasing, "AT_ONCE", 1)
+    for step in ("bodies", "faxes"):
+        work, calls = getattr(erasing, step), itertools.count()
+
+        def fail(*arguments: Any, work: Any = work, calls: Any = calls, **named: Any) -> Any:
+            if next(calls) == 2:
+                raise erasing.UndeliveredError
+            return work(*arguments, **named)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(erasing, step, fail)
+            assert run(anywhere, "erase", "--number", NUMBER, "--yes").exit_code == 1
+        assert holding(anywhere, "Anna")
+    erase(anywhere, "--number", NUMBER)
+    assert holding(anywhere, "Anna") == holding(anywhere, NATIONAL) == set()
+
+
+def test_an_event_that_was_given_up_has_not_gone_out(anywhere: Stock) -> None:
+    anywhere.take("faxage", sent(1))
+    fax_id = anywhere.events()[0]["fax_id"]
+    erase(anywhere, "--number", NUMBER, "--undelivered", "drop")
+    shown = json.loads(run(anywhere, "fax", "show", fax_id, "--json").stdout)
+    assert shown["state"] is None
+    assert any("no delivery" in gap for gap in shown["gaps"])
+    assert "Not reached" not in run(anywhere, "erase", "--fax", fax_id).output
+
+
+def test_the_audit_knows_a_number_in_each_spelling(anywhere: Stock) -> None:
+    anywhere.take("faxage", sent(1))
+    anywhere.consumed()
+    for spelling in ("+1 208 555 0139", "(208) 555-0139", "12085550139"):
+        run(anywhere, "export", "--number", spelling)
+    hashes = {subject.split(" faxes=")[0] for _, subject in anywhere.audit()}
+    assert len(hashes) == 1
 
 
 # --- on the disk ----------------------------------------------------------------------------------------------------
@@ -319,6 +374,7 @@ def test_an_export_has_all_that_is_of_the_number_and_nothing_of_others(anywhere:
     assert sorted(len(fax["published"]) for fax in theirs["faxes"]) == [1, 1, 2]
     assert [one["facts"]["recipient.number"] for one in theirs["registered"]] == [NUMBER]
     assert {one["body"] is None for one in theirs["receipts"]} == {True, False}
+    assert [one["kind"] for one in theirs["discrepancies"]] == ["unreadable"]
     assert OTHER not in result.stdout
     ((action, subject),) = anywhere.audit()
     assert (action, NATIONAL in subject, subject.startswith("number=********39")) == ("export", False, True)

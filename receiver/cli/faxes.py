@@ -22,6 +22,7 @@ _COLUMNS = (
 _NARROW = ("fax_id", "provider", "outcome", "reason", "state", "number", "seen_at")
 _OUTCOMES = click.Choice(["delivered", "failed", "canceled", "unconfirmed"])
 _STATES = click.Choice(["pending", "leased", "published", "dead"])
+_SEVERAL = 100  # events that are looked at to see whether they are of one fax
 _NONE = "there is no such fax; personal data can be searched as long as [retention] bodies"
 
 _reveal = click.option("--reveal", is_flag=True, help="Show numbers, names and references as well; audited.")
@@ -71,7 +72,7 @@ def find(text: str, config: Path | None, reveal: bool, limit: int | None, is_jso
 
 def the_one(store: Store, settings: Settings, text: str) -> str:
     """The fax_id of the fax that this text names. Raises Failure where it names none, or several."""
-    found = search(store, settings, text.strip(), 2)
+    found = search(store, settings, text.strip(), _SEVERAL)
     if not found.rows:
         raise Failure(_NONE)
     if len(found.rows) > 1:

@@ -113,13 +113,12 @@ def _asked(settings: Settings, number: str | None, fax_id: str | None, reference
     if reference is not None:
         return _Asked(Wanted(reference=reference), f"reference={_hash(settings, reference)}")
     assert number is not None
-    wanted = _numbered(settings, number)
-    whole = max(wanted.numbers, key=lambda one: (len(one), one))
+    wanted, whole = _numbered(settings, number)
     return _Asked(wanted, f"number={printing.MASK}{last_two(whole) or ''} {_hash(settings, whole)}")
 
 
-def _numbered(settings: Settings, number: str) -> Wanted:
-    """Raises UsageError where it may be several numbers, or the end of one."""
+def _numbered(settings: Settings, number: str) -> tuple[Wanted, str]:
+    """And the digits that are the same for each spelling. Raises UsageError where it may be several, or an end."""
     import phonenumbers  # late: it takes as long as the rest of the command
 
     known = sorted(faxes.numbers(settings, number))
@@ -129,9 +128,10 @@ def _numbered(settings: Settings, number: str) -> Wanted:
     if not known and len(as_given) < _FEWEST_DIGITS:
         raise click.UsageError("--number: expected the whole number, with its country code")
     if not known:
-        return Wanted(numbers=frozenset([as_given]), national=as_given)
+        return Wanted(numbers=frozenset([as_given]), national=as_given), as_given
     national = phonenumbers.national_significant_number(phonenumbers.parse(known[0]))
-    return Wanted(numbers=frozenset([as_given, digits(known[0])]), national=national)
+    whole = digits(known[0])
+    return Wanted(numbers=frozenset([as_given, whole]), national=national), whole
 
 
 def _hash(settings: Settings, text: str) -> str:
@@ -208,13 +208,10 @@ def _sent(store: Store, fax_ids: set[str]) -> Whereabouts:
 
 
 def _erase(store: Store, found: Found, *, drop: bool) -> Erased:
+    """
+    The faxes last: by what is known of them the rest is found, so that an erasure that was cut short can be run again.
+    """
     tables, erased = store.tables, Erased()
-    try:
-        for fax_ids in _batches(sorted(found.faxes)):
-            with store.writing() as connection:
-                erased += erasing.faxes(connection, tables, fax_ids, drop=drop)
-    except UndeliveredError:
-        raise Failure("an event has come that is undelivered: what was before it is erased; run this again") from None
     for receipts in _batches(sorted(found.receipts)):
         with store.writing() as connection:
             erased += Erased(bodies=erasing.bodies(connection, tables, receipts))
@@ -224,6 +221,12 @@ def _erase(store: Store, found: Found, *, drop: bool) -> Erased:
     for seqs in _batches(sorted(found.discrepancies)):
         with store.writing() as connection:
             erasing.discrepancies(connection, tables, seqs)
+    try:
+        for fax_ids in _batches(sorted(found.faxes)):
+            with store.writing() as connection:
+                erased += erasing.faxes(connection, tables, fax_ids, drop=drop)
+    except UndeliveredError:
+        raise Failure("an event has come that is undelivered: what was before it is erased; run this again") from None
     return erased
 
 

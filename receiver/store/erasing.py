@@ -7,6 +7,7 @@ erased with the rest, or wholly after, and is kept.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -60,12 +61,15 @@ def faxes(connection: Connection, tables: Tables, fax_ids: Sequence[str], *, dro
     _project_anew(connection, tables, seqs)
     blank = events.update().where(events.c.seq.in_(seqs), events.c.body.is_not(None)).values(body=None)
     payloads = connection.execute(blank).rowcount
-    named = [*connection.scalars(sa.select(events.c.receipt).where(events.c.seq.in_(seqs)))]
-    named += connection.scalars(sa.select(tables.repeats.c.receipt).where(tables.repeats.c.fax_id.in_(some)))
+    repeats = tables.repeats
+    named = sa.union(  # a fax may have been repeated more often than a statement takes parameters
+        sa.select(events.c.receipt).where(events.c.seq.in_(seqs)),
+        sa.select(repeats.c.receipt).where(repeats.c.fax_id.in_(some)),
+    )
     return Erased(payloads, bodies(connection, tables, named), dropped)
 
 
-def bodies(connection: Connection, tables: Tables, receipts: Sequence[str]) -> int:
+def bodies(connection: Connection, tables: Tables, receipts: Sequence[str] | sa.CompoundSelect[Any]) -> int:
     """Erase what is stored of these callbacks; how many were still there."""
     count = 0
     for table in (tables.receipts, tables.rejected_receipts):

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import Store, history, now_ms, rfc3339
+from receiver.store import Store, history, kept_receipts, now_ms, rfc3339
 from receiver.store.browsing import iso, seqs_of_fax
 from receiver.store.seeking import Found
 from receiver.store.submissions import checksum
@@ -22,6 +22,7 @@ def document(store: Store, found: Found) -> dict[str, Any]:
         "faxes": [_fax(store, fax_id) for fax_id in sorted(found.faxes)],
         "registered": [_job(store, fax_id) for fax_id in sorted(found.jobs)],
         "receipts": [_receipt(store, receipt, found.faxes) for receipt in sorted(found.receipts)],
+        "discrepancies": [_discrepancy(store, seq) for seq in sorted(found.discrepancies)],
     }
 
 
@@ -58,25 +59,37 @@ def _job(store: Store, fax_id: str) -> dict[str, Any]:
 
 
 def _receipt(store: Store, receipt: str, theirs: set[str]) -> dict[str, Any]:
-    row = None
+    """As its newest replay has it."""
     with store.reading() as connection:
-        for table in (store.tables.receipts, store.tables.rejected_receipts):
-            row = row or connection.execute(sa.select(table).where(table.c.id == receipt)).first()
+        row = kept_receipts.one(connection, store.tables, receipt)
+        named = set(kept_receipts.faxes_named(connection, store.tables, receipt))
     if row is None:
         return {"id": receipt}
-    named = {fax_id for fax_id, _ in row.faxes}
     described = {
         "id": row.id,
         "endpoint": row.endpoint,
         "provider": row.provider,
         "state": row.state,
         "received_at": iso(row.received_at_ms),
-        "content_type": row.content_type,
     }
+    if row.body is None:
+        return {**described, "body": None, "why": "purged"}
+    described["content_type"] = row.body.content_type
     if not named or not named <= theirs or row.state == "partial":
         return {**described, "body": None, "why": _OTHERS}
     return {
         **described,
-        "query": (row.query or b"").decode("utf-8", "backslashreplace"),
-        "body": (row.body or b"").decode("utf-8", "backslashreplace"),
+        "query": (row.body.query or b"").decode("utf-8", "backslashreplace"),
+        "body": (row.body.body or b"").decode("utf-8", "backslashreplace"),
     }
+
+
+def _discrepancy(store: Store, seq: int) -> dict[str, Any]:
+    """That there is one; what it is made of may hold what is of others."""
+    table = store.tables.discrepancies
+    with store.reading() as connection:
+        row = connection.execute(sa.select(table).where(table.c.seq == seq)).first()
+    if row is None:
+        return {"id": seq}
+    same = {name: getattr(row, name) for name in ("provider", "account", "kind", "subject")}
+    return {"id": seq, **same, "found_at": iso(row.found_at_ms), "rows": None, "why": _OTHERS}

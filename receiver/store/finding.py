@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import browsing, outbox, projection
+from receiver.store import browsing, kept_receipts, outbox, projection
 from receiver.store.browsing import iso
 from receiver.store.known import facts_of, is_newest, learned_since, with_facts
 from receiver.store.projection import ENDING, LOOKED_THROUGH, Keys
@@ -124,12 +124,7 @@ def _of_id(connection: Connection, tables: Tables, its_id: str) -> list[str]:
     """Of a fax, an event or a receipt."""
     seq = projection.seq_of(connection, tables, its_id)
     named = [its_id, *([] if seq is None else _fax_ids(connection, tables, [seq]))]
-    for table in (tables.receipts, tables.rejected_receipts):
-        for faxes in connection.scalars(sa.select(table.c.faxes).where(table.c.id == its_id)):
-            named += [fax_id for fax_id, _ in faxes]
-    for faxes in connection.scalars(sa.select(tables.replays.c.faxes).where(tables.replays.c.receipt == its_id)):
-        named += [fax_id for fax_id, _ in faxes]
-    return named
+    return [*named, *kept_receipts.faxes_named(connection, tables, its_id)]
 
 
 def _fax_ids(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[str]:

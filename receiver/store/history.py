@@ -51,29 +51,33 @@ def of_fax(connection: Connection, tables: Tables, fax_id: str) -> History | Non
     events = _events(connection, tables, fax_id)
     receipts = _receipts(connection, tables, fax_id, events)
     facts = newest_facts(connection, tables, [fax_id]).get(fax_id)
+    taken = list(_taken(connection, tables, events))
     steps = [
         *([_registered(job)] if job is not None else []),
         *(_received(receipt, events) for receipt in receipts),
         *_replayed(connection, tables, fax_id, [receipt.id for receipt in receipts]),
         *(_told(event) for event in events),
-        *_taken(connection, tables, events),
+        *taken,
         *_parked(connection, tables, events),
         *_discrepancies(connection, tables, row, facts),
     ]
     steps.sort(key=lambda step: step.at_ms)
     newest = next((event for event in events if event.id == row.event_id), None)
+    delivered = {step.detail["event"] for step in taken}
+    nowhere = [event.id for event in events if event.state == "published" and event.id not in delivered]
     fax = {
         "fax_id": fax_id,
         "provider": row.provider,
         "account": row.account,
         "outcome": row.outcome,
         "failure": (facts or {}).get("failure"),
-        "state": newest.state if newest is not None else None,
+        "state": newest.state if newest is not None and newest.id not in nowhere else None,
         "revision": row.revision,
         "event": row.event_id,
         "seen_at": iso(row.seen_at_ms),
     }
-    return History(fax, facts, steps, _gaps(row, events, receipts, facts))
+    gaps = [f"no delivery of event {event_id} is noted: it was given up before it was sent" for event_id in nowhere]
+    return History(fax, facts, steps, [*_gaps(row, events, receipts, facts), *gaps])
 
 
 # --- registered -----------------------------------------------------------------------------------------------------

@@ -182,6 +182,14 @@ def one(connection: Connection, tables: Tables, receipt_id: str) -> ReceiptRow |
     return None
 
 
+def faxes_named(connection: Connection, tables: Tables, receipt_id: str) -> list[str]:
+    """The ids of the faxes that it, and its replays, have named."""
+    kept = [sa.select(its.c.faxes).where(its.c.id == receipt_id) for its in (tables.receipts, tables.rejected_receipts)]
+    replayed = sa.select(tables.replays.c.faxes).where(tables.replays.c.receipt == receipt_id)
+    lists = [faxes for query in (*kept, replayed) for faxes in connection.scalars(query)]
+    return [fax_id for faxes in lists for fax_id, _ in faxes]
+
+
 def _receipt_row(row: Row[Any], events: Sequence[str]) -> ReceiptRow:
     is_kept = row.content_type is not None
     return ReceiptRow(

@@ -3,7 +3,8 @@
 import html
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +58,7 @@ class Mentions:
     """Looks into stored bodies. named: what providers call the faxes that were found."""
 
     pattern: re.Pattern[bytes] | None
-    named: Collection[Named]
+    named: AbstractSet[Named]
 
     def any_in(self, *contents: bytes | None) -> bool:
         """Whether one of these mentions the number or reference."""
@@ -67,8 +68,8 @@ class Mentions:
     def names_one(self, provider: str, *contents: bytes | None) -> bool:
         """Whether one of these mentions a fax by an id of its provider."""
         for content in filter(None, contents):
-            for token in _TOKEN.findall(_plain(content)):
-                if (provider, token.decode()) in self.named:
+            for token in _TOKEN.findall(_plain(content).replace(b"\0", b"")):  # without what UTF-16 adds
+                if not self.named.isdisjoint({(provider, one.decode()) for one in (token, token.strip(b"._~-"))}):
                     return True
         return False
 

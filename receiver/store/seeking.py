@@ -78,6 +78,8 @@ def whereabouts(store: Store, faxes: set[str]) -> Whereabouts:
             for part in _batches(seqs):
                 for event in events_of(connection, store.tables, part):
                     states = event.get("sinks") or {QUEUE: event["state"]}
+                    if event["published_at"] is None and event["state"] == "published":
+                        states = {}  # it was given up
                     events += 1
                     undelivered += any(state in ("pending", "leased") for state in states.values())
                     dead += any(state == "dead" for state in states.values())
