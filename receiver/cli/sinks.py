@@ -37,7 +37,7 @@ def list_(config: Path | None, is_json: bool) -> None:
 def _row(found: figures.Figures, one: figures.OfSink, settings: Settings) -> dict[str, Any]:
     how = one.standing
     sink = settings.sinks.get(how.name)
-    state = "stopped" if how.stopped_at_ms is not None else "filling" if not how.is_filled else "active"
+    state = "stopped" if how.stopped_at_ms is not None else "filling" if how.filled_to is not None else "active"
     return {
         "name": how.name,
         "state": state if sink is not None else "unknown",

@@ -46,6 +46,7 @@ _REDIS = {
     "BusyLoadingError": ("connection", "it is still loading its data"),
     "InvalidResponse": ("connection", "what answers there is no Redis; is this its port?"),
     "TimeoutError": ("timeout", _WORDS["timeout"]),
+    "ResponseError": ("failing", _WORDS["failing"]),
 }
 # What else Redis begins an error with.
 _REDIS_REPLIES = {

@@ -21,6 +21,7 @@ from receiver.system.stopping import ThreadStop
 
 _STANDBY_SECONDS = 0.5
 _LOOK_SECONDS = 1.0  # how long what the store says of the sink is good for
+_PAUSE_SECONDS = 0.02  # between two pieces that are filled in: callbacks write as well
 _BREATH_SECONDS = 0.01  # after a small batch: under load the next one shares its commit with more
 _FIRST_DELAY_SECONDS = 1.0
 _LONGEST_DELAY_SECONDS = 30.0
@@ -63,7 +64,8 @@ class Carrier:
         if standing is None or standing.stopped_at_ms is not None:
             self._stop.wait(_LOOK_SECONDS)
             return
-        if standing.filled_to is not None and self._fill():
+        if standing.filled_to is not None:
+            self._fill(standing)
             return
         self._changes.note()
         sent = self._deliver()
@@ -82,12 +84,14 @@ class Carrier:
             self._look_due = now + _LOOK_SECONDS
         return self._standing
 
-    def _fill(self) -> bool:
+    def _fill(self, standing: Standing) -> None:
+        if not standing.may_be_filled:
+            self._stop.wait(_LOOK_SECONDS)
+            return
         with self._store.writing() as connection:
-            has_more = sinks.fill(connection, self._store.tables, self._sink.name, self._sink.filter)
-        if has_more:
-            self._standing = None
-        return has_more
+            sinks.fill(connection, self._store.tables, self._sink.name, self._sink.filter)
+        self._standing = None
+        self._stop.wait(_PAUSE_SECONDS)
 
     def _deliver(self) -> int:
         if time.monotonic() < self._delivery.due:

@@ -19,8 +19,7 @@ from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
 from schemas.envelope import COMPLETED
 
 _AT_ONCE = 500  # rows in a transaction
-_LATE_MS = 60_000  # for processes that do not know a new sink yet: then what they have committed is looked for
-_LOOK_AGAIN = -1  # of ``filled_to``
+_LATE_MS = 60_000  # in which each process gets to know a new sink; what those that do not commit is filled in then
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +40,9 @@ class Standing:
     trouble_since_ms: int | None
 
     @property
-    def is_filled(self) -> bool:
-        """Enough to begin with: what is looked for once more has committed late."""
-        return self.filled_to is None or self.filled_to == _LOOK_AGAIN
+    def may_be_filled(self) -> bool:
+        """Whether all processes know it by now. Before it is filled nothing goes there: it would overtake."""
+        return now_ms() >= self.made_at_ms + _LATE_MS
 
 
 def names(connection: Connection, tables: Tables) -> tuple[str, ...]:
@@ -75,13 +74,14 @@ def verify(connection: Connection, tables: Tables, configured: Mapping[str, Sink
     Raises ConfigurationError where something does. configured: by their names, the queue with None.
     """
     gone = sorted({*names(connection, tables), *waited_for(connection, tables)} - configured.keys())
-    left = {name: outbox.undelivered(connection, tables, name) for name in gone}
-    if held := [f"{count} for {name}" for name, count in left.items() if count]:
-        first = next(name for name, count in left.items() if count)
+    held_for = {name: count for name in gone if (count := left(connection, tables, name))}
+    if held_for:
+        first = next(iter(held_for))
+        held = [f"{count} for {name}" for name, count in held_for.items()]
+        key = "queue.url" if first == QUEUE else f"sinks.{first}"
         raise ConfigurationError(
-            f"{'queue.url' if first == QUEUE else f'sinks.{first}'}: events wait for a sink that the configuration does"
-            f" not have any more ({', '.join(held)}). Put it back, or give these events up:"
-            f" faxhook sinks drop {first} --yes"
+            f"{key}: events wait for, or are dead letters of, a sink that the configuration does not have any more"
+            f" ({', '.join(held)}). Put it back, or give these events up: faxhook sinks drop {first} --yes"
         )
     return gone
 
@@ -136,28 +136,19 @@ def _forget(connection: Connection, tables: Tables, name: str) -> None:
 def fill(connection: Connection, tables: Tables, name: str, chosen: Filter) -> bool:
     """
     Let some more of the events that are still there wait for a sink with ``from = "oldest"``, in their turns; whether
-    that goes on at once.
-
-    Processes that do not know the sink yet go on committing. So a minute after it was made, what has become of none of
-    the events since then is put in as well.
+    there are more. What waits for it already, has arrived or is a dead letter stays so.
     """
     known = standing(connection, tables, name)
     if known is None or known.filled_to is None:
         return False
-    if known.filled_to == _LOOK_AGAIN and now_ms() < known.made_at_ms + _LATE_MS:
-        return False
     places.locked(connection, tables, shared=True)  # retention looks for them in one place after the other
     events, sinks = tables.events, tables.sinks
-    some = sa.select(events.c.seq).order_by(events.c.seq)
-    if known.filled_to == _LOOK_AGAIN:
-        seqs = connection.scalars(some.where(events.c.created_at_ms >= known.made_at_ms - _LATE_MS)).all()
-    else:
-        seqs = connection.scalars(some.where(events.c.seq > known.filled_to).limit(_AT_ONCE)).all()
-    for start in range(0, len(seqs), _AT_ONCE):
-        _let_wait(connection, tables, name, chosen, seqs[start : start + _AT_ONCE])
-    place = None if known.filled_to == _LOOK_AGAIN else seqs[-1] if seqs else _LOOK_AGAIN
+    some = sa.select(events.c.seq).where(events.c.seq > known.filled_to).order_by(events.c.seq).limit(_AT_ONCE)
+    seqs = connection.scalars(some).all()
+    _let_wait(connection, tables, name, chosen, seqs)
+    place = seqs[-1] if seqs else None
     connection.execute(sinks.update().where(sinks.c.name == name).values(filled_to=place))
-    return place is not None and place != _LOOK_AGAIN
+    return place is not None
 
 
 def fill_again(connection: Connection, tables: Tables) -> None:
@@ -176,10 +167,9 @@ def fill_again(connection: Connection, tables: Tables) -> None:
             )
         ]
         firsts = [first - 1 for query in (begun, *had) if (first := connection.scalar(query)) is not None]
-        if not each.is_filled and each.filled_to is not None:
+        if each.filled_to is not None:
             firsts.append(each.filled_to)
         if firsts:
-            # made now: what commits meanwhile is looked for in a minute
             values = {"filled_to": min(firsts), "made_at_ms": now_ms()}
             connection.execute(known.update().where(known.c.name == each.name).values(values))
 

@@ -304,10 +304,13 @@ def killed_again_and_again(stand: Stand, folder: Path, *, faxes: int, kills: int
 
 def _are_in_order(received: Sequence[Received]) -> None:
     """Of each fax; what came twice counts where it came first."""
+    first: dict[str, bytes] = {}
+    for event_id, body in received:
+        first.setdefault(event_id, body)
     revisions: dict[str, list[int]] = {}
-    for body in dict(reversed(received)).values():
+    for body in first.values():
         data = json.loads(body)["data"]
-        revisions.setdefault(data["fax_id"], []).insert(0, data["revision"])
+        revisions.setdefault(data["fax_id"], []).append(data["revision"])
     assert all(found == sorted(found) for found in revisions.values())
 
 

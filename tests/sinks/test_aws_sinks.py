@@ -10,7 +10,8 @@ from typing import Any
 
 import boto3
 import pytest
-from contract import Contract, Received, Stand, message, opened
+from botocore.stub import Stubber
+from contract import Contract, Received, Stand, message, opened, troubled
 from moto.server import ThreadedMotoServer
 from ports import free_port
 
@@ -122,6 +123,38 @@ class TestSqs(Contract):
         messages = [message(size=100_000) for _ in range(7)]
         with opened(stand.sink(), tmp_path) as one:
             assert len(one.publish(messages).confirmed) == 7
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("RequestThrottled", "slow"),
+        ("KMS.ThrottlingException", "slow"),
+        ("KmsAccessDenied", "forbidden"),
+        ("InternalError", "failing"),
+    ],
+)
+def test_only_what_is_about_the_message_is_its_fault(
+    port: int, credentials: None, tmp_path: Path, code: str, kind: str
+) -> None:
+    """Amazon says "SenderFault" of throttling and of keys too; an outage parks nothing."""
+    stand, sent = SqsStand(port), [message(), message()]
+    with opened(stand.sink(), tmp_path) as one:
+        one.publish([message()])
+        stubber = Stubber(one._client)
+        failed = [{"Id": "0", "SenderFault": True, "Code": code}, {"Id": "1", "SenderFault": True, "Code": code}]
+        stubber.add_response("send_message_batch", {"Successful": [], "Failed": failed})
+        failed = [{"Id": "0", "SenderFault": True, "Code": "InvalidMessageContents"}]
+        taken = [{"Id": "1", "MessageId": "x", "MD5OfMessageBody": "x"}]
+        stubber.add_response("send_message_batch", {"Successful": taken, "Failed": failed})
+        with stubber:
+            client = one._client
+            result = one.publish(sent)
+            assert (troubled(result), result.refused) == (kind, set())
+            one._client = client
+            result = one.publish(sent)
+            assert (result.refused, result.confirmed) == ({sent[0].event_id}, {sent[1].event_id})
+    stand.close()
 
 
 class TestSns(Contract):

@@ -138,6 +138,7 @@ class StandIn:
 
     def __init__(self) -> None:
         self.synced = 1
+        self.has_log = True
         self.commands: list[list[bytes]] = []
         self._listener = listener()
         self.port: int = self._listener.getsockname()[1]
@@ -165,11 +166,15 @@ class StandIn:
 
     def _answer(self, command: list[bytes]) -> bytes:
         match command[0].upper():
-            case b"CONFIG":
+            case b"CONFIG" if self.has_log:
                 value = {b"appendonly": b"yes", b"appendfsync": b"everysec"}.get(command[2], b"noeviction")
                 return b"*2\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(one), one) for one in (command[2], value))
             case b"XADD":
                 return b"$3\r\n1-1\r\n"
+            case b"CONFIG":
+                return b"-NOPERM this user has no permissions to run the 'config|get' command\r\n"
+            case b"WAITAOF" if not self.has_log and command[1] != b"0":
+                return b"-ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.\r\n"
             case b"WAITAOF":
                 return b"*2\r\n:%d\r\n:0\r\n" % (self.synced if command[1] != b"0" else 0)
             case b"HELLO":
@@ -199,3 +204,12 @@ def test_where_the_server_can_say_so_an_event_counts_when_it_is_on_the_disk(
         assert said(capsys)[0]["level"] == "info"  # although the log is written each second only
         stand_in.synced = 0
         assert troubled(one.publish(messages)) == "timeout"
+
+
+def test_where_there_is_no_log_and_nobody_may_ask_for_it_nothing_is_waited_for(
+    stand_in: StandIn, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stand_in.has_log = False
+    with opened(Sink("x", f"redis-stream://127.0.0.1:{stand_in.port}/0/faxes"), tmp_path) as one:
+        assert len(one.publish([message(), message()]).confirmed) == 2
+    assert said(capsys)[0]["level"] == "warning"

@@ -1,10 +1,11 @@
 """HTTP endpoints: the contract, what each answer means, signatures, and where requests may go."""
 
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -27,7 +28,7 @@ Answer = int | tuple[int, dict[str, str]]
 class Endpoint:
     """A real HTTP server. ``answer``: what it says to a request, by its event id; ``took``: with which it said 2xx."""
 
-    def __init__(self, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, context: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.took: list[Received] = []
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
         self.answer: Callable[[str], Answer] = lambda _: 204
@@ -50,7 +51,7 @@ class Endpoint:
             def handle_error(self, *_: Any) -> None:
                 pass
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         if context is not None:
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
@@ -172,6 +173,20 @@ def test_an_endpoint_that_takes_the_others_is_well(stand: HttpStand, tmp_path: P
     assert (result.returned, result.trouble, len(result.confirmed)) == ({bad}, None, 19)
 
 
+def test_an_endpoint_that_takes_none_of_many_is_in_trouble(stand: HttpStand, tmp_path: Path) -> None:
+    stand.endpoint.answer = lambda _: 400
+    with opened(stand.sink(), tmp_path) as one:
+        assert troubled(one.publish([message() for _ in range(20)])) == "failing"
+
+
+def test_an_answer_that_never_ends_counts_by_its_status(stand: HttpStand, tmp_path: Path) -> None:
+    """And nothing is sent again for it."""
+    stand.endpoint.answer = lambda _: (200, {"Content-Length": "1000000"})
+    with opened(stand.sink(), tmp_path) as one:
+        sent = [message(), message()]
+        assert one.publish(sent).confirmed == {one.event_id for one in sent}
+
+
 def test_410_stops_it(stand: HttpStand, tmp_path: Path) -> None:
     stand.endpoint.answer = lambda _: 410
     with opened(stand.sink(), tmp_path) as one:
@@ -238,7 +253,8 @@ def test_a_request_is_signed_with_every_secret_and_has_the_event_s_id(stand: Htt
             for one in ("::1", "fe80::1%eth0", "fd00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::")
         ),
         *((one, True) for one in ("93.184.215.14", "2606:4700::1111", "::ffff:93.184.215.14")),
-        *((one, False) for one in ("224.0.0.1", "ff02::1", "255.255.255.255")),
+        *((one, False) for one in ("224.0.0.1", "ff02::1", "255.255.255.255", "168.63.129.16", "fec0::1")),
+        *((one, False) for one in ("64:ff9b:1::a00:1", "::10.0.0.1", "::ffff:0:10.0.0.1")),
     ],
 )
 def test_an_address_is_public_or_not(address: str, public: bool) -> None:
@@ -253,6 +269,35 @@ def test_nothing_goes_to_a_private_address_unless_that_is_allowed(stand: HttpSta
     assert stand.endpoint.asked == []
 
 
+def test_nothing_goes_to_a_public_address_without_tls(stand: HttpStand, tmp_path: Path) -> None:
+    with opened(stand.sink(url="http://93.184.215.14/"), tmp_path) as one:
+        assert troubled(one.publish([message()])) == "address"
+
+
+def test_where_one_address_is_silent_the_next_one_is_tried(
+    stand: HttpStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "_CONNECT_SECONDS", 0.5)
+    with socket.socket() as silent:  # its queue is full, so that it answers no further SYN
+        silent.bind(("127.0.0.2", 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        with ExitStack() as stack:
+            for _ in range(3):
+                sock = stack.enter_context(socket.socket())
+                sock.setblocking(False)
+                sock.connect_ex(("127.0.0.2", port))
+            endpoint = Endpoint(port=port)
+            with opened(stand.sink(url=f"http://localhost:{port}/"), tmp_path) as one:
+
+                async def both() -> list[str]:
+                    return ["127.0.0.2", "127.0.0.1"]
+
+                monkeypatch.setattr(one, "_addresses", both)
+                assert one.publish([message()]).trouble is None
+            endpoint.close()
+
+
 def test_a_proxy_of_the_environment_is_not_used(
     stand: HttpStand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +308,8 @@ def test_a_proxy_of_the_environment_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "url", ["http://host/", "https://", "https://user:password@host/", "https://host/#x", "https://host:x/"]
+    "url",
+    ["http://host/", "https://", "https://user:password@host/", "https://host/#x", "https://host:x/", "https://[::1/x"],
 )
 def test_a_url_that_cannot_be_one_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"sinks\.x\.url") as refused:

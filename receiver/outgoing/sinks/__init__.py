@@ -16,6 +16,10 @@ def publisher(sink: Sink, state_dir: Path) -> Publisher:
         made: Publisher = module.make(sink, state_dir)
     except BadValue as error:
         raise ConfigurationError(f"sinks.{sink.name}.url: {error}") from None
+    except ValueError:  # of the standard library, with parts of the URL; a "/" in a password, for one
+        like = KINDS[scheme(sink.url)].url
+        said = f"expected a URL such as {like}, with each part of it percent-encoded"
+        raise ConfigurationError(f"sinks.{sink.name}.url: {said}") from None
     return made
 
 

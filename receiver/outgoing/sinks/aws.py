@@ -27,7 +27,11 @@ ANSWER_SECONDS = 10.0
 _ENTRIES = 10  # in a request
 _LARGEST = 256 * 1024  # bytes of a request, with all its entries
 _BESIDE = 2048  # of these for attributes
-_FORBIDDEN = ("AccessDenied", "InvalidClientTokenId", "SignatureDoesNotMatch", "UnrecognizedClient", "ExpiredToken")
+_OF_THE_MESSAGE = ("InvalidMessageContents", "MessageTooLong")
+_FORBIDDEN = (
+    *("AccessDenied", "AuthorizationError", "InvalidClientTokenId"),
+    *("SignatureDoesNotMatch", "UnrecognizedClient", "ExpiredToken"),
+)
 _MISSING = ("NonExistentQueue", "QueueDoesNotExist", "NotFound", "InvalidAddress")
 _SLOW = ("Throttl", "RequestThrottled", "OverLimit", "TooManyRequests")
 
@@ -101,10 +105,11 @@ class Aws:
         for taken in answer.get("Successful", ()):
             result.confirmed.add(some[int(taken["Id"])][0].event_id)
         for failed in answer.get("Failed", ()):
-            if failed.get("SenderFault"):  # about what was sent: a character that SQS does not take, or its size
+            code = str(failed.get("Code", ""))
+            if any(part in code for part in _OF_THE_MESSAGE):  # "SenderFault" is also said of throttling and of keys
                 result.refused.add(some[int(failed["Id"])][0].event_id)
             else:
-                result.trouble = self._trouble(_kind(failed.get("Code", "")))
+                result.trouble = self._trouble(_kind(code))
 
     def _entry(self, number: int, message: Message, packed: Packed) -> dict[str, Any]:
         attributes = {"content-type": packed.content_type}

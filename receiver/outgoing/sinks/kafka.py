@@ -46,6 +46,7 @@ _KINDS = {
     KafkaError.REQUEST_TIMED_OUT: "timeout",
     KafkaError.UNKNOWN_TOPIC_OR_PART: "missing",
     KafkaError._UNKNOWN_TOPIC: "missing",
+    **dict.fromkeys(_TOO_LARGE, "refused"),
     KafkaError.NOT_ENOUGH_REPLICAS: "full",
     KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND: "full",
 }
@@ -137,7 +138,10 @@ class Kafka:
                 on_delivery=lambda error, _: reports.note(message, error),
             )
         except KafkaException as error:
-            reports.note(message, error.args[0])
+            if error.args[0].code() in _TOO_LARGE:  # the library says it of this message alone
+                reports.refuse(message)
+            else:
+                reports.note(message, error.args[0])
 
     def _of_topic(self) -> KafkaError | None:
         """What is the matter with the topic, which is not said of a message for half a minute."""
@@ -174,10 +178,14 @@ class _Reports:
         self.left -= 1
         if error is None:
             self._result.confirmed.add(message.event_id)
-        elif error.code() in _TOO_LARGE:
-            self._result.refused.add(message.event_id)
         else:
+            # A broker says so of all that came in one piece, which may be too large though each of them is not.
+            self._result.is_about_message |= error.code() in _TOO_LARGE
             self.error = error
+
+    def refuse(self, message: Message) -> None:
+        self.left -= 1
+        self._result.refused.add(message.event_id)
 
 
 def _login(login: str, query: str) -> dict[str, str]:

@@ -30,8 +30,8 @@ ACK_SECONDS = 10.0
 _CONNECT_SECONDS = 3.0
 _OPEN_SECONDS = 10.0  # name, connection, TLS and greeting together
 _CLOSE_SECONDS = 1.0
-_NO_ROOM = frozenset({10023, 10047, 10054, 10077})  # resources, storage, message too large for the stream, full
-_TOO_LARGE = 10054
+_NO_ROOM = frozenset({10023, 10047, 10077})  # resources, storage, full
+_TOO_LARGE = 10054  # for the stream
 
 # What the server says when it does not let us in, or not there.
 _FORBIDDEN = ("authorization violation", "user authentication", "permissions violation")
@@ -62,7 +62,8 @@ class Nats:
             self._options = {"user": user, "password": password}
         if parts.scheme == "nats+tls":
             self._options |= {"tls": client_context(sink), "tls_hostname": parts.hostname}
-        self._server = f"{'tls' if parts.scheme == 'nats+tls' else 'nats'}://{parts.hostname}:{parts.port or 4222}"
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._server = f"{'tls' if parts.scheme == 'nats+tls' else 'nats'}://{host}:{parts.port or 4222}"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._connection: Any = None
         self._lost = asyncio.Event()

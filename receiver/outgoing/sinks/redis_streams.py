@@ -117,8 +117,8 @@ class RedisStream:
 
     def _knows_waitaof(self) -> bool:
         try:
-            self._client.execute_command("WAITAOF", 0, 0, 1)
-        except redis.ResponseError:  # an unknown command, or one that the user may not give
+            self._client.execute_command("WAITAOF", 1, 0, 1)  # nothing is written yet, so nothing is waited for
+        except redis.ResponseError:  # an unknown command, one that the user may not give, or there is no log
             return False
         return True
 

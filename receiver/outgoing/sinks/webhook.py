@@ -33,7 +33,9 @@ from receiver.system.stopping import Stop
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 10.0  # for all of it: name, connection, TLS, and the answer however slowly it comes
+ANSWER_SECONDS = 10.0  # for name, connection, TLS and the status
+_CONNECT_SECONDS = 3.0  # to one of several addresses
+_BODY_SECONDS = 1.0  # for the rest of an answer, of which nothing is needed
 _AT_ONCE = 8  # requests, each of another fax
 _LONGEST_ANSWER = 64 * 1024  # bytes that are read, so that the connection can be used again
 _LONGEST_ASKED_SECONDS = 3600.0  # of Retry-After
@@ -99,7 +101,7 @@ class Webhook:
         """The answer's status and headers. Raises BrokerTrouble."""
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                return await self._post(message)
+                answer = await self._post(message)
         except BrokerTrouble:
             raise
         except (TimeoutError, httpx.TimeoutException) as error:
@@ -107,13 +109,16 @@ class Webhook:
         except Exception as error:  # noqa: BLE001 - TLS, sockets and HTTP each have their own; none may hold the URL
             kind, said = diagnose(error, (httpx.TransportError,))
             raise BrokerTrouble(kind, error, f"{self._place}: {said}") from None
+        await _drain(answer)
+        return answer
 
     async def _post(self, message: Message) -> httpx.Response:
         if self._client is None:
             # No proxy of the environment's: it would resolve the name itself.
             limits = httpx.Limits(max_connections=_AT_ONCE, keepalive_expiry=_KEPT_SECONDS)
             verify: ssl.SSLContext | bool = self._tls or False
-            self._client = httpx.AsyncClient(verify=verify, timeout=ANSWER_SECONDS, limits=limits, trust_env=False)
+            timeout = httpx.Timeout(ANSWER_SECONDS, connect=_CONNECT_SECONDS)
+            self._client = httpx.AsyncClient(verify=verify, timeout=timeout, limits=limits, trust_env=False)
         packed = formats.packed(message, self._sink.format)
         error: Exception | None = None
         for address in await self._addresses():
@@ -126,35 +131,25 @@ class Webhook:
                 extensions={"sni_hostname": self._host},  # the certificate is to be for the name
             )
             try:
-                return await self._answered(self._client, request)
-            except httpx.ConnectError as failed:
+                return await self._client.send(request, stream=True, follow_redirects=False)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as failed:
                 error = failed
         assert error is not None
         raise error
-
-    async def _answered(self, client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-        answer = await client.send(request, stream=True, follow_redirects=False)
-        try:
-            read = 0
-            async for part in answer.aiter_raw():
-                read += len(part)
-                if read > _LONGEST_ANSWER:
-                    break
-        except httpx.HTTPError:  # the status has been told, and what it is about is all that matters
-            pass
-        finally:
-            await answer.aclose()
-        return answer
 
     async def _addresses(self) -> list[str]:
         """Where the name leads at this moment, and nowhere that it may not lead to."""
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(self._host, self._port, type=1)
         addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
-        allowed = [one for one in addresses if self._sink.allow_private or is_public(one)]
+        if urlsplit(self._sink.url).scheme == "http":
+            allowed = [one for one in addresses if not is_public(one)]
+            said = "its address is a public one, to which nothing goes without TLS; expected https://"
+        else:
+            allowed = [one for one in addresses if self._sink.allow_private or is_public(one)]
+            said = "its address is not a public one; `allow_private = true` allows that"
         if not allowed:
-            detail = f"{self._place}: its address is not a public one; `allow_private = true` allows that"
-            raise BrokerTrouble("address", None, detail)
+            raise BrokerTrouble("address", None, f"{self._place}: {said}")
         return allowed
 
     def _headers(self, message: Message, packed: Packed) -> dict[str, str]:
@@ -177,6 +172,21 @@ class Webhook:
         return BrokerTrouble(kind, error, f"{self._place}: {said or words(kind)}")
 
 
+async def _drain(answer: httpx.Response) -> None:
+    """Read the rest of it, so that the connection can be used again; the status is all that matters."""
+    read = 0
+    try:
+        with suppress(httpx.HTTPError, TimeoutError):
+            async with asyncio.timeout(_BODY_SECONDS):
+                async for part in answer.aiter_raw():
+                    read += len(part)
+                    if read > _LONGEST_ANSWER:
+                        break
+    finally:
+        with suppress(httpx.HTTPError):
+            await answer.aclose()
+
+
 class _Batch:
     """Some requests at a time, until the endpoint shows that it takes nothing."""
 
@@ -195,6 +205,8 @@ class _Batch:
                 result.returned.update(self._failed)  # it is well, and something is the matter with these
             else:
                 result.trouble = next(iter(self._failed.values()))
+        if result.trouble is None and not result.confirmed and len(result.returned) > 1:
+            result.trouble = self._webhook.trouble("failing", said="it answered 4xx to every event")
         return result
 
     async def _one(self, message: Message) -> None:
@@ -249,10 +261,15 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None and not is_public(str(inner)):
             return False
-    return ip.is_global and not ip.is_multicast
+    return ip.is_global and not ip.is_multicast and not any(ip in one for one in _PRIVATE if one.version == ip.version)
 
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# What Python's table, which differs between its versions, takes for public: translation to private addresses, former
+# forms of them, and the host agent of one cloud.
+_PRIVATE = tuple(
+    map(ipaddress.ip_network, ("64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96", "fec0::/10", "168.63.129.16/32"))
+)
 
 
 def _parts(sink: Sink) -> tuple[str, int, str]:
@@ -267,7 +284,7 @@ def _parts(sink: Sink) -> tuple[str, int, str]:
         raise BadValue("expected a URL such as https://host/path, without user and fragment")
     if parts.scheme == "http" and not sink.allow_private:
         raise BadValue("expected https://; http:// only beside allow_private = true")
-    return parts.hostname, port, f"{parts.scheme}://{parts.netloc}"
+    return httpx.URL(sink.url).raw_host.decode(), port, f"{parts.scheme}://{parts.netloc}"
 
 
 def _tls(sink: Sink) -> ssl.SSLContext | None:
