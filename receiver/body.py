@@ -19,6 +19,7 @@ from receiver import errors
 from receiver.system.deadline import watchdog
 
 DEADLINE_SECONDS = 10.0
+LARGE = 32 * 1024  # bytes, about a hundred recipients: more takes long enough to be a thread's work
 UNASKED = 64 * 1024  # bytes that are kept of anybody's body, while nothing is known of its sender
 _STEP = 256 * 1024  # between two looks at the clock; gunicorn copies what it has read ahead once per step
 _DRAINED_AT_LEAST = 64 * 1024 * 1024

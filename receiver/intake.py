@@ -32,7 +32,6 @@ _PATH = re.compile(
     r"(?:/(?P<token>[A-Za-z0-9._~-]{2,}))?"
     r"(?:/r/(?P<reference>[A-Za-z0-9._~-]{1,128}))?"
 )
-LARGE = 32 * 1024  # bytes: about a hundred recipients
 _NO_STORE = ("Cache-Control", "no-store")
 
 
@@ -190,7 +189,7 @@ def process(arrival: Arrival, runtime: Runtime) -> Recorded:
 
 def take(arrival: Arrival, runtime: Runtime, started: float = 0.0) -> Taken:
     """Decode, check and normalise, and hand over what is to be stored; that it is refused as well."""
-    if len(arrival.raw.body) < LARGE:
+    if len(arrival.raw.body) <= request_body.LARGE:
         return _take(arrival, runtime, started)
     with collecting.paused():
         return _take(arrival, runtime, started)

@@ -160,7 +160,7 @@ def count_request(endpoint: str, status: int) -> None:
 
 @lru_cache(maxsize=4096)  # far more than there are
 def _child(name: str, *labels: str) -> Counter:
-    return (COUNTERS.get(name) or requests).labels(*labels)
+    return (requests if name == "requests" else COUNTERS[name]).labels(*labels)
 
 
 class _Figures(Collector):

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import select
+import selectors
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from hashlib import md5
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import asked
@@ -22,9 +24,12 @@ from served import children
 from waiting import until
 
 from receiver import errors
-from receiver.body import UNASKED, Arrived
+from receiver.body import UNASKED, Arrived, Expected
 from receiver.system.waiting import WouldWait, may_wait, without_waiting
+from receiver.web import connections
 from receiver.web.arriving import Arriving, Room
+from receiver.web.exchange import Failed
+from receiver.web.worker import Worker
 
 TOKEN = "uX2mFfN0Q2v6c4Yw8bJ1kZ5tR7sD9gH3"
 PATH = f"/callbacks/line/{TOKEN}"
@@ -86,6 +91,79 @@ def test_of_many_slow_clients_none_hinders_a_good_one(tmp_path: Path) -> None:
                 first, _, _ = select.select([good, *stalled, *idle], [], [], 60)
                 assert first == [good]  # before any slow one is given up
                 assert live.answer(good)[0] == 200
+
+
+def test_strangers_with_very_many_chunks_hinder_nobody(server: asked.Served) -> None:
+    head = f"POST {PATH[:-4]}none HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    ended = threading.Event()
+
+    def send(_number: int) -> None:
+        with suppress(OSError), server.connect() as sock:
+            sock.settimeout(60)
+            sock.sendall(head)
+            for _ in range(20):
+                if not ended.is_set():
+                    sock.sendall(b"1;a\r\nx\r\n" * 2000)
+
+    with ThreadPoolExecutor(40) as threads, server.connect() as good:
+        sending = [threads.submit(send, number) for number in range(40)]
+        times = []
+        while not all(one.done() for one in sending):
+            began = time.monotonic()
+            good.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert live.answer(good)[0] == 200
+            times.append(time.monotonic() - began)
+            time.sleep(0.05)
+        ended.set()
+    # Of all that strangers have sent, a round of the loop reads a little.
+    assert sorted(times)[len(times) // 2] < 2
+
+
+def test_a_request_that_cannot_even_begin_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And ends no worker: gunicorn refuses a path outside SCRIPT_NAME while it makes the environ."""
+    monkeypatch.setenv("SCRIPT_NAME", "/fax")
+    arriving = Arriving(Config(), ("127.0.0.1", 1), 1, bytearray(post(b"")))
+    assert arriving.read_head()
+    connection = SimpleNamespace(arriving=arriving, client=("127.0.0.1", 1), server=("127.0.0.1", 2))
+    found = Worker._run(SimpleNamespace(cfg=Config()), connection)  # type: ignore[arg-type]
+    assert isinstance(found, Failed)
+    assert found.answer.startswith(b"HTTP/1.1 500 ")
+
+
+def test_where_there_are_too_many_connections_the_new_one_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "_MOST", 3)
+    with ExitStack() as stack, selectors.DefaultSelector() as poller:
+        complete: list[Any] = []
+        made = connections.Connections(Config(), poller, Expected(), complete.append)
+        clients = []
+
+        def add(sent: bytes) -> socket.socket:
+            near, far = (stack.enter_context(sock) for sock in socket.socketpair())
+            made.add(near, "", "")
+            clients.append(far)
+            far.sendall(sent)
+            for key, _ in poller.select(5):
+                made.ready(key.data)
+            return far
+
+        slow = [add(b"POST / HT") for _ in range(3)]
+        add(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (len(made), len(complete)) == (3, 1)
+        assert slow[0].recv(1) == b""
+
+
+def test_a_body_is_gone_when_it_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ExitStack() as stack, selectors.DefaultSelector() as poller:
+        complete: list[Any] = []
+        made = connections.Connections(Config(), poller, Expected(), complete.append)
+        near, far = (stack.enter_context(sock) for sock in socket.socketpair())
+        made.add(near, "", "")
+        far.sendall(post(b"x" * 100))
+        for key, _ in poller.select(5):
+            made.ready(key.data)
+        body = complete[0].arriving.body
+        made.answer(complete[0], b"HTTP/1.1 200 OK\r\n\r\n", closes=True)
+        assert body.closed
 
 
 def test_a_body_in_many_pieces_is_one_body(server: asked.Served) -> None:
@@ -207,8 +285,9 @@ def test_while_others_hold_the_store_the_worker_lives_and_answers_503_after_4_se
         told = server.post(PATH)
         return told.status, told.all("Retry-After"), time.monotonic() - began
 
-    with ThreadPoolExecutor(41) as threads, locked(sqlite_url):
-        waiting = [threads.submit(send, number) for number in range(40)]
+    # More than all workers together accept while none of them has to wait.
+    with ThreadPoolExecutor(100) as threads, locked(sqlite_url):
+        waiting = [threads.submit(send, number) for number in range(100)]
         alive = 0
         while not all(one.done() for one in waiting):
             assert server.post("/healthz", method="GET", body=b"").status == 200

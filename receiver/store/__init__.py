@@ -23,7 +23,7 @@ from receiver.store.postgresql import Postgresql
 from receiver.store.sqlite import Sqlite
 from receiver.store.tables import define, insert_or_keep
 from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable
-from receiver.system.waiting import may_wait
+from receiver.system.waiting import WouldWait, may_wait
 
 HOUR_MS = 3600_000
 DAMAGED = "damaged"  # the row in ``meta`` that keeps /readyz red until the store was restored or salvaged
@@ -107,6 +107,9 @@ class Store:
                 connection.execute(insert_or_keep(self.tables.meta, self.dialect).values(values))
         except StoreUnavailable:
             self._has_noted_damage = False  # /readyz, which writes as well, is red without the note
+        except WouldWait:
+            self._has_noted_damage = False
+            raise
 
     def wake(self) -> None:
         """After a commit: let those who wait for events look. SQLite needs no word, as they watch its file."""

@@ -109,7 +109,7 @@ class Writer:
 
     def commit_at_once(self) -> bool:
         """
-        Commit a group where that takes next to no time, and return whether it did: ``commit`` does it where not.
+        Commit a group where that takes next to no time; whether nothing is left: ``commit`` sees to what is.
 
         The file must be free, the last syncs must have been quick, the faxes few, and nothing in the group be wrong.
         """
@@ -122,14 +122,15 @@ class Writer:
         try:
             self._note(group, self._transact(group, time.monotonic(), others_may_join=True))
         except StoreUnavailable as error:
-            if not error.is_busy:
-                self._refuse(group, error)
-            return not error.is_busy
+            if error.is_busy:
+                return False
+            self._refuse(group, error)
         except Exception:  # noqa: BLE001 - what is wrong, and with which, ``commit`` finds out
             return False
         finally:
             self._hand_on(group, [one for one in group if not one.is_done])
-        return True
+        with self._mutex:
+            return not self._waiting
 
     def _is_disk_slow(self) -> bool:
         slow = [seconds for seconds in self._syncs if seconds > _QUICK_SECONDS]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 _FILE_DESCRIPTOR = 2
-_LONGEST_QUEUE = 256  # lines: about what the pipe itself holds, so that a short stall of its reader loses nothing
+_LONGEST_QUEUE = 256  # hand-overs, each of a line or of a loop's round: a short stall of the reader loses nothing
 _END_SECONDS = 1.0  # for what is still queued when the process ends
 _END = ""
 _ATOMIC = 4096  # bytes that stay together in a pipe which several processes write

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
+from receiver.system.waiting import WouldWait, without_waiting
+
 if TYPE_CHECKING:
     from receiver.store.writer import Writer
     from receiver.web.connections import Connection
@@ -33,7 +35,12 @@ class Committing:
         deferral = next((one for one in deferrals if one is not None and not one.ticket.is_done), None)
         if self._is_out or deferral is None:
             return
-        if not deferral.writer.commit_at_once():
+        try:
+            with without_waiting():
+                is_done = deferral.writer.commit_at_once()
+        except WouldWait:
+            is_done = False
+        if not is_done:
             self._is_out = True
             self._thread.submit(self._commit, deferral.writer)
 

@@ -17,8 +17,11 @@ _READ = selectors.EVENT_READ
 _WRITE = selectors.EVENT_WRITE
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _PIECE = 64 * 1024  # bytes received at a time
+_FIRST_PIECE = 16 * 1024  # while it is not known what comes
+_CHUNKED_PIECE = 4096  # whose chunks may be of one byte each: 5 ms of work
 _SENDING_SECONDS = 10.0  # for a client to take its answer
 _LINGERING_SECONDS = 2.0  # for a client to read its answer and close: RFC 9112, 9.6
+_EVER_SECONDS = 1e9
 _STOP_SECONDS = 2.0  # a worker that stops waits for what may be on its way already
 _BUSY_SECONDS = 0.25  # how long a connection counts as busy after it was opened or answered
 
@@ -58,6 +61,13 @@ class Connection:
         self.outgoing = b""
         self.closes = False
 
+    @property
+    def piece(self) -> int:
+        """How many bytes to receive at once: as many as can be read on without keeping others waiting."""
+        if self.phase != Phase.BODY:
+            return _FIRST_PIECE
+        return _PIECE if self.arriving.is_plain else _CHUNKED_PIECE
+
     def begin_next(self, cfg: Any) -> None:
         self.count += 1
         self.arriving = Arriving(cfg, self.client, self.count, self.buffer)
@@ -81,7 +91,7 @@ class Connections:
             Phase.IDLE: float(cfg.keepalive),
             Phase.HEAD: arriving.HEAD_SECONDS,
             Phase.BODY: arriving.BODY_SECONDS,
-            Phase.IN_HAND: float("inf"),
+            Phase.IN_HAND: _EVER_SECONDS,
             Phase.SENDING: _SENDING_SECONDS,
             Phase.LINGERING: _LINGERING_SECONDS,
         }
@@ -97,12 +107,16 @@ class Connections:
         return len(self._waiting[Phase.IDLE]) >= _MOST_IDLE
 
     def are_fewer_busy(self, than: int) -> bool:
-        """Whether fewer connections than that are answered now, or were opened, answered or begun to send just now."""
+        """
+        Whether fewer connections than that were opened, answered or begun to send just now, or are answered since then.
+
+        What takes longer, such as a store that is held, is no reason not to serve others.
+        """
         if len(self) < than:
             return True
         since = time.monotonic() - _BUSY_SECONDS
-        busy = len(self._waiting[Phase.IN_HAND]) + len(self._waiting[Phase.SENDING])
-        for phase in (Phase.SILENT, Phase.IDLE, Phase.HEAD, Phase.BODY):
+        busy = 0
+        for phase in (Phase.IN_HAND, Phase.SENDING, Phase.SILENT, Phase.IDLE, Phase.HEAD, Phase.BODY):
             young = since + self._seconds[phase]
             for deadline in reversed(self._waiting[phase].values()):
                 if busy >= than or deadline < young:
@@ -111,17 +125,19 @@ class Connections:
         return busy < than
 
     def add(self, sock: socket.socket, client: Any, server: Any) -> None:
+        """Others are closed for it where there are too many."""
+        if len(self._waiting[Phase.SILENT]) >= _MOST_SILENT:
+            self._close(next(iter(self._waiting[Phase.SILENT])))
+        elif len(self) >= _MOST:
+            self.close_one()
         sock.setblocking(False)
         connection = Connection(self._cfg, sock, client, server)
         self._waiting[Phase.SILENT][connection] = time.monotonic() + self._seconds[Phase.SILENT]
         self._watch(connection, _READ)
-        if len(self._waiting[Phase.SILENT]) > _MOST_SILENT:
-            self._close(next(iter(self._waiting[Phase.SILENT])))
-        elif len(self) > _MOST:
-            self._close_one()
 
-    def _close_one(self) -> None:
-        for phase in (Phase.LINGERING, Phase.SILENT, Phase.IDLE, Phase.HEAD, Phase.BODY):
+    def close_one(self) -> None:
+        """The one with which least is lost: a head comes at once, unless its sender is slow."""
+        for phase in (Phase.LINGERING, Phase.HEAD, Phase.SILENT, Phase.IDLE, Phase.BODY):
             for connection in self._waiting[phase]:
                 self._close(connection)
                 return
@@ -143,7 +159,7 @@ class Connections:
             self._send(connection)
         else:
             try:
-                data = connection.sock.recv(_PIECE)
+                data = connection.sock.recv(connection.piece)
             except BlockingIOError:
                 return
             except OSError:
@@ -200,6 +216,7 @@ class Connections:
     def answer(self, connection: Connection, data: bytes, *, closes: bool) -> None:
         """Send it, as fast as its client takes it; then the next request."""
         connection.arriving.release(self._room)
+        connection.arriving.body.close()
         connection.outgoing = data
         connection.closes = closes
         self._send(connection)

@@ -83,6 +83,7 @@ class Exchange:
         try:
             if self.deferral is not None:
                 return
+            del self.environ[DEFER]  # which holds this, and this the environ: a body would stay until it is collected
             for piece in content:
                 self._response.write(piece)
             self._response.close()
@@ -96,6 +97,15 @@ class Exchange:
         self.deferral = None
         self.answer = refusal(error)
         self.closes = True
+
+
+class Failed:
+    """In the place of an exchange that could not even begin."""
+
+    closes = True
+
+    def __init__(self, error: Exception) -> None:
+        self.answer = refusal(error)
 
 
 class _Sink:
@@ -130,7 +140,7 @@ def refusal(error: Exception) -> bytes:
 
     metrics.count_request("-", status.value)
     code = "internal_error" if status == HTTPStatus.INTERNAL_SERVER_ERROR else "bad_request"
-    problem = {"status": status.value, "code": code, "detail": f"{status.phrase}."}
+    problem = {"title": status.phrase, "status": status.value, "code": code, "detail": f"{status.phrase}."}
     body = json.dumps(problem).encode()
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\nConnection: close\r\nCache-Control: no-store\r\n"

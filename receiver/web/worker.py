@@ -7,29 +7,31 @@ and all other paths run in the thread pool, once they are completely there: no t
 one who is slow to take the answer.
 """
 
+import errno
 import os
 import selectors
 import sys
 import time
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.gthread import PollableMethodQueue
 
-from receiver.body import EXPECTED, Expected
-from receiver.logs import stderr
+from receiver.body import EXPECTED, LARGE, Expected
+from receiver.logs import error_class, log, stderr
 from receiver.system.waiting import WouldWait, without_waiting
 from receiver.web.committing import Committing
 from receiver.web.connections import Connection, Connections
-from receiver.web.exchange import Exchange
+from receiver.web.exchange import Exchange, Failed
 
 _MOST_IN_A_ROUND = 64  # requests
 _ROUND_SECONDS = 0.005
-_LARGEST_IN_LOOP = 32 * 1024  # bytes of a body
 _NOT_PLAIN = frozenset({"TRANSFER-ENCODING", "EXPECT", "UPGRADE", "CONTENT-ENCODING"})
 _TICK_SECONDS = 1.0
+_NO_MORE = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -48,7 +50,8 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._threads = ThreadPoolExecutor(self.cfg.threads, "request")
         self._committing = Committing(self._calls.defer)
         self._ready: deque[Connection] = deque()
-        self._answered: list[tuple[Connection, Exchange]] = []  # in this round
+        self._unread: list[Connection] = []
+        self._answered: list[tuple[Connection, Exchange | Failed]] = []  # in this round
         self._is_accepting = False
         super().init_process()
 
@@ -100,7 +103,10 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         """One a round, so that workers share what comes at once."""
         try:
             sock, client = listener.accept()
-        except OSError:
+        except OSError as error:
+            if error.errno in _NO_MORE:
+                self._connections.close_one()  # or it would be tried again at once, and in vain
+                log.error("connections_exhausted", error=error_class(error))
             return  # another worker has it, or its client has gone
         self._connections.add(sock, client, listener.getsockname())
 
@@ -108,13 +114,15 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _round(self) -> None:
         self.notify()
+        found = self._unread
         for key, _ in self._poller.select(self._pause()):
             if isinstance(key.data, Connection):
-                self._connections.ready(key.data)
+                found.append(key.data)
             elif key.data is self._calls:
                 self._calls.run_callbacks(None)
             else:
                 self._accept(key.fileobj)
+        self._unread = self._read(dict.fromkeys(found))
         with stderr.together():
             with self._counting_together():  # and before anybody has an answer
                 self._work()
@@ -122,6 +130,16 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             for connection, exchange in answered:
                 self._connections.answer(connection, exchange.answer, closes=exchange.closes)
         self._connections.end_overdue()
+
+    def _read(self, found: Iterable[Connection]) -> list[Connection]:
+        """Those for which there was no time: they come first in the next round."""
+        ends = time.monotonic() + _ROUND_SECONDS
+        for_each = iter(found)
+        for connection in for_each:
+            self._connections.ready(connection)
+            if time.monotonic() > ends:
+                break
+        return list(for_each)
 
     def _work(self) -> None:
         ends = time.monotonic() + _ROUND_SECONDS
@@ -136,7 +154,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def _pause(self) -> float:
         """How long the poller may wait, in seconds."""
-        if self._ready:
+        if self._ready or self._unread:
             return 0
         deadline = min(self._connections.next_deadline(), self._committing.next_deadline())
         longest = _TICK_SECONDS if self._is_accepting else _TICK_SECONDS / 10
@@ -160,21 +178,27 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
             else:
                 self._go_on(connection, exchange)
                 return
-        self._threads.submit(self._run_in_thread, connection)
+        try:
+            self._threads.submit(self._run_in_thread, connection)
+        except RuntimeError as error:  # the system has no more threads
+            self._go_on(connection, Failed(error))
 
-    def _run(self, connection: Connection) -> Exchange:
-        exchange = Exchange(self.cfg, connection.arriving.request, connection.client, connection.server)
+    def _run(self, connection: Connection) -> Exchange | Failed:
+        try:
+            exchange = Exchange(self.cfg, connection.arriving.request, connection.client, connection.server)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are served on
+            return Failed(error)
         exchange.run(self.wsgi, is_last=self._is_last)
         return exchange
 
     def _run_in_thread(self, connection: Connection) -> None:
         self._calls.defer(self._go_on, connection, self._run(connection))
 
-    def _go_on(self, connection: Connection, exchange: Exchange) -> None:
-        if exchange.deferral is None:
-            self._answered.append((connection, exchange))
-        else:
+    def _go_on(self, connection: Connection, exchange: Exchange | Failed) -> None:
+        if isinstance(exchange, Exchange) and exchange.deferral is not None:
             self._committing.add(connection, exchange)
+        else:
+            self._answered.append((connection, exchange))
 
 
 def _is_plain(connection: Connection) -> bool:
@@ -185,7 +209,7 @@ def _is_plain(connection: Connection) -> bool:
     return (
         is_known
         and arriving.is_plain
-        and arriving.body.size <= _LARGEST_IN_LOOP
+        and arriving.body.size <= LARGE
         and not arriving.body.trouble
         and _NOT_PLAIN.isdisjoint(name for name, _ in request.headers)
     )

@@ -20,6 +20,7 @@ from receiver.store import Store, recording
 from receiver.store import writer as writing
 from receiver.store.migrating import migrate
 from receiver.store.sqlite import SQLITE
+from receiver.store.trouble import StoreUnavailable
 from receiver.store.writer import Writer
 
 
@@ -183,6 +184,27 @@ def test_a_loop_never_waits_for_the_lock_or_for_many_faxes(sqlite):
     assert ticket.is_done
     writer.hand_over(submission(*(fax(str(number)) for number in range(100))))
     assert not writer.commit_at_once()
+
+
+def test_what_a_loop_could_not_commit_is_left_to_a_thread_with_its_cause(sqlite, monkeypatch):
+    """Also where there was trouble before any was taken into the group, and where there were too many for one group."""
+    writer = Writer(sqlite)
+    waiting = [writer.hand_over(submission(ignored="inbound")) for _ in range(300)]
+    assert not writer.commit_at_once()
+    writer.commit()
+    assert all(ticket.is_done for ticket in waiting)
+    assert writer.commit_at_once()
+    ticket = writer.hand_over(submission(fax()))
+
+    @contextmanager
+    def broken(_deadline):
+        raise StoreUnavailable("SQLITE_CANTOPEN")
+        yield
+
+    monkeypatch.setattr(sqlite, "recording", broken)
+    assert not writer.commit_at_once()
+    writer.commit()
+    assert ticket.error.error == "SQLITE_CANTOPEN"
 
 
 def test_a_locked_database_is_unavailable_in_time_and_recovers(store):
