@@ -22,6 +22,7 @@ from receiver.store.submissions import Announcement, Recorded, Submission
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow, flatten, noting_unreadable
 from schemas.identity import fax_id
+from schemas.rows import shortened
 
 # What may be shown of a code that no table lists: longer digits might be a number, and other text anything.
 _HARMLESS = re.compile(r"-?[0-9]{1,6}|[A-Z][A-Z_]{0,39}", re.ASCII)
@@ -55,7 +56,7 @@ def check(message: Mapping[str, Any], schema: Schema) -> tuple[Mapping[str, Any]
     """The message as the provider's schema loads it, and the names of optional fields that nobody could read."""
     with noting_unreadable() as unreadable:
         try:
-            return schema.load(message), unreadable
+            return shortened(schema)(message), unreadable
         except ValidationError as error:
             fields = flatten(error.messages)
     raise Unprocessable("what names the fax or its result is missing or malformed", fields=fields)

@@ -1,16 +1,17 @@
 """
 The recipients of a callback: a list of rows, each checked by itself.
 
-A row is what its marshmallow schema says. As a push may have thousands of them, those that are as expected take a
-shorter way through the same fields.
+A row is what its marshmallow schema says. As a push may have thousands of them, they take a shorter way through the
+same fields; so do whole messages, of which each callback is one.
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from marshmallow import EXCLUDE, Schema, ValidationError, missing
 
-from schemas.fields import Generous, InvalidRow, ProviderField, flatten
+from schemas.fields import InvalidRow, ProviderField, flatten
 
 
 class Rows(ProviderField):
@@ -44,33 +45,35 @@ class Rows(ProviderField):
         return rows
 
 
+@cache
 def shortened(schema: Schema) -> Callable[[Any], Any]:
     """
-    ``schema.load``, by a shorter way through the schema's own fields where a row is as expected.
+    ``schema.load``, by a shorter way through the schema's own fields.
 
-    Raises what that raises: a row that is refused is loaded by marshmallow again, which says why. Schemas with more
-    than fields (hooks, validators, rows within a row) have no shorter way.
+    Raises what that raises, with the same messages. Schemas with more than fields (hooks, validators) have no shorter
+    way, and what is no dict is refused by marshmallow itself.
     """
     fields = [(field.data_key or name, name, field) for name, field in schema.load_fields.items()]
     if schema.many or schema.partial or schema.unknown != EXCLUDE or any(schema._hooks.values()):
         return schema.load
     if any(_has_more(field) for _, _, field in fields):
         return schema.load
-    # Those that may refuse come first, so that no other one notes its name twice.
-    fields.sort(key=lambda one: isinstance(one[2], Generous))
     steps = [(key, name, field.deserialize, field._deserialize) for key, name, field in fields]
 
     def load(row: Any) -> Any:
         if type(row) is not dict:
             return schema.load(row)
         loaded = {}
-        try:
-            for key, name, deserialize, read in steps:
-                value = row.get(key, missing)
+        refused = {}
+        for key, name, deserialize, read in steps:
+            value = row.get(key, missing)
+            try:
                 # Of a field without validators, all that marshmallow does with a value that is there is to read it.
                 loaded[name] = (deserialize if value is None or value is missing else read)(value, key, row)
-        except ValidationError:
-            return schema.load(row)
+            except ValidationError as error:
+                refused[key] = error.messages
+        if refused:
+            raise ValidationError(refused)
         return loaded
 
     return load
@@ -79,5 +82,4 @@ def shortened(schema: Schema) -> Callable[[Any], Any]:
 def _has_more(field: Any) -> bool:
     is_left_out = field.load_default is missing and not field.required
     is_elsewhere = field.attribute is not None
-    works_more = field.validators or field.pre_load or field.post_load
-    return bool(is_left_out or is_elsewhere or works_more or isinstance(field, Rows))
+    return bool(is_left_out or is_elsewhere or field.validators or field.pre_load or field.post_load)

@@ -65,12 +65,13 @@ def urlencoded(body: bytes, charset: str = "") -> list[FormField]:
         raise TooComplex(f"a form has at most {MAX_FIELDS} fields")
     fields = [field.partition(b"=") for field in body.rstrip(b"\x00 \t\r\n").split(b"&") if field]
     charset = next((text(value) for name, _, value in fields if name == _CHARSET.encode()), charset)
+    are_certain = not _BARE_PERCENT.search(body)
     return [
         FormField(
             text(_unquoted(name), charset),
             texts.value(_unquoted(value), charset),
-            is_certain=not _BARE_PERCENT.search(name + sign + value),
-            follows=bool(number and not sign),
+            are_certain or not _BARE_PERCENT.search(name + sign + value),
+            bool(number and not sign),
         )
         for number, (name, sign, value) in enumerate(fields)
     ]

@@ -29,7 +29,8 @@ _OUTBOUND = re.compile(r"outbound|outgoing", re.ASCII | re.IGNORECASE)
 def comes_in(fields: Any) -> bool:
     """Whether a field of a fax says outright that it came in, whatever else is said of it."""
     return isinstance(fields, Mapping) and any(
-        (_is_direction(name) and _all_say(value, _is_inward)) or (_is_kind(name) and _all_say(value, _is_inbound))
+        _MAY_TELL.search(name)
+        and ((_is_direction(name) and _all_say(value, _is_inward)) or (_is_kind(name) and _all_say(value, _is_inbound)))
         for name, value in fields.items()
     )
 

@@ -90,6 +90,8 @@ def value(given: bytes, declared: str = "") -> str:
 
     In UTF-16 where its mark, its markup, or its declaration and its NULs say so; else as ``text`` has it.
     """
+    if given.isascii() and b"\x00" not in given:
+        return given.decode()
     is_wide = given[:2] in _WIDE_STARTS or (b"\x00" in given and (charset(declared) or "").startswith("utf-16"))
     read = _wide(given) if is_wide else None
     return unpadded(text(given, declared) if read is None else read.removeprefix("\ufeff"))
