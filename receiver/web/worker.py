@@ -53,6 +53,7 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
         self._unread: list[Connection] = []
         self._answered: list[tuple[Connection, Exchange | Failed]] = []  # in this round
         self._is_accepting = False
+        self._notified = 0.0
         super().init_process()
 
     def handle_exit(self, _signal: int, _frame: Any) -> None:
@@ -113,7 +114,9 @@ class Worker(BaseWorker):  # type: ignore[misc]  # gunicorn has no types
     # --- a round -----------------------------------------------------------------------------------------------------
 
     def _round(self) -> None:
-        self.notify()
+        if time.monotonic() - self._notified >= _TICK_SECONDS:
+            self._notified = time.monotonic()
+            self.notify()
         found = self._unread
         for key, _ in self._poller.select(self._pause()):
             if isinstance(key.data, Connection):
