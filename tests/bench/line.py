@@ -110,9 +110,11 @@ def _server(name: str, application: str, environment: dict[str, str], *options: 
     command = [sys.executable, "-m", "gunicorn", "-c", "python:receiver.web.gunicorn_conf"]
     command += ["-b", f"127.0.0.1:{PORTS[name]}", *options, application]
     with tempfile.TemporaryDirectory() as metrics:
+        # The log has a reader, as it has wherever containers run.
         process = subprocess.Popen(
-            command, env={**environment, "PROMETHEUS_MULTIPROC_DIR": metrics}, stderr=subprocess.DEVNULL
+            command, env={**environment, "PROMETHEUS_MULTIPROC_DIR": metrics}, stderr=subprocess.PIPE
         )
+        subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
         try:
             _await(PORTS[name])
             yield process.pid
