@@ -24,13 +24,14 @@ from receiver.store.identity import remember, verify
 from receiver.store.migrating import MigrationDue, check_version, is_there
 from receiver.store.nonces import Nonces
 from receiver.store.projection import Keys
-from receiver.store.trouble import StoreUnavailable
+from receiver.store.trouble import Limits, StoreUnavailable
 from receiver.store.writer import Writer
 from receiver.stores import open_store
 from receiver.system import listening
 from schemas.advice import RETRIES
 from schemas.event import Retryable
 
+_OF_THE_CONSOLE = Limits(seconds=2.0, connections=2)  # in each process
 _BUSY_SECONDS = 2.0  # longer than any transaction of ours, and shorter than callbacks wait
 _UTC = frozenset({"UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu"})
 
@@ -59,6 +60,7 @@ def build(settings: Settings) -> Runtime:
         endpoints=endpoints,
         accounts=accounts,
         store=store,
+        reader=open_store(settings, _OF_THE_CONSOLE) if settings.console is not None else None,
         writer=Writer(store, rules, settings.filters),
         advisor=rules,
         fingerprint_key=keys[0],

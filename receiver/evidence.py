@@ -101,7 +101,7 @@ def document(
 
 def configuration_fingerprint(its_settings: Settings) -> str:
     """Of all that the configuration says but secrets, so that nobody can try them: SHA-256 in hexadecimal."""
-    parts = ("server", "store", "queue", "retention", "endpoints", "clients", "advice", "sinks")
+    parts = ("server", "store", "queue", "retention", "endpoints", "clients", "advice", "sinks", "console")
     text = "\n".join(f"{name} {getattr(its_settings, name)!r}" for name in parts)
     return sha256(text.encode()).hexdigest()
 

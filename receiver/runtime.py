@@ -44,12 +44,17 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """endpoints: those that take callbacks. accounts: of all endpoints, by their names."""
+    """
+    endpoints: those that take callbacks. accounts: of all endpoints, by their names.
+
+    reader: the same store for the console, which must not be felt; None where it is not enabled.
+    """
 
     settings: Settings
     endpoints: Mapping[str, Endpoint]
     accounts: Mapping[str, Account]
     store: Store
+    reader: Store | None
     writer: Writer
     advisor: Advisor
     fingerprint_key: bytes
@@ -62,6 +67,8 @@ class Runtime:
     def close(self) -> None:
         self.refusals.tell()
         self.nonces.close()
+        if self.reader is not None:
+            self.reader.close()
         self.store.close()
 
 

@@ -47,10 +47,13 @@ class Stock:
     config: Path
     runtime: Runtime
 
-    def take(self, endpoint: str, body: bytes, content_type: str = FORM, *, age_ms: int = 0) -> str:
+    def take(
+        self, endpoint: str, body: bytes, content_type: str = FORM, *, age_ms: int = 0, reference: str = ""
+    ) -> str:
         """The receipt of one callback, whatever became of it."""
         at = now_ms() - age_ms
-        arrival = intake.Arrival(self.runtime.endpoints[endpoint], RawCallback(body, content_type), new_id(at), at)
+        raw = RawCallback(body, content_type, b"", reference or None)
+        arrival = intake.Arrival(self.runtime.endpoints[endpoint], raw, new_id(at), at)
         with suppress(Refusal):
             intake.process(arrival, self.runtime)
         return arrival.receipt

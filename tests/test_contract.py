@@ -355,6 +355,12 @@ def every_key(tmp_path) -> set[str]:
             names = known_keys(tmp_path, f"[{table}]\nqqq = 1", f"{table}.qqq")
             keys |= {f"{table}.{name}" for name in names}
     anybody = f'{ENDPOINT}auth = {{ mode = "none" }}\ninsecure = true\n'
+    keys -= {"console.users", "console.groups"}
+    names = known_keys(tmp_path, "[console]\nusers = [{ qqq = 1 }]", "console.users[0].qqq")
+    keys |= {f"console.users.{name}" for name in names}
+    keys |= {
+        f"console.groups.{name}" for name in known_keys(tmp_path, "[console.groups]\nqqq = 1", "console.groups.qqq")
+    }
     for kind in destinations.KINDS.values():
         names = known_keys(tmp_path, f'{anybody}[sinks.a]\nurl = "{kind.url}"\nqqq = 1', "sinks.a.qqq")
         keys |= {f"sinks.<name>.{name}" for name in names} - {"sinks.<name>.filter"}
@@ -391,7 +397,9 @@ def test_every_configuration_key_is_documented(every_key):
     documented = first_words(DEPLOY_README)
     assert every_key <= documented
     of_tables = {
-        name for name in documented if re.match(r"(server|store|queue|retention|advice|endpoints|oauth2|sinks)\.", name)
+        name
+        for name in documented
+        if re.match(r"(server|store|queue|retention|advice|endpoints|oauth2|sinks|console)\.", name)
     }
     assert of_tables == every_key
 

@@ -26,6 +26,11 @@ class Proxies:
     def __init__(self, trusted: Iterable[Network]) -> None:
         self._trusted = tuple(map(_unmapped_network, trusted))
 
+    def trusts(self, peer: str) -> bool:
+        """Whether this peer is one of them. Who calls over a unix socket is not."""
+        address = parse(peer)
+        return address is not None and _is_in(address, self._trusted)
+
     def client(self, peer: str, forwarded_for: str | None) -> Address | None:
         """
         The nearest address that is no trusted proxy; None where it cannot be known.

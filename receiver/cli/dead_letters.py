@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.cli.masking import masked
+from receiver.showing.masking import masked
 from receiver.store import Store, browsing, sinks
 from receiver.store import dead_letters as letters
 from receiver.store.dead_letters import DeadLetter

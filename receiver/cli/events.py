@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.cli.masking import masked
 from receiver.destinations import QUEUE
 from receiver.settings import EVERYTHING, Filter
+from receiver.showing.masking import masked
 from receiver.store import Store, browsing, republishing
 from receiver.store.republishing import Chosen
 

@@ -6,7 +6,7 @@ import click
 
 from receiver import evidence as making
 from receiver.cli import Failure, faxes, opening, printing
-from receiver.cli.masking import masked
+from receiver.showing.masking import masked_facts
 from receiver.store import browsing, history
 
 
@@ -31,7 +31,7 @@ def evidence(fax: str, config: Path | None, reveal: bool) -> None:
             found = history.of_fax(connection, store.tables, fax_id)
             if found is None:
                 raise Failure(f"there is no fax {fax_id} any more")
-            facts = found.facts if found.facts is None or reveal else masked({"data": found.facts})["data"]
+            facts = found.facts if reveal else masked_facts(found.facts)
             document = making.document(connection, store.tables, found, facts, settings)
     click.echo(signer.signed(document), nl=False)
 

@@ -1,7 +1,7 @@
 """fax FIND, fax show, fax list, reference."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.cli.masking import masked, masked_fax
 from receiver.settings import Settings, secret_keys
-from receiver.store import Store, browsing, finding, history, projection
+from receiver.showing import faxes as showing
+from receiver.store import Store, browsing, finding
 from receiver.store.finding import Found
 from receiver.store.projection import Keys
 
@@ -56,8 +56,9 @@ def fax() -> None:
 def find(text: str, config: Path | None, reveal: bool, limit: int | None, is_json: bool) -> None:
     """What is known of a fax by an id, a number, or a reference."""
     settings = opening.load(config)
+    keys = Keys(secret_keys(settings))
     with opening.open_store(config) as store:
-        found = search(store, settings, text.strip(), printing.limit(limit, is_json=is_json))
+        found = showing.search(store, settings, keys, text.strip(), printing.limit(limit, is_json=is_json))
         single = found.rows[0]["fax_id"] if len(found.rows) == 1 else ""
         _audit(store, reveal, "fax.reveal" if single else "fax.find", single)
         if len(found.rows) == 1:
@@ -72,30 +73,12 @@ def find(text: str, config: Path | None, reveal: bool, limit: int | None, is_jso
 
 def the_one(store: Store, settings: Settings, text: str) -> str:
     """The fax_id of the fax that this text names. Raises Failure where it names none, or several."""
-    found = search(store, settings, text.strip(), _SEVERAL)
+    found = showing.search(store, settings, Keys(secret_keys(settings)), text.strip(), _SEVERAL)
     if not found.rows:
         raise Failure(_NONE)
     if len(found.rows) > 1:
         raise Failure("several faxes are named so; `faxhook fax FIND` lists their fax_ids")
     return str(found.rows[0]["fax_id"])
-
-
-def search(store: Store, settings: Settings, text: str, limit: int) -> Found:
-    """What ``fax FIND`` lists."""
-    keys = Keys(secret_keys(settings))
-    with store.reading() as connection:
-        notes = projection.foreign_keys(connection, store.tables, keys)
-        found = finding.search(connection, store.tables, keys, text, numbers(settings, text), limit)
-    return Found(found.rows, (*found.notes, *notes))
-
-
-def numbers(settings: Settings, text: str) -> set[str]:
-    """What it may be in E.164, read as each endpoint's numbers are."""
-    from receiver import resolving  # with phonenumbers and the providers
-    from receiver.providers.shared.normalising import e164
-
-    regions = {account.source.region for account in resolving.resolve_accounts(settings).values()}
-    return {number for region in (None, *regions) if (number := e164(text, region)) is not None}
 
 
 @fax.command()
@@ -107,27 +90,20 @@ def show(fax_id: str, config: Path | None, reveal: bool, is_json: bool) -> None:
     """The whole history of one fax, in the order of time. Numbers and names are hidden without --reveal."""
     with opening.open_store(config) as store:
         _audit(store, reveal, "fax.reveal", fax_id)
-        _show(store, fax_id.lower(), reveal=reveal, is_json=is_json)
+        _show(store, fax_id, reveal=reveal, is_json=is_json)
 
 
 def _show(store: Store, fax_id: str, *, reveal: bool, is_json: bool) -> None:
-    with store.reading() as connection:
-        found = history.of_fax(connection, store.tables, fax_id)
+    found = showing.read(store, fax_id)
     if found is None:
         raise Failure(f"there is no fax {fax_id}")
-    facts = found.facts if found.facts is None or reveal else masked({"data": found.facts})["data"]
-    document = {
-        **found.fax,
-        "facts": facts,
-        "history": [step.described() for step in found.steps],
-        "gaps": list(found.gaps),
-    }
+    document = showing.described(found, reveal=reveal)
     if is_json:
         printing.as_json(document)
         return
     for name, value in found.fax.items():
         click.echo(f"{name}: {_text(value)}")
-    for name, value in (facts or {}).items():
+    for name, value in (document["facts"] or {}).items():
         if name not in found.fax:
             click.echo(f"{name}: {_text(value)}")
     click.echo()
@@ -207,17 +183,14 @@ def reference(reference: str, config: Path | None, reveal: bool, limit: int | No
     keys = Keys(secret_keys(settings))
     with opening.open_store(config) as store:
         _audit(store, reveal, "reference.find")
-        with store.reading() as connection:
-            notes = projection.foreign_keys(connection, store.tables, keys)
-            most = printing.limit(limit, is_json=is_json)
-            found = finding.of_reference(connection, store.tables, keys, reference, most)
-    _listed(Found(found.rows, (*found.notes, *notes)), limit, reveal=reveal, is_json=is_json)
+        found = showing.of_reference(store, keys, reference, printing.limit(limit, is_json=is_json))
+    _listed(found, limit, reveal=reveal, is_json=is_json)
     if not any(row["outcome"] == "delivered" for row in found.rows):
         raise Failure("no fax of this reference is delivered" if found.rows else "there is no fax of this reference")
 
 
 def _listed(found: Found, limit: int | None, *, reveal: bool, is_json: bool) -> None:
-    rows: Sequence[Mapping[str, Any]] = found.rows if reveal else [masked_fax(row) for row in found.rows]
+    rows = showing.shown(found, reveal=reveal)
     if rows or is_json:
         printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)

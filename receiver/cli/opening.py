@@ -1,10 +1,9 @@
 """From the --config option to settings and an open store."""
 
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,6 +12,7 @@ import click
 from receiver import settings
 from receiver.cli import CONFIG
 from receiver.settings import Settings
+from receiver.showing import times
 from receiver.store import Store
 from receiver.store.migrating import check_version
 from receiver.stores import open_store as configured_store
@@ -70,17 +70,12 @@ class _Since(click.ParamType[datetime]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
         if isinstance(value, datetime):
             return value
-        period = re.fullmatch(r"([0-9]{1,6})([smhd])", value)
         try:
-            if period:
-                return datetime.now(UTC) - timedelta(seconds=int(period[1]) * _SECONDS[period[2]])
-            time = datetime.fromisoformat(value)
-        except (ValueError, OverflowError):
-            self.fail("expected a time such as 2026-11-21T10:00:00Z, or a period such as 24h (s, m, h, d)", param, ctx)
-        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+            return times.instant(value)
+        except ValueError:
+            self.fail(f"expected {times.EXPECTED}", param, ctx)
 
 
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 SINCE = _Since()
 
 

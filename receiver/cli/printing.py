@@ -12,10 +12,10 @@ import click
 from rich.cells import cell_len, set_cell_size
 
 from receiver import settings
+from receiver.showing.masking import MASK
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-MASK = "********"
 _SHOWN = 50
 _SHOWN_AS_JSON = 1000
 

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 
 import click
 
-from receiver.cli import Failure, faxes, opening, printing
+from receiver.cli import Failure, opening, printing
 from receiver.cli.progress import progress
 from receiver.destinations import QUEUE
 from receiver.logs import last_two
 from receiver.settings import Settings, secret_keys
+from receiver.showing.faxes import numbers
+from receiver.showing.masking import MASK
 from receiver.store import Store, browsing, erasing, exporting, seeking
 from receiver.store.erasing import Erased, UndeliveredError
 from receiver.store.mentions import Wanted
@@ -114,14 +116,14 @@ def _asked(settings: Settings, number: str | None, fax_id: str | None, reference
         return _Asked(Wanted(reference=reference), f"reference={_hash(settings, reference)}")
     assert number is not None
     wanted, whole = _numbered(settings, number)
-    return _Asked(wanted, f"number={printing.MASK}{last_two(whole) or ''} {_hash(settings, whole)}")
+    return _Asked(wanted, f"number={MASK}{last_two(whole) or ''} {_hash(settings, whole)}")
 
 
 def _numbered(settings: Settings, number: str) -> tuple[Wanted, str]:
     """And the digits that are the same for each spelling. Raises UsageError where it may be several, or an end."""
     import phonenumbers  # late: it takes as long as the rest of the command
 
-    known = sorted(faxes.numbers(settings, number))
+    known = sorted(numbers(settings, number))
     if len(known) > 1:
         raise click.UsageError(f"--number: it may be {' or '.join(known)}; expected its country code as well")
     as_given = digits(number)

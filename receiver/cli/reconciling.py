@@ -11,11 +11,11 @@ import click
 from receiver import logs
 from receiver import reconcile as reconciling
 from receiver.cli import Failure, opening, printing
-from receiver.cli.masking import masked_row
 from receiver.cli.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.reconcile import Choice, Summary
 from receiver.runtime import Account, Runtime
+from receiver.showing.masking import masked_row
 from receiver.store import browsing, now_ms
 from receiver.store import discrepancies as found
 from receiver.system import streams

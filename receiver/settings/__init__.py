@@ -12,6 +12,7 @@ from types import MappingProxyType
 from receiver.errors import ConfigurationError
 from receiver.settings import sections
 from receiver.settings.authentication import AUTH_MODES, SELF, check_own_tokens, clients
+from receiver.settings.console import console
 from receiver.settings.document import SEALED, Document, parsed, unsealed
 from receiver.settings.doubting import doubts
 from receiver.settings.endpoints import ANSWERS, endpoints
@@ -21,8 +22,11 @@ from receiver.settings.keys import kept, secret_keys
 from receiver.settings.model import (
     CLIENT_CERTIFICATE,
     EVERYTHING,
+    ROLES,
     Auth,
     Client,
+    Console,
+    ConsoleUser,
     Credential,
     Digest,
     Endpoint,
@@ -49,10 +53,13 @@ __all__ = [
     "CLIENT_CERTIFICATE",
     "DEFAULT_FILE",
     "EVERYTHING",
+    "ROLES",
     "SEALED",
     "SELF",
     "Auth",
     "Client",
+    "Console",
+    "ConsoleUser",
     "Credential",
     "Digest",
     "Document",
@@ -97,7 +104,7 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
     document = _found(config_path, environ)
     values = parsed(document)
     source = Source(document, environ)
-    known = ("server", "store", "queue", "sinks", "retention", "endpoints", "oauth2", "advice")
+    known = ("server", "store", "queue", "sinks", "retention", "endpoints", "oauth2", "advice", "console")
     root = Table(source, "", values, known)
     settings = Settings(
         document=document,
@@ -106,6 +113,7 @@ def load(config_path: Path | None, environ: Mapping[str, str]) -> Settings:
         queue=sections.queue(root),
         retention=sections.retention(root),
         advice=MappingProxyType(sections.advice(root)),
+        console=console(root),
         endpoints=MappingProxyType(dict(endpoints(root))),
         clients=MappingProxyType(clients(root)),
         sinks=MappingProxyType(dict(sinks(root))),

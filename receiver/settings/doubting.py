@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from receiver import transports
 from receiver.advice import Override
 from receiver.settings.authentication import SELF
-from receiver.settings.model import Digest, Endpoint, OAuth2, Queue, Retention, Server, Settings, Signature
+from receiver.settings.model import Console, Digest, Endpoint, OAuth2, Queue, Retention, Server, Settings, Signature
 from schemas.advice import RESENDS
 from schemas.envelope import AMENDED
 from schemas.event import Outcome
@@ -36,6 +36,7 @@ def doubts(settings: Settings) -> list[str]:
         *_sink_doubts(settings),
         *_retention_doubts(settings.retention),
         *_advice_doubts(settings.advice),
+        *_console_doubts(settings.console),
     ]
     for endpoint in settings.endpoints.values():
         found += (f"endpoints.{endpoint.name}: {doubt}" for doubt in _endpoint_doubts(endpoint, now))
@@ -162,6 +163,17 @@ def _signature_doubts(auth: Signature) -> Iterator[str]:
     for index, secret in enumerate(auth.secrets):
         if _PLACEHOLDER.fullmatch(secret):
             yield f"auth.secrets[{index}]: looks like a placeholder; see `faxhook secrets new --kind hmac`"
+
+
+def _console_doubts(console: Console | None) -> Iterator[str]:
+    for user in console.users if console else ():
+        if _PLACEHOLDER.fullmatch(user.password):
+            yield f"console.users: the password of {user.user} looks like a placeholder"
+        elif not user.password.startswith(("scrypt:", "pbkdf2:")):
+            yield (
+                f"console.users: the password of {user.user} is quick to guess for who has this file; see"
+                " `faxhook secrets hash --scrypt`"
+            )
 
 
 def _realm_doubts(endpoints: Iterable[Endpoint]) -> Iterator[str]:

@@ -246,12 +246,39 @@ class Endpoint:
     job_keys: tuple[Token, ...] = ()
 
 
+ROLES = ("viewer", "operator", "privacy")  # of the console; each sees its pages, without what is personal
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleUser:
+    """password: as a Credential's. roles: some of ROLES."""
+
+    user: str
+    password: str = field(repr=False)
+    roles: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """
+    auth: ``basic``, by users and passwords of ours, or ``proxy``, by what a trusted proxy says in two headers.
+
+    groups: role -> the proxy's groups whose members have it.
+    """
+
+    auth: str
+    users: tuple[ConsoleUser, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    user_header: str
+    groups_header: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """
     What a document says. path: its file; None when the text came from FAXHOOK_CONFIG_TOML.
 
-    advice: by failure reason, or outcome.
+    advice: by failure reason, or outcome. console: None where it is not enabled.
     """
 
     document: Document
@@ -263,6 +290,7 @@ class Settings:
     clients: Mapping[str, Client]
     advice: Mapping[str, Override]
     sinks: Mapping[str, Sink]
+    console: Console | None
 
     @property
     def path(self) -> Path | None:

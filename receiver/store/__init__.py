@@ -22,7 +22,7 @@ from receiver.store.file import File
 from receiver.store.postgresql import Postgresql
 from receiver.store.sqlite import Sqlite
 from receiver.store.tables import define, insert_or_keep
-from receiver.store.trouble import BUSY_SECONDS, ConflictError, StoreUnavailable
+from receiver.store.trouble import BUSY_SECONDS, LIMITS, ConflictError, Limits, StoreUnavailable
 from receiver.system.waiting import WouldWait, may_wait
 
 HOUR_MS = 3600_000
@@ -38,11 +38,11 @@ class Store:
     may wait, and say so (``receiver.system.waiting``).
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, limits: Limits = LIMITS) -> None:
         self.url: URL = make_url(url)
         self.dialect = self.url.get_backend_name()
         self.tables = define(self.dialect)
-        self._database = Sqlite(self.url) if self.dialect == "sqlite" else Postgresql(self.url)
+        self._database = Sqlite(self.url, limits) if self.dialect == "sqlite" else Postgresql(self.url, limits)
         self.engine: Engine = self._database.engine
         self.file: File | None = self._database.file
         self.where = self._database.where  # in words, for operators; without secrets

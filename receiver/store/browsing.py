@@ -158,13 +158,17 @@ def seqs_of_fax(connection: Connection, tables: Tables, fax_id: str) -> list[int
     return list(connection.scalars(sa.select(events.c.seq).where(events.c.seq.in_(seqs), events.c.fax_id == fax_id)))
 
 
-def audit(connection: Connection, tables: Tables, action: str, subject: str) -> None:
-    """Who did what: every replay, republish and reveal."""
-    try:
-        actor = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name
-        actor = f"uid {os.getuid()}"
+def audit(connection: Connection, tables: Tables, action: str, subject: str, actor: str | None = None) -> None:
+    """Who did what: every replay, republish and reveal. actor: by default the user that this process runs as."""
+    actor = actor or _user()
     connection.execute(tables.audit.insert().values(at_ms=now_ms(), actor=actor, action=action, subject=subject))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return f"uid {os.getuid()}"
 
 
 def iso(at_ms: int | None) -> str | None:

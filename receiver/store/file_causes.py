@@ -33,6 +33,7 @@ _BY_NAME = {
     "SQLITE_FULL": "the disk is full, or the file has reached its limit; make room",
     "SQLITE_IOERR": "the disk or its file system has failed; see the system's log (dmesg), and think of a backup",
     "SQLITE_NOLFS": "the file system cannot hold a file of this size; move the store to another one",
+    "SQLITE_INTERRUPT": "it took longer than it may; ask for less, such as a shorter time",
     "SQLITE_NOMEM": "there is not enough memory",
     "SQLITE_SCHEMA": "its tables have just been changed; try again",
     "SQLITE_ERROR": "its tables are not those of this version; run: faxhook migrate",

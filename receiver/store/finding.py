@@ -26,10 +26,15 @@ Known = tuple[str, str]  # kind and text, as ``projection.known_as`` has them
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """rows: as ``fax list --json`` shows them without masks, the newest first. notes: what was not looked at."""
+    """
+    rows: as ``fax list --json`` shows them without masks, the newest first. notes: what was not looked at.
+
+    older: the ``before`` of those that come next; None: there are no more.
+    """
 
     rows: list[dict[str, Any]]
     notes: tuple[str, ...] = ()
+    older: int | None = None
 
 
 # --- searching ------------------------------------------------------------------------------------------------------
@@ -176,20 +181,23 @@ def newest(
     *,
     since_ms: int | None = None,
     until_ms: int | None = None,
+    before: int | None = None,
     are: Callable[[Mapping[str, Any]], bool] = lambda _row: True,
     most: int = 20_000,
 ) -> Found:
     """
     The faxes whose newest event was made between two times and that are so, the newest first.
 
-    At most so many are looked at, so that asking for something rare costs no more in a large store.
+    before: the row number of an event; only of older ones. At most so many faxes are looked at, so that asking for
+    something rare costs no more in a large store.
     """
     faxes, events = tables.faxes, tables.events
     first, last = projection.between(connection, tables, since_ms, until_ms)
+    last = last if before is None else before - 1 if last is None else min(last, before - 1)
     in_time = browsing.in_time(tables, since_ms, until_ms)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[int, dict[str, Any]]] = []
     looked_at, at_once = 0, min(2 * limit, _AT_ONCE)
-    while len(rows) < limit:
+    while len(rows) <= limit:
         its = (
             sa.select(events.c.seq, events.c.fax_id)
             .where(events.c.seq >= first)
@@ -197,14 +205,17 @@ def newest(
         )
         its = its.where(events.c.seq <= last) if last is not None else its
         some = connection.execute(its.where(*in_time).order_by(events.c.seq.desc()).limit(at_once)).all()
-        rows += filter(are, _described(connection, tables, [row.fax_id for row in some]))
+        seqs = {row.fax_id: row.seq for row in some}
+        rows += ((seqs[row["fax_id"]], row) for row in _described(connection, tables, list(seqs)) if are(row))
         looked_at += len(some)
         if len(some) < at_once:
-            return Found(rows[:limit])
-        if looked_at >= most:
-            return Found(rows[:limit], (f"only the newest {looked_at} faxes were looked at",))
+            break
         last, at_once = some[-1].seq - 1, _AT_ONCE
-    return Found(rows[:limit])
+        if looked_at >= most and len(rows) <= limit:
+            notes = (f"only the newest {looked_at} faxes were looked at",)
+            return Found([row for _, row in rows], notes, last + 1)
+    found = [row for _, row in rows[:limit]]
+    return Found(found, older=rows[limit - 1][0] if len(rows) > limit else None)
 
 
 # --- describing -----------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 
 from receiver.errors import StoreError
 from receiver.store import causes
-from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
+from receiver.store.trouble import BUSY_SECONDS, LIMITS, Limits, StoreUnavailable
 
 NOTIFIED = "faxhook"  # the channel on which PostgreSQL says that there are events to send
 WAKE = f"NOTIFY {NOTIFIED}"  # SQLite needs none: waiters watch the file
@@ -37,9 +37,9 @@ class Postgresql:
 
     file = None
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, limits: Limits = LIMITS) -> None:
         self.where = where(url)
-        self.engine = _engine(url)
+        self.engine = _engine(url, limits)
         self._waker = _Waker(self.engine)
 
     @contextmanager
@@ -213,7 +213,7 @@ def _check_transactions(connection: Any) -> None:
         raise
 
 
-def _engine(url: URL) -> Engine:
+def _engine(url: URL, limits: Limits) -> Engine:
     seconds = int(BUSY_SECONDS)
     defaults = {
         "connect_timeout": seconds,
@@ -232,7 +232,8 @@ def _engine(url: URL) -> Engine:
     engine = sa.create_engine(
         url,
         pool_pre_ping=True,
-        pool_timeout=BUSY_SECONDS,
+        pool_timeout=limits.seconds,
+        **({} if limits.connections is None else {"pool_size": limits.connections, "max_overflow": 0}),
         connect_args={**given, **ours},
         use_native_hstore=False,  # looked for in a transaction without our limits
     )
@@ -250,6 +251,7 @@ def _engine(url: URL) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        _begin(connection.connection.cursor(), connection.info.pop("deadline", None))
+        deadline = connection.info.pop("deadline", None)
+        _begin(connection.connection.cursor(), deadline or time.monotonic() + limits.seconds)
 
     return engine

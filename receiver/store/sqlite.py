@@ -17,7 +17,7 @@ from receiver.errors import StoreError
 from receiver.store.file import File
 from receiver.store.file_causes import unavailable
 from receiver.store.log_file import Identity, identity
-from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
+from receiver.store.trouble import BUSY_SECONDS, LIMITS, Limits, StoreUnavailable
 
 try:
     import pysqlite3.dbapi2 as driver  # a current SQLite, where it can be had
@@ -33,6 +33,7 @@ FOREIGN_TABLES = (
 )
 
 _GONE: Identity = (0, 0)  # no file's
+_STEPS = 10_000  # of SQLite's machine, between two looks at the clock
 _RESCUE_SECONDS = 1.0  # for readers that are in the way
 
 
@@ -50,12 +51,12 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
 class Sqlite:
     """The transactions of a store in a SQLite file, each under the file's lock if it writes."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, limits: Limits = LIMITS) -> None:
         if not url.database or url.database == ":memory:":
             raise StoreError("a SQLite store needs a file: sqlite:///path/to/faxhook.db")
         self.file = File(Path(url.database))
         self.where = f"SQLite at {self.file.path}"
-        self.engine = _engine(url, self.file)
+        self.engine = _engine(url, self.file, limits)
         self._kept: PoolProxiedConnection | None = None
 
     @contextmanager
@@ -252,9 +253,11 @@ def _empty_log(connection: PoolProxiedConnection, *, wait_seconds: float) -> boo
     return not is_busy
 
 
-def _engine(url: URL, file: "File") -> Engine:
+def _engine(url: URL, file: "File", limits: Limits) -> Engine:
     existing = url.set(database="file:" + quote(file.path.as_posix())).update_query_dict({"mode": "rw", "uri": "true"})
-    engine = sa.create_engine(existing, module=SQLITE, connect_args={"timeout": BUSY_SECONDS})
+    # Nobody keeps a connection to a file that was replaced who has none in between.
+    pool = {} if limits.connections is None else {"poolclass": sa.NullPool}
+    engine = sa.create_engine(existing, module=SQLITE, connect_args={"timeout": BUSY_SECONDS}, **pool)
     wal = has_wal_fix(SQLITE.sqlite_version_info)
 
     @event.listens_for(engine, "do_connect")
@@ -295,6 +298,11 @@ def _engine(url: URL, file: "File") -> Engine:
         # A transaction that reads first and then writes fails at once, whatever the busy timeout, unless it says so.
         reading = connection.get_execution_options().get("faxhook_reading")
         begin = "BEGIN" if reading else "BEGIN IMMEDIATE"
+        if reading and limits.connections is not None:
+            ends = time.monotonic() + limits.seconds
+            driver_connection = connection.connection.driver_connection
+            assert driver_connection is not None
+            driver_connection.set_progress_handler(lambda: time.monotonic() > ends, _STEPS)
         _begin(connection.connection.cursor(), begin, deadline, connection.info)
 
     return engine

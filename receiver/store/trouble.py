@@ -1,9 +1,26 @@
 """What can go wrong with a database, as its users see it; and how long they wait for it."""
 
+from dataclasses import dataclass
+
 from receiver.errors import Unavailable
 
 BUSY_SECONDS = 4.0  # a request waits no longer for the database
 CONFLICT = "Conflict"  # what a StoreUnavailable says when a transaction met another one each time it was tried
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """
+    seconds: how long a statement may take. connections: how many there are at most; None: as many as are needed.
+
+    With connections the store is read beside others who must not feel it.
+    """
+
+    seconds: float = BUSY_SECONDS
+    connections: int | None = None
+
+
+LIMITS = Limits()
 
 
 # What is not the database's own refusal -> a sentence.
@@ -28,7 +45,12 @@ class StoreUnavailable(Unavailable):
     @property
     def may_be_too_much(self) -> bool:
         """Whether a smaller transaction may get through: this one met others each time, or took too long."""
-        return self.error in (CONFLICT, "QueryCanceled")
+        return self.error == CONFLICT or self.took_too_long
+
+    @property
+    def took_too_long(self) -> bool:
+        """Whether a statement was given up when its time was over."""
+        return self.error in ("QueryCanceled", "SQLITE_INTERRUPT")
 
     @property
     def is_busy(self) -> bool:

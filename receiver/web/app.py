@@ -28,6 +28,10 @@ def create_app(runtime: Runtime) -> Flask:
     _take_requests(app, runtime)
     app.register_blueprint(operations.blueprint(runtime))
     app.register_blueprint(contracts.blueprint())
+    if runtime.settings.console is not None:
+        from receiver.web import console  # and Jinja: only where it is wanted
+
+        app.register_blueprint(console.blueprint(runtime, runtime.settings.console))
     _answer_errors(app, runtime)
     return app
 

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from receiver.cli.printing import MASK
 from receiver.logs import last_two
 
+MASK = "********"
 _NUMBERS = ("number", "number_raw", "station_id")
 # Of rows of reports and registered jobs: what says nothing of a person, beside counts.
 _HARMLESS = ("calldate", "direction", "duration", "line", "fax_id", "expected", "pages.total", "submitted_at")
@@ -31,6 +31,11 @@ def masked_row(row: Mapping[str, Any]) -> dict[str, Any]:
         name: value if name in _HARMLESS or isinstance(value, int) else _hidden(name, value)
         for name, value in row.items()
     }
+
+
+def masked_facts(facts: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What is known of a fax, hidden as in its events."""
+    return None if facts is None else dict(masked({"data": facts})["data"])
 
 
 def masked_fax(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,164 @@
+"""Faxes: the list that is searched and narrowed, and the one page about a single fax."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from receiver.errors import NotFound, Unprocessable
+from receiver.showing import faxes as showing
+from receiver.store import finding
+from receiver.web.console import rendering
+from receiver.web.console.visiting import Elsewhere, Shown, Visit
+
+PATH = "/console/faxes"
+COLUMNS = (
+    *("fax_id", "provider", "account", "endpoint", "outcome", "reason", "retryable", "state", "revision", "number"),
+    *("reference", "job_id", "pages", "completed_at", "seen_at", "event"),
+)
+OUTCOMES = ("delivered", "failed", "canceled", "unconfirmed")
+STATES = ("pending", "leased", "published", "dead")
+_EXACT = ("provider", "endpoint", "outcome", "reason", "state")
+_ON_A_PAGE = 50
+_IN_CSV = 1000
+_LOOKED_AT = 2000  # for something rare; the page goes on from there
+_OF_REFERENCE = 10
+
+
+_FACTS: Sequence[tuple[str, str, Callable[[Any], Any] | None]] = (
+    ("Fax id", "fax_id", None),
+    ("Provider", "provider", None),
+    ("Account", "account", None),
+    ("Provider's job id", "facts.provider_job_id", None),
+    ("Provider's fax id", "facts.provider_fax_id", None),
+    ("Number", "facts.recipient.number", None),
+    ("Number as sent", "facts.recipient.number_raw", None),
+    ("Recipient", "facts.recipient.name", None),
+    ("Station", "facts.recipient.station_id", None),
+    ("Country of the number", "facts.recipient.country", None),
+    ("Sender", "facts.sender.name", None),
+    ("Sender's number", "facts.sender.number", None),
+    ("Reference", "facts.reference.id", None),
+    ("Billing code", "facts.reference.billing_code", None),
+    ("Billing information", "facts.reference.billing_info", None),
+    ("Provider's code", "facts.provider_status.code", None),
+    ("Provider's words", "facts.provider_status.text", None),
+    ("May be tried again", "failure.retryable", None),
+    ("Confidence of that", "failure.confidence", None),
+    ("Pages", "facts.pages.total", None),
+    ("Pages sent", "facts.pages.sent", None),
+    ("Transmission took", "facts.duration_seconds", rendering.span),
+    ("Attempts", "facts.attempts", None),
+    ("Cost", "facts.cost", lambda cost: f"{cost['amount']} {cost['currency'] or ''}"),
+    ("Submitted", "facts.submitted_at", rendering.moment),
+    ("Completed", "facts.completed_at", rendering.moment),
+    ("Quality of these times", "facts.time_quality", rendering.words),
+    ("Last heard of", "seen_at", rendering.moment),
+)
+
+
+def listing(visit: Visit) -> Shown | Elsewhere:
+    """What a search finds; else the newest that are as is asked for."""
+    text = visit.arg("q")
+    _refuse_unknown(visit)
+    found = _searched(visit, text) if text else _newest(visit)
+    if text and len(found.rows) == 1:
+        return Elsewhere(f"{PATH}/{found.rows[0]['fax_id']}")
+    rows = showing.shown(found, reveal=False)
+    values = {
+        "rows": rows,
+        "notes": found.notes,
+        "older": None if found.older is None else visit.link(before=found.older),
+        "is_search": bool(text),
+        "choices": _choices(visit),
+        "chips": _chips(visit),
+    }
+    return Shown("faxes.html", "Faxes", rows, values, COLUMNS, rows)
+
+
+def _searched(visit: Visit, text: str) -> finding.Found:
+    runtime = visit.runtime
+    most = _IN_CSV if visit.wants_csv else _ON_A_PAGE
+    return showing.search(visit.store, runtime.settings, runtime.find_keys, text, most)
+
+
+def _newest(visit: Visit) -> finding.Found:
+    wanted = visit.chosen(*_EXACT)
+
+    def are(row: Mapping[str, Any]) -> bool:
+        return all(row[name] == value for name, value in wanted.items())
+
+    with visit.store.reading() as connection:
+        return finding.newest(
+            connection,
+            visit.store.tables,
+            _IN_CSV if visit.wants_csv else _ON_A_PAGE,
+            since_ms=visit.milliseconds("since"),
+            until_ms=visit.milliseconds("until"),
+            before=visit.number("before"),
+            are=are,
+            most=_LOOKED_AT,
+        )
+
+
+def _refuse_unknown(visit: Visit) -> None:
+    for name, known in (("outcome", OUTCOMES), ("state", STATES)):
+        if (value := visit.arg(name)) is not None and value not in known:
+            raise Unprocessable(f"{name}: expected one of {', '.join(known)}")
+
+
+def _choices(visit: Visit) -> dict[str, list[str]]:
+    accounts = visit.runtime.accounts
+    return {
+        "outcome": list(OUTCOMES),
+        "state": list(STATES),
+        "provider": sorted({account.provider.name for account in accounts.values()}),
+        "endpoint": sorted(accounts),
+    }
+
+
+def _chips(visit: Visit) -> list[tuple[str, str, str]]:
+    """What narrows the list: name, value, and the page without it."""
+    given = visit.chosen("q", *_EXACT, "since", "until")
+    return [(name, value, visit.link(**{name: None, "before": None})) for name, value in given.items()]
+
+
+def one(visit: Visit, fax_id: str) -> Shown:
+    """The whole history of one fax, without what is personal."""
+    return page(visit, fax_id, reveal=False)
+
+
+def page(visit: Visit, fax_id: str, *, reveal: bool) -> Shown:
+    """Who reveals has written the audit row before."""
+    found = showing.read(visit.store, fax_id)
+    if found is None:
+        raise NotFound("there is no such fax; what is known of one is forgotten after [retention] ids")
+    document = showing.described(found, reveal=reveal)
+    values = {
+        "fax": document,
+        "history": [defaultdict(lambda: None, step) for step in document["history"]],
+        "known": list(_known(document)),
+        "others": _others(visit, found.facts, fax_id),
+        "is_revealed": reveal,
+    }
+    recipient = (document["facts"] or {}).get("recipient") or {}
+    number = recipient.get("number") or recipient.get("number_raw") or recipient.get("name")
+    return Shown("fax.html", f"Fax to {number or 'a number that is not known'}", document, values)
+
+
+def _known(document: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What is known, with its name for people."""
+    for name, place, form in _FACTS:
+        value: Any = document
+        for part in place.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if value not in (None, ""):
+            yield name, form(value) if form else value
+
+
+def _others(visit: Visit, facts: Mapping[str, Any] | None, fax_id: str) -> list[dict[str, Any]]:
+    """The other faxes of the same business reference: one that was delivered closes the matter."""
+    reference = ((facts or {}).get("reference") or {}).get("id")
+    if not reference:
+        return []
+    found = showing.of_reference(visit.store, visit.runtime.find_keys, reference, _OF_REFERENCE)
+    return [row for row in showing.shown(found, reveal=False) if row["fax_id"] != fax_id.lower()]

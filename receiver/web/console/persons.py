@@ -1,0 +1,71 @@
+"""Who somebody is: by a password of ours, or by what a trusted proxy says."""
+
+import hmac
+from collections.abc import Mapping
+from hashlib import sha256
+from typing import Any
+
+from receiver.auth.addresses import Proxies
+from receiver.auth.credentials import Credentials
+from receiver.settings import Console, Credential, Settings
+from receiver.web.console.visiting import Person
+
+_LONGEST = 200  # characters of a name that a proxy gives
+
+
+class Passwords:
+    """``auth = "basic"``: the users of the configuration."""
+
+    def __init__(self, console: Console) -> None:
+        self._users = {one.user: one for one in console.users}
+        self._credentials = Credentials(Credential(None, one.user, one.password, None, None) for one in console.users)
+
+    def sign_in(self, user: str, password: str) -> Person | None:
+        """None where it is not right. Raises Unavailable where too many are being checked."""
+        if not self._credentials.match(user, password):
+            return None
+        return self.person(user)
+
+    def person(self, user: str) -> Person | None:
+        """As the configuration says now."""
+        known = self._users.get(user)
+        return None if known is None else Person(user, known.roles)
+
+    def proof(self, user: str) -> str:
+        """Changes with the user's password; empty for somebody unknown."""
+        known = self._users.get(user)
+        return "" if known is None else sha256(f"{known.user}\0{known.password}".encode()).hexdigest()
+
+    def still_holds(self, user: str, proof: str) -> bool:
+        return user in self._users and hmac.compare_digest(self.proof(user).encode(), proof.encode())
+
+
+class ByProxy:
+    """``auth = "proxy"``: name and groups from two headers, and from trusted proxies only."""
+
+    def __init__(self, console: Console, settings: Settings) -> None:
+        self._proxies = Proxies(settings.server.trusted_proxies)
+        self._user = _variable(console.user_header)
+        self._groups = _variable(console.groups_header)
+        self._roles = {role: frozenset(groups) for role, groups in console.groups.items()}
+
+    def person(self, environ: Mapping[str, Any]) -> Person | None:
+        """None where no trusted proxy has said who it is; without roles where none of the groups has one."""
+        peer = str(environ.get("REMOTE_ADDR") or "")
+        name = _text(environ.get(self._user, ""))
+        if not name or len(name) > _LONGEST or not name.isprintable() or not self._proxies.trusts(peer):
+            return None
+        groups = {group.strip() for group in _text(environ.get(self._groups, "")).split(",")}
+        return Person(name, frozenset(role for role, some in self._roles.items() if groups & some))
+
+
+def _variable(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
+def _text(value: str) -> str:
+    """WSGI gives bytes as Latin-1; proxies send UTF-8."""
+    try:
+        return value.encode("latin-1").decode("utf-8").strip()
+    except UnicodeError:
+        return value.strip()
