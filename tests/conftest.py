@@ -5,7 +5,7 @@ import secrets
 import shutil
 import socket
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 
 import psycopg
@@ -15,6 +15,8 @@ from databases import POSTGRESQL
 from hypothesis import HealthCheck, settings
 from stock import stock
 
+from receiver.store import Store
+from receiver.store.migrating import migrate
 from receiver.system.collecting import importing
 from receiver.system.stderr import Stderr
 
@@ -129,3 +131,27 @@ def anywhere(tmp_path, store_url):
     """The same on each kind of store."""
     with stock(tmp_path, store_url) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def databases():
+    """The URL of the database of a name, made when it is first asked for."""
+    with ExitStack() as stack:
+        yield cache(lambda _name: stack.enter_context(postgresql_database()))
+
+
+@pytest.fixture
+def store_of(databases, tmp_path):
+    """The URL of the store of a kind and name; it is empty unless kept."""
+
+    def make(kind, name, *, migrated=False, kept=False):
+        url = f"sqlite:///{tmp_path / name}/faxhook.db" if kind == "sqlite" else databases(name)
+        with closing(Store(url)) as store:
+            if kind == "postgresql" and not kept:
+                with store.writing() as connection:
+                    connection.exec_driver_sql("DROP SCHEMA IF EXISTS faxhook CASCADE")
+            if migrated:
+                migrate(store)
+        return url
+
+    return make

@@ -1,21 +1,158 @@
-"""store salvage, store compact."""
+"""store backup, restore, verify, copy, salvage and compact."""
 
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from receiver.cli import Failure, opening
-from receiver.errors import ConfigurationError
-from receiver.store import Store
+from receiver.errors import BadValue, ConfigurationError
+from receiver.settings import Settings, forms, secret_keys
+from receiver.store import Store, backups
+from receiver.store.backups import Manifest
+from receiver.store.copying import copy as carry_over
+from receiver.store.copying import left_alone
+from receiver.store.migrating import check_version
+from receiver.store.projection import Keys
+from receiver.store.remembered import place
 from receiver.store.salvaging import salvage as read_what_can_be_read
 from receiver.stores import open_store
 from receiver.system.stopping import exiting_on_sigterm
 
+_BACKUP = click.Path(dir_okay=False, path_type=Path)
+
 
 @click.group()
 def store() -> None:
-    """The SQLite file itself."""
+    """The store itself: backups, moving it, and a damaged SQLite file."""
+
+
+@store.command()
+@click.argument("target", metavar="FILE|FOLDER", type=click.Path(path_type=Path))
+@opening.config_option
+def backup(target: Path, config: Path | None) -> None:
+    """
+    Write the store as it is at this moment into FILE, or into FOLDER under the time's name, while faxhook runs.
+
+    Of either database it is one SQLite file, with a count and checksum of each table and a mark of the secret key. It
+    has its name when it is complete and on the disk, and replaces no other.
+    """
+    its_settings = opening.load(config)
+    if target.is_dir():
+        target /= f"faxhook-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db"
+    with opening.open_store(config) as running, exiting_on_sigterm():
+        try:
+            manifest = backups.make(running, target, Keys(secret_keys(its_settings)).marks)
+        except FileExistsError:
+            raise ConfigurationError(f"{target}: exists; expected the name of a new file, or a folder") from None
+    click.echo(f"{target}: {_described(manifest)}")
+
+
+@store.command()
+@click.argument("source", metavar="FILE", type=_BACKUP)
+@opening.config_option
+def verify(source: Path, config: Path | None) -> None:
+    """
+    Read all of a backup: is the file sound, is each table as it was written, is the secret key the configured one?
+
+    Exit code 1 when something was changed or is damaged, 2 with another key.
+    """
+    its_settings = opening.load(config)
+    manifest = _whole(source)
+    _refuse_another_key(manifest, its_settings)
+    click.echo(f"{source}: whole; {_described(manifest)}, which is configured")
+
+
+@store.command()
+@click.argument("source", metavar="FILE", type=_BACKUP)
+@click.option("--key-is-lost", is_flag=True, help="Restore without the secret key of the backup, with the present one.")
+@opening.config_option
+def restore(source: Path, key_is_lost: bool, config: Path | None) -> None:
+    """
+    Fill the configured store from a backup, whichever database that was of. Expects that there is no store yet.
+
+    A PostgreSQL store may have its tables already, all of them empty. A restore that was cut short leaves no SQLite
+    file; on PostgreSQL run it again, and it goes on.
+    """
+    its_settings = opening.load(config)
+    manifest = _whole(source)
+    if not key_is_lost:
+        _refuse_another_key(manifest, its_settings)
+    with closing(open_store(its_settings)) as empty, exiting_on_sigterm():
+        try:
+            count = len(list(backups.restore(source, manifest, empty, project_anew=key_is_lost)))
+        except FileExistsError:
+            raise Failure(f"{empty.where}: somebody else has just made it; nothing was restored") from None
+        where = empty.where
+    click.echo(f"{where}: {count} tables restored, as they were at {manifest.made_at}.")
+    if key_is_lost:
+        click.echo("Numbers and references are found again when the relay has gone through all events.")
+    click.echo(
+        f"Start faxhook, and fetch what came since: faxhook reconcile --since {manifest.made_at}. What was delivered"
+        " since is delivered again, with the same ids."
+    )
+
+
+@store.command()
+@click.argument("old", metavar="FROM")
+@click.argument("new", metavar="TO")
+def copy(old: str, new: str) -> None:
+    """
+    Copy everything from the store at the URL FROM into an empty one at the URL TO, from either database to either.
+
+    Stop faxhook before: it is refused while anything works with FROM. What is undelivered is undelivered there as
+    well. Both are compared table by table at the end. A copy that was cut short goes on where it was.
+    """
+    with closing(_at(old, "FROM")) as source, closing(_at(new, "TO")) as target:
+        if place(source.url) == place(target.url):
+            raise ConfigurationError("TO: is the same store as FROM")
+        check_version(source)
+        with exiting_on_sigterm(), left_alone(source) as (rows, check):
+            for name, tally in carry_over(rows, place(source.url), target, check):
+                click.echo(f"{name}: {tally.rows} rows, sha256 {tally.checksum[:16]}")
+        where = source.where
+    click.echo(f"Both are the same. Set store.url to TO, start faxhook, and put away what is at {where}.")
+
+
+def _at(url: str, name: str) -> Store:
+    try:
+        return Store(forms.store_url(Path.cwd())(url))
+    except BadValue as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+    except ValueError:
+        expected = "sqlite:///path/to/faxhook.db or postgresql://user@host/database"
+        raise ConfigurationError(f"{name}: expected {expected}") from None
+
+
+def _described(manifest: Manifest) -> str:
+    key = manifest.secret_keys[0]
+    return f"{manifest.rows} rows in {len(manifest.tables)} tables, as at {manifest.made_at}, with the secret key {key}"
+
+
+def _whole(source: Path) -> Manifest:
+    """What a backup says of itself, when all of it is so. Raises Failure."""
+    manifest = backups.read(source)
+    if troubles := backups.troubles(source, manifest):
+        for trouble in troubles:
+            click.echo(trouble, err=True)
+        raise Failure(f"{source}: not as it was written; take another backup")
+    return manifest
+
+
+def _refuse_another_key(manifest: Manifest, settings: Settings) -> None:
+    """What the store has by hashes, such as numbers, is found with this key only."""
+    made_with = manifest.secret_keys[0]
+    kept = settings.server.state_dir / "secret_key"
+    is_there = bool(settings.server.secret_keys) or kept.exists()  # none is made for this
+    configured = Keys(secret_keys(settings)).marks if is_there else []
+    if made_with not in configured:
+        has = f"the configured one is {configured[0]}" if configured else f"none is configured, and {kept} is not there"
+        raise ConfigurationError(
+            f"server.secret_key: the backup was made with the secret key {made_with}, {has}. Put back the key"
+            " that belongs to the backup, or list it after the present one; if it is lost: faxhook store restore"
+            " --key-is-lost"
+        )
 
 
 @store.command()

@@ -62,6 +62,11 @@ def sign_of_life(connection: Connection, tables: Tables, now_ms: int, trouble: s
     )
 
 
+def is_led(tables: Tables) -> sa.Exists:
+    """Whether some relay has a PostgreSQL store now."""
+    return sa.exists().where(tables.relays.c.until_ms > _now())
+
+
 class _FileLock:
     def __init__(self, database: Path) -> None:
         self._path = database.with_name(database.name + ".relay")
@@ -137,7 +142,7 @@ class _Lease:
 def _take_over(tables: Tables, holder: str) -> ReturningInsert[str]:
     """The row becomes ours, and is returned, unless another's time runs on. One statement: two cannot both succeed."""
     relays = tables.relays
-    now = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)
+    now = _now()
     ours = {"holder": holder, "until_ms": now + round(_LEASE_SECONDS * 1000), "seen_at_ms": now}
     return (
         postgresql.insert(relays)
@@ -149,3 +154,8 @@ def _take_over(tables: Tables, holder: str) -> ReturningInsert[str]:
         )
         .returning(relays.c.name)  # an insert's rowcount is not told
     )
+
+
+def _now() -> sa.ColumnElement[int]:
+    """By the database's clock, in milliseconds."""
+    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1000, sa.BigInteger)

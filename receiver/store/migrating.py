@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from receiver.errors import StoreError
 from receiver.store import Store
+from receiver.store.carrying import COPYING
 from receiver.store.sqlite import FOREIGN_TABLES
 from receiver.store.tables import SCHEMA
 
@@ -77,6 +78,28 @@ def check_version(store: Store) -> None:
     with store.reading() as connection:
         if not _is_served(store, connection):
             raise MigrationDue(f"{store.where}: not up to date; run: faxhook migrate")
+        meta = store.tables.meta
+        if connection.scalar(sa.select(meta.c.value).where(meta.c.name == COPYING)) is not None:
+            raise StoreError(
+                f"{store.where}: a copy into it was not finished; run the same `faxhook store copy` or `restore` again,"
+                " or empty it"
+            )
+
+
+def check_exact(store: Store) -> None:
+    """Raise StoreError unless its tables are just those of this version: others may have columns unknown to us."""
+    with store.reading() as connection:
+        found = _revision(store, connection)
+    if found != newest_revision():
+        raise StoreError(
+            f"{store.where}: its tables are those of another version ({found}, expected {newest_revision()}); use the"
+            " faxhook that runs with it"
+        )
+
+
+def newest_revision() -> str:
+    """Of this version's tables."""
+    return _revisions()[-1]
 
 
 def is_there(store: Store) -> bool:

@@ -99,6 +99,13 @@ def foreign_keys(connection: Connection, tables: Tables, keys: Keys) -> tuple[st
     return (f"{trouble}: set the same server.secret_key for both",)
 
 
+def forget_keys(connection: Connection, tables: Tables) -> None:
+    """Of all events, by a secret that nobody has any more. They must be projected anew."""
+    connection.execute(tables.finds.delete())
+    connection.execute(tables.find_keys.delete())
+    connection.execute(tables.meta.delete().where(tables.meta.c.name == _MADE_BY))
+
+
 # --- writing --------------------------------------------------------------------------------------------------------
 
 

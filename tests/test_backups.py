@@ -1,0 +1,195 @@
+"""Backups of a store in either database, restored in either: whole, or refused with a word."""
+
+import json
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from house import CONFIGURATION, house
+from moving import (
+    ALL_WAYS,
+    SERVICE,
+    StoreOf,
+    configured,
+    fill_every_table,
+    path_of,
+    rows_of,
+    run,
+    told,
+)
+from served import Load
+from stock import Stock, stock
+
+from receiver.store.sqlite import SQLITE
+
+
+@ALL_WAYS
+def test_every_table_is_backed_up_and_restored(store_of: StoreOf, tmp_path: Path, old_kind: str, new_kind: str) -> None:
+    old, new = store_of(old_kind, "a", migrated=True), store_of(new_kind, "b")
+    fill_every_table(old)
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    result = run("store", "backup", folder, "--config", configured(tmp_path / "c", old))
+    assert result.exit_code == 0, result.output
+    (backup,) = folder.iterdir()
+    assert backup.stat().st_mode & 0o777 == 0o600
+    before = backup.read_bytes()
+    config = configured(tmp_path / "d", new)
+    verified = run("store", "verify", backup, "--config", config)
+    assert (verified.exit_code, "whole" in verified.output) == (0, True), verified.output
+    result = run("store", "restore", backup, "--config", config)
+    assert result.exit_code == 0, result.output
+    assert (list(folder.iterdir()), backup.read_bytes()) == ([backup], before)
+    expected = rows_of(old)
+    expected["waiting"] = sorted((*row[:5], None, None) for row in expected["waiting"])
+    assert rows_of(new) == expected
+    again = run("store", "restore", backup, "--config", config)
+    assert again.exit_code == 1
+    assert "exists" in again.output or "expected an empty store" in again.output
+    assert rows_of(new) == expected
+
+
+@pytest.fixture
+def backed_up(filled: Stock) -> Path:
+    filled.fill(30)
+    target = filled.config.parent / "backup.db"
+    assert told(filled, "store", "backup", target).exit_code == 0
+    return target
+
+
+def test_no_file_is_replaced_and_nothing_is_left_of_a_backup_that_failed(filled: Stock, backed_up: Path) -> None:
+    before = backed_up.read_bytes()
+    files = set(backed_up.parent.iterdir())
+    result = told(filled, "store", "backup", backed_up)
+    assert (result.exit_code, "exists; expected the name of a new file" in result.output) == (2, True)
+    assert told(filled, "store", "backup", backed_up.parent / "no" / "such").exit_code == 1
+    assert (backed_up.read_bytes(), set(backed_up.parent.iterdir())) == (before, files)
+
+
+def test_a_backup_that_was_changed_is_not_restored(filled: Stock, backed_up: Path, tmp_path: Path) -> None:
+    config = tmp_path / "new.toml"
+    config.write_text(filled.config.read_text().replace(str(path_of(filled)), f"{tmp_path}/new.db"))
+    for change, words in [
+        ("DELETE FROM faxhook_waiting WHERE sink = 'queue' AND turn = 3", "faxhook_waiting: 59 rows, expected 60"),
+        ("UPDATE faxhook_events SET outcome = 'failed' WHERE seq = 3", "faxhook_events: its rows were changed"),
+        ("DROP TABLE faxhook_audit", "faxhook_audit: is missing"),
+        ("CREATE TABLE faxhook_more (a)", "faxhook_more: is not of this backup"),
+    ]:
+        changed = tmp_path / "changed.db"
+        changed.write_bytes(backed_up.read_bytes())
+        with closing(SQLITE.connect(changed)) as connection, connection:
+            connection.execute(change)
+        for command in ("verify", "restore"):
+            result = run("store", command, changed, "--config", config)
+            assert (result.exit_code, words in result.output) == (1, True), result.output
+    damaged = tmp_path / "damaged.db"
+    content = backed_up.read_bytes()
+    middle = len(content) // 8192 * 4096
+    damaged.write_bytes(content[:middle] + b"\xde\xad" * 2048 + content[middle + 4096 :])
+    result = run("store", "verify", damaged, "--config", config)
+    assert (result.exit_code, "damaged:" in result.output) == (1, True), result.output
+    for no_backup in (filled.config, tmp_path / "nowhere", path_of(filled)):
+        result = run("store", "restore", no_backup, "--config", config)
+        assert (result.exit_code, "store backup" in result.output) == (1, True), result.output
+    assert not (tmp_path / "new.db").exists()
+
+
+def with_key(configuration: str, key: str) -> str:
+    return configuration.replace('state_dir = "state"', f'state_dir = "state"\nsecret_key = {key}')
+
+
+def test_another_secret_key_is_refused_until_it_is_said_to_be_lost(tmp_path: Path) -> None:
+    with stock(tmp_path / "old", f"sqlite:///{tmp_path}/a/faxhook.db") as made:
+        made.take("faxage", b"jobid=1&destname=Anna&destnum=2085550139&shortstatus=success&longstatus=Success")
+        made.project()
+        backup = tmp_path / "backup.db"
+        assert told(made, "store", "backup", backup).exit_code == 0
+    text = made.config.read_text().replace("/a/faxhook.db", "/b/faxhook.db")
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    config = fresh / "faxhook.toml"
+    config.write_text(text)
+    for command in ("verify", "restore"):
+        none = run("store", command, backup, "--config", config)
+        assert (none.exit_code, "none is configured" in none.output) == (2, True), none.output
+    assert not (fresh / "state").exists(), "no key is made by asking"
+    config.write_text(with_key(text, '"another one of the server"'))
+    for command in ("verify", "restore"):
+        other = run("store", command, backup, "--config", config)
+        assert (other.exit_code, "was made with the secret key" in other.output) == (2, True), other.output
+    assert not (tmp_path / "b").exists()
+    assert run("store", "restore", backup, "--key-is-lost", "--config", config).exit_code == 0
+    with stock(
+        fresh, f"sqlite:///{tmp_path}/b/faxhook.db", with_key(CONFIGURATION, '"another one of the server"')
+    ) as made:
+        made.project()
+        found = told(made, "fax", "find", "2085550139")
+        assert (found.exit_code, "fax_id" in found.output) == (0, True), found.output
+    # and where it is one of several it is taken
+    (tmp_path / "b" / "faxhook.db").unlink()
+    key = (tmp_path / "old" / "state" / "secret_key").read_text()
+    config.write_text(with_key(text, f'["a new one of them", "{key}"]'))
+    assert run("store", "restore", backup, "--config", config).exit_code == 0
+
+
+def test_a_log_that_was_left_without_its_file_is_not_taken_for_the_restored_ones(
+    filled: Stock, backed_up: Path
+) -> None:
+    filled.runtime.close()
+    path = path_of(filled)
+    for name in ("", "-shm", ".lock", ".relay"):
+        path.with_name(path.name + name).unlink(missing_ok=True)
+    log = path.with_name(path.name + "-wal")
+    log.write_bytes(b"what a crash has left")
+    result = told(filled, "store", "restore", backed_up)
+    assert (result.exit_code, "-wal: exists" in result.output) == (1, True), result.output
+    log.unlink()
+    assert told(filled, "store", "restore", backed_up).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=SERVICE)])
+def test_what_was_acknowledged_before_a_backup_began_is_there_when_it_is_restored(
+    store_of: StoreOf, tmp_path: Path, kind: str
+) -> None:
+    """The drill of deploy/README.md, with callbacks all the while."""
+    backup = tmp_path / "backup.db"
+    with house(tmp_path / "old", store_of(kind, "a")) as running:
+        loads = [Load(running.port, prefix) for prefix in ("7", "8")]
+        ended = threading.Event()
+        senders = [threading.Thread(target=post, args=(load, ended)) for load in loads]
+        for sender in senders:
+            sender.start()
+        while min(len(load.accepted) for load in loads) < 20:
+            pass
+        told_before = [set(load.accepted) for load in loads]
+        result = run("store", "backup", backup, "--config", running.config)
+        ended.set()
+        for sender in senders:
+            sender.join()
+        assert result.exit_code == 0, result.output
+        key = running.config.parent / "state" / "secret_key"
+    config = configured(tmp_path / "new", store_of(kind, "b"), key.read_text())
+    assert run("store", "verify", backup, "--config", config).exit_code == 0
+    result = run("store", "restore", backup, "--config", config)
+    assert result.exit_code == 0, result.output
+    with stock(tmp_path / "new", store_of(kind, "b", kept=True)) as made:
+        count = len(made.events())
+        published = {(one["provider_job_id"], one["outcome"]) for one in map(data, made.payloads().values())}
+        assert set().union(*told_before) <= published
+        job, outcome = sorted(told_before[0])[0]
+        made.fax(int(job), AccountID="1", status="0" if outcome == "delivered" else "2")
+        assert (made.receipts()[0]["state"], len(made.events())) == ("duplicate", count)
+        delivered = [json.loads(line)["id"] for line in made.consumed()]
+        assert sorted(delivered) == sorted(made.payloads())
+        assert made.states() == {"published": count}
+
+
+def post(load: Load, ended: threading.Event) -> None:
+    while not ended.is_set():
+        load.post()
+
+
+def data(body: bytes) -> dict[str, str]:
+    found: dict[str, str] = json.loads(body)["data"]
+    return found
