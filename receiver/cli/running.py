@@ -14,6 +14,7 @@ from receiver.errors import ConfigurationError
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
 from receiver.store.damage import check_newest
 from receiver.store.migrating import migrate as bring_up_to_date
+from receiver.store.migrating import statements
 from receiver.stores import open_store
 from receiver.system import streams
 from receiver.web import serving
@@ -81,8 +82,12 @@ def _welcome(settings: Settings) -> None:
 @click.command()
 @opening.config_option
 @click.option("--new", is_flag=True, help="Begin a new store where the one that was used before is gone on purpose.")
-def migrate(config: Path | None, new: bool) -> None:
+@click.option("--dry-run", is_flag=True, help="Change nothing; say whether anything is due.")
+@click.option("--sql", is_flag=True, help="With --dry-run: print the statements, for an administrator to run.")
+def migrate(config: Path | None, new: bool, dry_run: bool, sql: bool) -> None:
     """Bring the store to this version's tables. Safe to run at any time, also twice."""
+    if sql and not dry_run:
+        raise click.UsageError("--sql prints statements and runs none: add --dry-run")
     settings = opening.load(config)
     hosting.check(settings, os.environ)  # a release process has a disk of its own, and would migrate that
     for doubt in bootstrap.former_stores(settings):
@@ -91,6 +96,11 @@ def migrate(config: Path | None, new: bool) -> None:
         check_newest(store)
         if not new:
             bootstrap.refuse_vanished(settings, store)
+        if dry_run:
+            due = statements(store)
+            shown = due if sql else "a migration is due\n"
+            click.echo(shown if due else "-- the store is up to date" if sql else "the store is up to date", nl=not due)
+            return
         done = bring_up_to_date(store)
     click.echo("the store has been migrated" if done else "the store is up to date")
 

@@ -76,9 +76,7 @@ def make(store: Store, target: Path, secret_keys: Sequence[str]) -> Manifest:
             for name, tally in counted.items():
                 if (tables[name].rows, tables[name].checksum) != (tally.rows, tally.checksum):
                     raise StoreError(f"{target}: {name} is not as it was read; is the disk failing? Nothing was kept")
-            manifest = Manifest(
-                FORMAT, began, __version__, revision, store.dialect, tuple(secret_keys), tables
-            )
+            manifest = Manifest(FORMAT, began, __version__, revision, store.dialect, tuple(secret_keys), tables)
             connection.execute(f"CREATE TABLE {_TABLE} (manifest TEXT NOT NULL)")
             connection.execute(f"INSERT INTO {_TABLE} VALUES (?)", (json.dumps(asdict(manifest)),))  # noqa: S608
     return manifest

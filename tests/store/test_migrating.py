@@ -4,23 +4,27 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from announcing import fax, rows, tell
+from click.testing import CliRunner
 
 import receiver
 from receiver import settings as configuration
+from receiver.cli import main
 from receiver.errors import ConfigurationError, StoreError
 from receiver.store import Store, migrating
 from receiver.store.identity import remember
 from receiver.store.migrating import check_version, migrate
-from receiver.store.sqlite import has_wal_fix
+from receiver.store.sqlite import SQLITE, has_wal_fix
 from receiver.store.tables import SCHEMA, define
 
 CONFIGURATION = """
@@ -111,6 +115,76 @@ def test_data_survive_another_migration(store):
     tell(store, fax())
     migrate(store)
     assert len(rows(store, "events")) == 1
+
+
+OF_A_SCHEMA = (
+    (
+        "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default"
+        " FROM information_schema.columns WHERE table_schema = 'faxhook' ORDER BY 1, 3"
+    ),
+    "SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'faxhook' ORDER BY 1",
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'faxhook' ORDER BY 1",
+    (
+        "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
+        " WHERE connamespace = 'faxhook'::regnamespace ORDER BY 1"
+    ),
+    (
+        "SELECT sequencename, data_type, start_value, increment_by FROM pg_sequences"
+        " WHERE schemaname = 'faxhook' ORDER BY 1"
+    ),
+    "SELECT nspname, nspowner FROM pg_namespace WHERE nspname = 'faxhook'",
+    "SELECT * FROM faxhook.meta ORDER BY 1",
+    "SELECT * FROM faxhook.alembic_version",
+)
+OF_A_FILE = (
+    "SELECT type, name, sql FROM sqlite_master ORDER BY name",
+    "SELECT * FROM faxhook_meta ORDER BY 1",
+    "SELECT * FROM faxhook_alembic_version",
+)
+
+
+def test_an_administrator_can_run_what_migrate_prints(empty, tmp_path):
+    def said(*options):
+        result = CliRunner().invoke(main, ["migrate", *options, "--config", str(tmp_path / "faxhook.toml")])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    def made():
+        with empty.reading() as connection:
+            queries = OF_A_FILE if empty.dialect == "sqlite" else OF_A_SCHEMA
+            found = [connection.exec_driver_sql(query).all() for query in queries]
+            return [[" ".join(str(value).split()) for row in rows for value in row] for rows in found]
+
+    url = empty.url.render_as_string(hide_password=False)
+    (tmp_path / "faxhook.toml").write_text(f'[store]\nurl = "{url}"\n{CONFIGURATION}')
+    assert said("--dry-run") == "a migration is due\n"
+    script = said("--dry-run", "--sql")
+    assert "a migration is due" in said("--dry-run"), "nothing has been run"
+    assert empty.file is None or not empty.file.path.exists()
+    if empty.dialect == "sqlite":
+        empty.create_file()
+        with closing(SQLITE.connect(empty.file.path)) as connection:
+            connection.executescript(script)
+    else:
+        with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(script)
+    check_version(empty)
+    by_hand = made()
+    assert said("--dry-run") == "the store is up to date\n"
+    assert said("--dry-run", "--sql") == "-- the store is up to date\n"
+    if empty.dialect == "sqlite":
+        empty.close()
+        empty.file.path.unlink()
+    else:
+        with empty.writing() as connection:
+            connection.exec_driver_sql("DROP SCHEMA faxhook CASCADE")
+    migrate(empty)
+    assert by_hand == made()
+
+
+def test_statements_are_printed_only_where_nothing_is_run():
+    result = CliRunner().invoke(main, ["migrate", "--sql"])
+    assert (result.exit_code, "add --dry-run" in result.output) == (2, True)
 
 
 @pytest.mark.parametrize(("revision", "serves"), [("0001", "1"), ("0007", "2")])
