@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from receiver import body as request_body
-from receiver import metrics, stations
+from receiver import metrics, stations, tracing
 from receiver.auth import Request
 from receiver.errors import Inbound, InternalError, MethodNotAllowed, NotFound, Refusal, Undecodable, Unprocessable
 from receiver.logs import error_class, log, place
@@ -22,6 +22,7 @@ from receiver.store import new_id, now_ms, rfc3339
 from receiver.store.submissions import Recorded, Submission
 from receiver.store.writer import Ticket
 from receiver.system import collecting
+from receiver.tracing import Trace
 from schemas.encoding import compact_ascii
 from schemas.event import FaxCompleted
 from schemas.fields import InvalidRow
@@ -48,7 +49,8 @@ class Arrival:
     """
     An authenticated callback, about to be read.
 
-    data: decoded already, where the credentials were inside, and what had to be repaired for that.
+    data: decoded already, where the credentials were inside, and what had to be repaired for that. trace: that the
+    caller has named.
     """
 
     endpoint: Endpoint
@@ -57,6 +59,7 @@ class Arrival:
     received_at_ms: int
     data: Mapping[str, Any] | None = None
     repaired: frozenset[Repair] = frozenset()
+    trace: Trace | None = None
     replay: bool = False
 
 
@@ -100,6 +103,7 @@ def settle(taken: Taken) -> Answer:
         events=len(recorded.events),
         size=len(taken.arrival.raw.body),
         duration_ms=round((time.perf_counter() - taken.started) * 1000, 1),
+        trace=taken.submission.trace_id,
     )
     return answer(endpoint, recorded)
 
@@ -170,7 +174,8 @@ def arrive(environ: Mapping[str, Any], body: bytes, endpoint: Endpoint, referenc
             data = read(raw, callback)
             endpoint.gate.check_payload(callback.credentials(data) if callback.credentials else None)
     at = now_ms()
-    return Arrival(endpoint, raw, new_id(at), at, data, frozenset(repaired))
+    trace = tracing.read(environ.get("HTTP_TRACEPARENT"))
+    return Arrival(endpoint, raw, new_id(at), at, data, frozenset(repaired), trace)
 
 
 # --- stations 4 to 7 -----------------------------------------------------------------------------------------------
@@ -293,6 +298,7 @@ def submit(
         ignored=ignored,
         detail=detail,
         replay=arrival.replay,
+        trace=arrival.trace,
     )
 
 

@@ -28,6 +28,7 @@ ALLOWED = frozenset(
         *("revision", "type", "field", "via", "audience", "report", "sink"),
         "client",  # its address, of a request that was refused
         # how much and how long
+        "trace",  # its id, of 32 hexadecimal digits
         *("size", "count", "attempts", "events", "receipts", "recipients", "dead", "backlog", "filled", "requests"),
         *("duration_ms", "duration_seconds", "delay_seconds", "age_seconds", "ahead_seconds"),
         # what went wrong, and where in the code

@@ -1,5 +1,6 @@
 """The published form: a CloudEvents 1.0 envelope around the facts of one fax, as bytes that never change again."""
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
@@ -29,6 +30,7 @@ def envelope(
     supersedes: str | None = None,
     changed: Sequence[str] = (),
     conflict: bool = False,
+    traceparent: str,
 ) -> bytes:
     """The event as UTF-8 JSON. facts, advice: as ``receiver`` makes them; times are RFC 3339 in UTC."""
     event = {
@@ -41,6 +43,7 @@ def envelope(
         "datacontenttype": "application/json",
         "dataschema": SCHEMA_URN,
         "partitionkey": fax_id,
+        "traceparent": traceparent,
         "data": {
             "fax_id": fax_id,
             "provider": provider,
@@ -93,6 +96,15 @@ def _stated(facts: Mapping[str, Any]) -> dict[str, Any]:
 @lru_cache(maxsize=256)
 def _source(provider: str, account: str) -> str:
     return f"/{quote(provider, safe='')}/{quote(account, safe='')}"
+
+
+_TRACEPARENT = re.compile(rb'"traceparent":"([0-9a-f-]{55})"')
+
+
+def traceparent_of(body: bytes) -> str | None:
+    """Of an envelope as it is stored; None where it has none."""
+    found = _TRACEPARENT.search(body, 0, body.find(b'"data":'))  # before anything that a provider has written
+    return found[1].decode() if found else None
 
 
 def routing_key(event_type: str, outcome: str) -> str:

@@ -18,7 +18,9 @@ from schemas.envelope import AMENDED, COMPLETED, CONTENT_TYPE, routing_key
 
 pytestmark = pytest.mark.service("rabbitmq")
 
-EVENT = Message("event 0", "fax 0", "fax.completed.delivered", b'{"from": "\xc3\xa9"}')
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+BODY = b'{"traceparent":"%s","data":{"from": "\xc3\xa9"}}' % TRACEPARENT.encode()
+EVENT = Message("event 0", "fax 0", "fax.completed.delivered", BODY)
 
 
 def message(number: int) -> Message:
@@ -55,6 +57,7 @@ def test_a_confirmed_event_is_in_the_queue_as_it_was_stored(publisher: Publisher
     assert received.properties["message_id"] == EVENT.event_id
     assert received.properties["content_type"] == CONTENT_TYPE == "application/cloudevents+json"
     assert received.properties["delivery_mode"] == 2
+    assert received.properties["application_headers"]["traceparent"] == TRACEPARENT
 
 
 def test_a_batch_is_confirmed_whole_and_arrives_in_order(publisher: Publisher, line: Line) -> None:

@@ -204,5 +204,5 @@ def _properties(message: Message, packed: Packed) -> dict[str, Any]:
 
 
 def _headers(packed: Packed) -> dict[str, str]:
-    """As CloudEvents has them in AMQP; none in the structured form."""
-    return {f"cloudEvents_{name}": value for name, value in packed.attributes.items()}
+    """As CloudEvents has them in AMQP, and those that have no prefix."""
+    return {f"cloudEvents_{name}": value for name, value in packed.attributes.items()} | dict(packed.headers)

@@ -220,6 +220,7 @@ class _Group:
             supersedes=supersedes,
             changed=merged.changed if merged else (),
             conflict=conflict,
+            traceparent=submission.traceparent,
         )
         at = submission.received_at_ms
         row = [

@@ -7,7 +7,9 @@ from hashlib import sha256
 from typing import Any
 
 from receiver import facts as fax_facts
+from receiver import tracing
 from receiver.facts import Facts
+from receiver.tracing import Trace
 
 CALLBACK, REPORT = "callback", "report"  # how a fax was observed
 
@@ -63,7 +65,7 @@ class Submission:
     refused: the code of the refusal, for a receipt that is ``rejected``. ignored: why another is about no fax that was
     sent, such as ``inbound``. invalid: recipients that could not be used; their fields are in ``detail``. replay: the
     receipt is there already, and its new state is added to it. position: of a report, which leaves a receipt only
-    where it says something new.
+    where it says something new. trace: that the caller has named.
     """
 
     receipt: str
@@ -83,6 +85,15 @@ class Submission:
     detail: dict[str, Any] = field(default_factory=dict)
     replay: bool = False
     position: Position | None = None
+    trace: Trace | None = None
+
+    @property
+    def trace_id(self) -> str:
+        return (self.trace or tracing.begun(self.receipt)).id
+
+    @property
+    def traceparent(self) -> str:
+        return tracing.traceparent(self.trace or tracing.begun(self.receipt), self.receipt)
 
     @property
     def is_report(self) -> bool:

@@ -42,7 +42,7 @@ class Deferred(Response):
         try:
             answer = intake.settle(self._taken)
         except Refusal as refusal:
-            return refused("callback_refused", endpoint, refusal)
+            return refused("callback_refused", endpoint, refusal, self._taken.submission.trace_id)
         except Exception as error:  # noqa: BLE001 - our bug, and still an answer
             return failed("callback_refused", endpoint, error)
         metrics.request_seconds.observe(time.perf_counter() - self._taken.started)
@@ -75,7 +75,7 @@ def success(endpoint: str, answer: Answer) -> Response:
     return response
 
 
-def refused(event: str, endpoint: str, refusal: Refusal) -> Response:
+def refused(event: str, endpoint: str, refusal: Refusal, trace: str | None = None) -> Response:
     """The problem document of a refusal, counted; logged where it is our trouble or where a receipt is kept."""
     count(endpoint, refusal.status)
     if refusal.status >= 500 or refusal.receipt:
@@ -86,6 +86,7 @@ def refused(event: str, endpoint: str, refusal: Refusal) -> Response:
             receipt=refusal.receipt,
             endpoint=endpoint,
             error=getattr(refusal, "error", None),
+            trace=trace,
         )
     return _problem(refusal)
 

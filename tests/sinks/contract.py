@@ -99,10 +99,14 @@ class Stand:
         self.cable.cut()
 
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
 def message(fax_id: str = "", size: int = 0) -> Message:
     event_id, fax_id = str(uuid.uuid4()), fax_id or str(uuid.uuid4())
     data = {"fax_id": fax_id, "outcome": "delivered", "recipient": {"name": "Grüße, 北京"}, "filler": "x" * size}
-    return Message(event_id, fax_id, "fax.completed.delivered", compact({"id": event_id, "data": data}).encode())
+    envelope = compact({"id": event_id, "traceparent": TRACEPARENT, "data": data})
+    return Message(event_id, fax_id, "fax.completed.delivered", envelope.encode())
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from contract import Contract, Received, Stand, arrive, message, opened
+from contract import TRACEPARENT, Contract, Received, Stand, arrive, message, opened
 
 from receiver.errors import ConfigurationError
 from receiver.outgoing.sinks import kafka, publisher
@@ -135,6 +135,7 @@ def test_the_fax_is_the_key(stand: KafkaStand, tmp_path: Path) -> None:
     (got,) = stand.messages()
     assert got.key().decode() == sent.fax_id
     assert dict(got.headers())["content-type"] == b"application/cloudevents+json"
+    assert dict(got.headers())["traceparent"] == TRACEPARENT.encode()
 
 
 @pytest.mark.parametrize("code", [KafkaError.NOT_ENOUGH_REPLICAS, KafkaError.NOT_LEADER_FOR_PARTITION])

@@ -13,7 +13,7 @@ from typing import Any
 import nats
 import pytest
 from certificates import Authority
-from contract import Contract, Received, Stand, arrive, message, opened
+from contract import TRACEPARENT, Contract, Received, Stand, arrive, message, opened
 from nats.js.api import StreamConfig
 from ports import free_port
 from waiting import until
@@ -145,6 +145,7 @@ def test_an_event_says_what_it_is(stand: NatsStand, tmp_path: Path) -> None:
     with opened(stand.sink(), tmp_path) as one:
         arrive(one, [message()])
     assert stand.messages()[0].headers["Content-Type"] == "application/cloudevents+json"
+    assert stand.messages()[0].headers["traceparent"] == TRACEPARENT
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,7 @@ def test_each_form_follows_from_the_stored_bytes(filled_with: Any, endpoints: tu
     assert json.loads(data) == stored["data"]
     assert headers["content-type"] == "application/json"
     assert (headers["ce-id"], headers["ce-type"], headers["ce-specversion"]) == (event["id"], stored["type"], "1.0")
+    assert headers["ce-traceparent"] == headers["traceparent"] == stored["traceparent"]
 
 
 def test_the_stored_form_is_the_stored_bytes() -> None:

@@ -113,7 +113,8 @@ class Aws:
 
     def _entry(self, number: int, message: Message, packed: Packed) -> dict[str, Any]:
         attributes = {"content-type": packed.content_type}
-        attributes |= {f"ce-{name}": value for name, value in list(packed.attributes.items())[:9]}  # ten at most
+        # Ten at most: with those of CloudEvents there is no place for what they say already.
+        attributes |= {f"ce-{name}": value for name, value in packed.attributes.items()} or packed.headers
         return {
             "Id": str(number),
             ("MessageBody" if self._service == "sqs" else "Message"): packed.body.decode(),

@@ -129,6 +129,7 @@ class Kafka:
         packed = formats.packed(message, self._form)
         headers = [("content-type", packed.content_type)]
         headers += [(f"ce_{name}", value) for name, value in packed.attributes.items()]
+        headers += packed.headers.items()
         try:
             producer.produce(
                 self._topic,

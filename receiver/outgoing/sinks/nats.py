@@ -160,6 +160,7 @@ class Nats:
             "Nats-Msg-Id": message.event_id,
             "Content-Type": packed.content_type,
             **{f"ce-{name}": value for name, value in packed.attributes.items()},
+            **packed.headers,
         }
         try:
             await stream.publish(self._subject, packed.body, timeout=ACK_SECONDS, headers=headers)

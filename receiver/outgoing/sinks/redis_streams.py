@@ -148,8 +148,8 @@ class RedisStream:
 
     def _fields(self, message: Message) -> dict[str, str | bytes]:
         packed = formats.packed(message, self._form)
-        attributes = {f"ce_{name}": value for name, value in packed.attributes.items()}
-        return {"id": message.event_id, "content_type": packed.content_type, "body": packed.body, **attributes}
+        beside = {f"ce_{name}": value for name, value in packed.attributes.items()} | dict(packed.headers)
+        return {"id": message.event_id, "content_type": packed.content_type, "body": packed.body, **beside}
 
     def _discard(self) -> None:
         client, self._client = self._client, None

@@ -166,6 +166,7 @@ class Webhook:
             "webhook-timestamp": now,
             "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
             **{f"ce-{name}": value for name, value in packed.attributes.items()},
+            **packed.headers,
         }
 
     def trouble(self, kind: str, error: BaseException | None = None, said: str | None = None) -> BrokerTrouble:
