@@ -154,11 +154,11 @@ def _salvage(source: Any, fresh: Store, table: sa.Table) -> Salvaged:
             break
         rows = [row for row in found if is_ours(row)]
         foreign += len(found) - len(rows)
-        with fresh.writing() as connection:
-            marks = ", ".join("?" for _ in columns)
-            insert = f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - names of ours
-            for row in rows:
-                connection.exec_driver_sql(insert, tuple(row))
+        if rows:
+            with fresh.writing() as connection:
+                marks = ", ".join("?" for _ in columns)
+                insert = f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - names of ours
+                connection.exec_driver_sql(insert, [tuple(row) for row in rows])
         count += len(rows)
     return Salvaged(table.name.removeprefix(PREFIX), count, None if lost is None else lost + foreign)
 

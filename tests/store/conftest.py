@@ -1,5 +1,6 @@
 import secrets
 
+import migrated
 import psycopg
 import pytest
 
@@ -45,18 +46,14 @@ def migrated_url(database):
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))])
 def store(request):
-    url = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "migrated_url")
-    store = Store(url)
-    migrate(store)
-    yield store
-    store.close()
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
 def sqlite(sqlite_url):
     """For what only a file can suffer."""
+    migrated.make(sqlite_url)
     store = Store(sqlite_url)
-    migrate(store)
     yield store
     store.close()
 

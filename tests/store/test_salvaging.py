@@ -8,6 +8,7 @@ import time
 from contextlib import closing, suppress
 from datetime import timedelta
 
+import migrated
 import pytest
 from announcing import NOON, deliver, failed, fax, identity, numbered, project, rows, states, submission, tell, tell_all
 from click.testing import CliRunner
@@ -41,22 +42,28 @@ LIMITS = Limits(bodies=timedelta(days=7), rejected=timedelta(days=30), ids=timed
 
 
 @pytest.fixture
-def large(sqlite):
-    """A store of many pages, closed, so that all is in its file: every second event has arrived, the last ones not."""
-    fill(sqlite, COUNT)
-    with sqlite.writing() as connection:
-        waiting = outbox.waiting(connection, sqlite.tables, COUNT, 0)
-        outbox.publish(connection, sqlite.tables, waiting[: 2 * DELIVERED : 2], now_ms())
-        outbox.lease(connection, sqlite.tables, "someone", 10, now_ms())
-    sqlite.close()
-    return sqlite.file.path
+def large(sqlite_url, many):
+    """The file of a store of many pages: every second event has arrived, the last ones not."""
+    with closing(Store(sqlite_url)) as store:
+        store.create_file()
+        store.file.path.write_bytes(many)
+        with store.writing() as connection:
+            waiting = outbox.waiting(connection, store.tables, COUNT, 0)
+            outbox.publish(connection, store.tables, waiting[: 2 * DELIVERED : 2], now_ms())
+            outbox.lease(connection, store.tables, "someone", 10, now_ms())
+    return store.file.path
 
 
-def fill(store, count):
-    """So many faxes, each with a receipt of its own."""
-    for start in range(0, count, 100):
-        tell_all(store, *[submission(fax(f"{number}")) for number in range(start, min(count, start + 100))])
-    project(store)
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    """The file of a store with ``COUNT`` faxes that wait, each with a receipt of its own: made once, and copied."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('many')}/faxhook.db"
+    migrated.make(url)
+    with closing(Store(url)) as store:
+        for start in range(0, COUNT, 100):
+            tell_all(store, *[submission(fax(f"{number}")) for number in range(start, start + 100)])
+        project(store)
+    return store.file.path.read_bytes()
 
 
 def leaves(path, tree):
@@ -172,7 +179,7 @@ def use(fresh):
     deliver(fresh)
     assert rows(fresh, "waiting") == []
     with fresh.writing() as connection:
-        while purge(connection, fresh.tables, LIMITS, now_ms() + 92 * 24 * 3600 * 1000) != Purged():
+        while purge(connection, fresh.tables, LIMITS, now_ms() + 92 * 24 * 3600 * 1000, COUNT) != Purged():
             pass
     for name in ("events", "faxes", "receipts", "taken", "late_faxes", "overdue", "announcements", "learned"):
         assert rows(fresh, name) == [], name
@@ -321,10 +328,11 @@ IN_THE_WAY += [("taken", 0.5), ("taken", 1.0), ("receipts", 0.5), (INDEX, 0.5)]
 
 
 @pytest.fixture
-def undelivered(filled):
+def undelivered(filled, many):
     """A store of many pages; every second event of the first ones has arrived."""
     store = filled.runtime.store
-    fill(store, COUNT)
+    store.close()
+    store.file.path.write_bytes(many)
     with store.writing() as connection:
         waiting = outbox.waiting(connection, store.tables, COUNT, 0)
         outbox.publish(connection, store.tables, waiting[:DELIVERED:2], now_ms())
@@ -460,7 +468,7 @@ def test_an_event_lost_with_its_waiting_row_is_new_when_it_is_heard_again(undeli
     _, fresh = salvaged(store.file.path, tmp_path)
     lost = COUNT - len(rows(fresh, "events"))
     assert lost > 0
-    again = [tell(fresh, one).state for one in numbered(COUNT)]
+    again = [one.state for one in tell_all(fresh, *map(submission, numbered(COUNT)))]
     assert (again[-lost:], set(again[:-lost])) == (["accepted"] * lost, {"duplicate"})
     use(fresh)
 
@@ -486,13 +494,11 @@ def newest_page_of(tree):
     [header, schema, *map(newest_page_of, ("events", "receipts", "faxes", "waiting"))],
     ids=["header", "schema", "events", "receipts", "faxes", "waiting"],
 )
-def test_a_damaged_store_is_refused_at_a_start_and_the_file_is_named(filled, break_it):
-    fill(filled.runtime.store, 1000)
-    filled.runtime.store.close()
-    path = filled.runtime.store.file.path
+def test_a_damaged_store_is_refused_at_a_start_and_the_file_is_named(undelivered, break_it):
+    path = undelivered.runtime.store.file.path
     break_it(path)
     for command in ("serve", "migrate", "doctor"):
-        result = CliRunner().invoke(main, [command, "--config", str(filled.config)], catch_exceptions=False)
+        result = CliRunner().invoke(main, [command, "--config", str(undelivered.config)], catch_exceptions=False)
         assert result.exit_code == 1, (command, result.output)
         for expected in (str(path), "damaged", "doctor --deep", "store salvage"):
             assert expected in result.output, (command, result.output)
@@ -518,8 +524,8 @@ def test_a_callback_that_meets_a_bad_page_makes_the_store_unready(large):
 
 
 def test_the_relay_has_the_whole_file_checked_once_damage_was_met(filled, tmp_path):
-    fill(filled.runtime.store, 500)
     store = filled.runtime.store
+    tell(store, *numbered(500))
     store.close()
     overwrite(store.file.path, "events")
     note(store)
