@@ -241,7 +241,9 @@ def test_a_body_without_end_is_413(server: live.Server) -> None:
         with ThreadPoolExecutor() as threads:
             threads.submit(pour)
             try:
-                assert live.answer(sock)[0] == 413
+                status, _, text = live.answer(sock)
+                # on a busy machine what it drains does not arrive within the server's second
+                assert status == 413 or (status == 400 and b"slower" in text), (status, text)
             except ConnectionResetError:
                 pass  # it never stops sending, so the answer may be lost to it
             finally:

@@ -66,6 +66,18 @@ print(sorted({"sqlalchemy", "flask", "alembic", "marshmallow"} & set(sys.modules
     assert done.stdout.endswith("\n[]\n")
 
 
+def test_on_a_sqlite_store_postgresqls_dialect_is_not_imported(filled: Stock) -> None:
+    """An eighth of what a command takes to start."""
+    code = f"""
+import sys
+from receiver.cli import main
+main(["consume", "--config", {str(filled.config)!r}], standalone_mode=False)
+print([name for name in sys.modules if name.startswith(("sqlalchemy.dialects.postgresql", "psycopg"))])
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=True, text=True)
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("command", main.list_commands(None))  # type: ignore[arg-type]
 def test_every_command_has_help_and_is_known_by_its_name(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"])

@@ -13,7 +13,6 @@ import time
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 from sqlalchemy.sql.dml import ReturningInsert
 
@@ -21,7 +20,7 @@ from receiver.errors import Unavailable
 from receiver.logs import log
 from receiver.store import Store
 from receiver.store.outbox import owner
-from receiver.store.tables import Tables
+from receiver.store.tables import Tables, insert
 
 _NAME = "outbox"
 _LEASE_SECONDS = 3.0  # so that another takes over within 5
@@ -52,11 +51,10 @@ class Leadership:
 def sign_of_life(connection: Connection, tables: Tables, now_ms: int, trouble: str | None) -> None:
     """Note that the active relay lives, and its trouble with the broker; the time it began stays."""
     relays = tables.relays
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     seen = {"seen_at_ms": now_ms, "trouble": trouble}
     began = sa.func.coalesce(relays.c.trouble_since_ms, now_ms) if trouble else None
     connection.execute(
-        insert(relays)
+        insert(relays, connection.dialect.name)
         .values(name=_NAME, holder=owner(), until_ms=0, trouble_since_ms=now_ms if trouble else None, **seen)
         .on_conflict_do_update(index_elements=[relays.c.name], set_={**seen, "trouble_since_ms": began})
     )
@@ -145,7 +143,7 @@ def _take_over(tables: Tables, holder: str) -> ReturningInsert[str]:
     now = _now()
     ours = {"holder": holder, "until_ms": now + round(_LEASE_SECONDS * 1000), "seen_at_ms": now}
     return (
-        postgresql.insert(relays)
+        insert(relays, "postgresql")
         .values(name=_NAME, **ours)
         .on_conflict_do_update(
             index_elements=[relays.c.name],

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from receiver.store import Store
 from receiver.store.file import File
 from receiver.store.file_causes import unavailable
 from receiver.store.sqlite import SQLITE, has_wal_fix
+from receiver.store.tables import insert_or_keep
 from receiver.store.trouble import BUSY_SECONDS, StoreUnavailable
 from receiver.system.waiting import WouldWait, is_forbidden, may_wait
 
@@ -154,7 +154,7 @@ class _PostgresqlNames:
         self._table = store.tables.nonces
 
     def claim(self, name: str, expires: float) -> bool:
-        insert = postgresql.insert(self._table).values(name=name, expires=expires).on_conflict_do_nothing()
+        insert = insert_or_keep(self._table, "postgresql").values(name=name, expires=expires)
         claimed = insert.returning(self._table.c.name)  # the row count of an insert is not always told
         with self._store.writing() as connection:
             connection.exec_driver_sql("SET LOCAL synchronous_commit = off")

@@ -10,7 +10,7 @@ is ordered by a hash, the others grow at their ends, and nothing is written agai
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
@@ -26,12 +26,14 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from receiver.destinations import QUEUE as QUEUE
 from receiver.store.types import Id, Pairs, Sha256
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 PREFIX = "faxhook_"
 SCHEMA = "faxhook"
@@ -85,7 +87,9 @@ def define(dialect: str) -> Tables:
 
     def index(name: str, *columns: str, where: str | None = None) -> Index:
         some = text(where) if where else None
-        return Index(f"{PREFIX}{name}" if sqlite else name, *columns, sqlite_where=some, postgresql_where=some)
+        if sqlite:  # the options of a dialect import it
+            return Index(f"{PREFIX}{name}", *columns, sqlite_where=some)
+        return Index(name, *columns, postgresql_where=some)
 
     row_id: TypeEngine[int] = Integer() if sqlite else BigInteger()  # SQLite counts only in a column typed INTEGER
 
@@ -362,17 +366,24 @@ def _receipt() -> tuple[Column[Any], ...]:
     )
 
 
-def insert(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def insert(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":
     """An insert that can say what happens where the key is there already."""
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    # PostgreSQL's dialect is an eighth of what a command on a SQLite store imports: it is imported where it is used.
+    if dialect == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
 
 
-def insert_or_keep(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def insert_or_keep(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":
     """An insert that leaves a row alone whose key is there already."""
     return insert(table, dialect).on_conflict_do_nothing()
 
 
-def insert_or_replace(table: Table, dialect: str) -> sqlite.Insert | postgresql.Insert:
+def insert_or_replace(table: Table, dialect: str) -> "sqlite.Insert | postgresql.Insert":
     """An insert that overwrites the row whose key is there already."""
     statement = insert(table, dialect)
     values = {column.name: statement.excluded[column.name] for column in table.c if not column.primary_key}
