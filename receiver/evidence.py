@@ -29,6 +29,7 @@ from receiver.settings import Settings, kept
 from receiver.store import browsing, now_ms, rfc3339
 from receiver.store.history import History, Step
 from receiver.store.tables import Tables
+from receiver.system.batches import batches
 
 FORMAT = "faxhook-evidence-1"
 PURGED = "purged"  # in place of a digest
@@ -110,7 +111,7 @@ def _receipts(connection: Connection, tables: Tables, steps: Sequence[Step]) -> 
     """Each with the SHA-256 of its body, and query, as they are stored: without the provider's secrets."""
     stored: dict[str, Any] = {}
     for table in (tables.receipts, tables.rejected_receipts):
-        for some in _batches([step.detail["receipt"] for step in steps]):
+        for some in batches([step.detail["receipt"] for step in steps], _AT_ONCE):
             columns = (table.c.id, table.c.content_type, table.c.query, table.c.body)
             stored |= {row.id: row for row in connection.execute(sa.select(*columns).where(table.c.id.in_(some)))}
     described = []
@@ -126,14 +127,10 @@ def _receipts(connection: Connection, tables: Tables, steps: Sequence[Step]) -> 
 def _events(connection: Connection, tables: Tables, fax_id: str, steps: Sequence[Step]) -> list[dict[str, Any]]:
     """Each with the SHA-256 of its payload, the bytes that were published."""
     events, payloads = tables.events, dict[str, bytes | None]()
-    for some in _batches(browsing.seqs_of_fax(connection, tables, fax_id)):
+    for some in batches(browsing.seqs_of_fax(connection, tables, fax_id), _AT_ONCE):
         payloads |= dict(connection.execute(sa.select(events.c.id, events.c.body).where(events.c.seq.in_(some))).all())
     return [{**step.described(), "payload_sha256": _digest(payloads.get(step.detail["event"]))} for step in steps]
 
 
 def _digest(content: bytes | None) -> str:
     return PURGED if content is None else sha256(content).hexdigest()
-
-
-def _batches(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[start : start + _AT_ONCE] for start in range(0, len(values), _AT_ONCE)]

@@ -2,7 +2,7 @@
 
 import hmac
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from receiver.store.mentions import Wanted
 from receiver.store.projection import digits
 from receiver.store.seeking import Found, Whereabouts
 from receiver.store.types import is_id
+from receiver.system.batches import batches
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -214,27 +215,22 @@ def _erase(store: Store, found: Found, *, drop: bool) -> Erased:
     The faxes last: by what is known of them the rest is found, so that an erasure that was cut short can be run again.
     """
     tables, erased = store.tables, Erased()
-    for receipts in _batches(sorted(found.receipts)):
+    for receipts in batches(sorted(found.receipts), erasing.AT_ONCE):
         with store.writing() as connection:
             erased += Erased(bodies=erasing.bodies(connection, tables, receipts))
-    for fax_ids in _batches(sorted(found.jobs)):
+    for fax_ids in batches(sorted(found.jobs), erasing.AT_ONCE):
         with store.writing() as connection:
             erasing.jobs(connection, tables, fax_ids)
-    for seqs in _batches(sorted(found.discrepancies)):
+    for seqs in batches(sorted(found.discrepancies), erasing.AT_ONCE):
         with store.writing() as connection:
             erasing.discrepancies(connection, tables, seqs)
     try:
-        for fax_ids in _batches(sorted(found.faxes)):
+        for fax_ids in batches(sorted(found.faxes), erasing.AT_ONCE):
             with store.writing() as connection:
                 erased += erasing.faxes(connection, tables, fax_ids, drop=drop)
     except UndeliveredError:
         raise Failure("an event has come that is undelivered: what was before it is erased; run this again") from None
     return erased
-
-
-def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), erasing.AT_ONCE):
-        yield values[start : start + erasing.AT_ONCE]
 
 
 def _say_what_is_left(store: Store) -> None:

@@ -15,6 +15,7 @@ from receiver.store.known import facts_of, is_newest, learned_since, with_facts
 from receiver.store.projection import ENDING, LOOKED_THROUGH, Keys
 from receiver.store.tables import PROJECTOR, Tables
 from receiver.store.types import is_id
+from receiver.system.batches import batches
 
 OF_ENDING = 1000  # events with the same last four digits that a longer ending is looked for in
 _AT_ONCE = 500
@@ -135,7 +136,7 @@ def _of_id(connection: Connection, tables: Tables, its_id: str) -> list[str]:
 def _fax_ids(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[str]:
     """In the order of the row numbers, each once."""
     events, of_seq = tables.events, dict[int, str]()
-    for some in _batches(seqs):
+    for some in batches(seqs, _AT_ONCE):
         of_seq |= dict(connection.execute(sa.select(events.c.seq, events.c.fax_id).where(events.c.seq.in_(some))).all())
     return list(dict.fromkeys(of_seq[seq] for seq in seqs if seq in of_seq))
 
@@ -150,7 +151,7 @@ def _events(connection: Connection, tables: Tables, seqs: Sequence[int]) -> Iter
     """Their faxes, each with all that it is found by."""
     events, learned = tables.events, tables.learned
     query = sa.select(events, learned.c.facts).outerjoin_from(events, learned, learned_since(tables, events.c.id))
-    for some in _batches(seqs):
+    for some in batches(seqs, _AT_ONCE):
         rows = {row.seq: row for row in connection.execute(query.where(events.c.seq.in_(some)))}
         for row in (rows[seq] for seq in some if seq in rows):
             facts = facts_of(row.id, row.body, row.checksum, row.facts)
@@ -225,7 +226,7 @@ def _described(connection: Connection, tables: Tables, fax_ids: Iterable[str]) -
     """A row for each of them that is known or expected, in their order."""
     wanted = list(dict.fromkeys(fax_ids))
     found: dict[str, dict[str, Any]] = {}
-    for some in _batches(wanted):
+    for some in batches(wanted, _AT_ONCE):
         found |= _known(connection, tables, some)
         found |= _expected(connection, tables, [fax_id for fax_id in some if fax_id not in found])
     return [found[fax_id] for fax_id in wanted if fax_id in found]
@@ -295,8 +296,3 @@ def _endpoints(connection: Connection, tables: Tables, receipts: Sequence[str]) 
         query = sa.select(table.c.id, table.c.endpoint).where(table.c.id.in_(receipts))
         found |= {row.id: row.endpoint for row in connection.execute(query)}
     return found
-
-
-def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]

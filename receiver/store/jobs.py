@@ -5,7 +5,7 @@ A row goes in the transaction that records its fax, so that what stands here is 
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -19,6 +19,7 @@ from receiver.store.browsing import iso
 from receiver.store.known import newest_facts
 from receiver.store.tables import PROJECTOR, Tables, insert_or_keep, insert_or_replace
 from receiver.store.turns import put_in
+from receiver.system.batches import batches
 from schemas.encoding import compact_ascii
 
 _FIRST_PAUSE_MS = 60_000  # between two questions for the same fax, doubled each time
@@ -104,7 +105,7 @@ def _teach(connection: Connection, tables: Tables, wanted: Mapping[str, Expected
     """The known ones of these faxes, each of which has learned what its sender says of it."""
     faxes = tables.faxes
     known = {}
-    for some in _batches(sorted(wanted)):
+    for some in batches(sorted(wanted), _AT_ONCE):
         query = sa.select(faxes.c.fax_id, faxes.c.outcome, faxes.c.event_id)
         query = query.where(faxes.c.fax_id.in_(some)).order_by(faxes.c.fax_id).with_for_update()
         rows = connection.execute(query).all()
@@ -159,7 +160,7 @@ def note_asked(
 ) -> None:
     """These jobs were asked for; the next time is later."""
     jobs = tables.jobs
-    for some in _batches(job_ids):
+    for some in batches(job_ids, _AT_ONCE):
         connection.execute(
             jobs.update()
             .where(jobs.c.provider == provider, jobs.c.account == account, jobs.c.job_id.in_(some))
@@ -251,12 +252,6 @@ def _is_known(tables: Tables) -> sa.ColumnElement[bool]:
 
 def _present(connection: Connection, column: sa.Column[Any], values: Sequence[str]) -> set[str]:
     found: set[str] = set()
-    for some in _batches(values):
+    for some in batches(values, _AT_ONCE):
         found |= set(connection.scalars(sa.select(column).where(column.in_(some))))
     return found
-
-
-def _batches(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """As many as one statement takes."""
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]

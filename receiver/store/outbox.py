@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 from receiver.store import places
 from receiver.store.submissions import checksum
 from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
+from receiver.system.batches import batches
 from schemas.envelope import AMENDED, COMPLETED
 
 LEASE_SECONDS = 30
@@ -134,7 +135,7 @@ def _read(connection: Connection, tables: Tables, after: int, limit: int, sink: 
 def _with_events(connection: Connection, tables: Tables, rows: Sequence[Waiting]) -> list[Row]:
     events = tables.events
     found: dict[int, Any] = {}
-    for some in _batches([row.seq for row in rows]):
+    for some in batches([row.seq for row in rows], _AT_ONCE):
         for event in connection.execute(sa.select(events).where(events.c.seq.in_(some))):
             found[event.seq] = event
     return [_row(row, found.get(row.seq)) for row in rows]
@@ -202,7 +203,7 @@ def _take(
 ) -> int:
     passed = places.locked(connection, tables, shared=True)
     seqs: list[int] = []
-    for some in _batches(rows):
+    for some in batches(rows, _AT_ONCE):
         seqs += _delete(connection, tables, some, condition, sink)
     runs = [{"sink": sink, "first": run[0], "last": run[-1], "at_ms": now_ms} for run in _runs(sorted(seqs))]
     if runs:
@@ -251,7 +252,7 @@ def park(
 ) -> None:
     """Make dead letters of rows that nobody holds: kept, listed, and no longer in the way of others."""
     fax_ids = {row.seq: row.fax_id for row in rows}
-    for some in _batches(rows):
+    for some in batches(rows, _AT_ONCE):
         letters = [
             {"sink": sink, "seq": seq, "fax_id": fax_ids[seq], "reason": reason, "parked_at_ms": now_ms}
             for seq in _delete(connection, tables, some, tables.waiting.c.holder.is_(None), sink)
@@ -296,7 +297,7 @@ def lease(connection: Connection, tables: Tables, holder: str, limit: int, now_m
     if damaged:
         park(connection, tables, damaged, "damaged", now_ms)
     whole = [row for row in rows if not row.is_damaged]
-    for some in _batches([row.turn for row in whole]):
+    for some in batches([row.turn for row in whole], _AT_ONCE):
         connection.execute(
             table.update()
             .where(table.c.sink == QUEUE, table.c.turn.in_(some))
@@ -331,11 +332,6 @@ def _give_back(connection: Connection, tables: Tables, condition: sa.ColumnEleme
     table = tables.waiting
     update = table.update().where(table.c.holder.is_not(None), condition).values(holder=None, until_ms=None)
     return int(connection.execute(update).rowcount)
-
-
-def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]
 
 
 def _is_dead(holder: str) -> bool:

@@ -9,7 +9,7 @@ learns a number from them.
 """
 
 import hmac
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from receiver.store import HOUR_MS, places
 from receiver.store.known import facts_of, learned_since
 from receiver.store.tables import PROJECTOR, Tables, insert, insert_or_keep, insert_or_replace
 from receiver.store.types import packed
+from receiver.system.batches import batches
 
 LOOKED_THROUGH = 10_000  # events that wait for the projector, by who looks for one
 ENDING = 4  # digits of a number that it can be found by
@@ -162,7 +163,7 @@ def take(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> in
     _note_keys(connection, tables, found)
     _note_hours(connection, tables, found)
     # Registered and recorded by two transactions that saw nothing of each other; what was recorded ends it.
-    for some in _batches([row.fax_id for row in found]):
+    for some in batches([row.fax_id for row in found], _AT_ONCE):
         connection.execute(tables.jobs.delete().where(tables.jobs.c.fax_id.in_(some)))
     # Retention has been there, and left them since they were not found by anything yet.
     overdue = [{"seq": row.seq} for row in found if row.seq <= max(passed.payloads, passed.events)]
@@ -174,7 +175,7 @@ def take(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> in
 def _taken_out(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> set[int]:
     """The turns of those that were there."""
     table, there = tables.waiting, set()
-    for some in _batches(rows):
+    for some in batches(rows, _AT_ONCE):
         mine = table.c.turn.in_([row.turn for row in some]), table.c.seq.in_([row.seq for row in some])
         delete = table.delete().where(table.c.sink == PROJECTOR, *mine)
         there |= set(connection.scalars(delete.returning(table.c.turn)))
@@ -204,7 +205,7 @@ def _add(connection: Connection, tables: Tables, found: Sequence[tuple[int, int]
 def _note_keys(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> None:
     """Beside each event, what it is found by. One that was projected before has learned something since."""
     table, keys = tables.find_keys, dict[int, tuple[frozenset[int], frozenset[int]]]()
-    for some in _batches([row.seq for row in rows]):
+    for some in batches([row.seq for row in rows], _AT_ONCE):
         for known in connection.execute(sa.select(table).where(table.c.seq.in_(some))):
             keys[known.seq] = frozenset(_unpacked(known.ids)), frozenset(_unpacked(known.facts))
     for row in rows:
@@ -336,11 +337,6 @@ def find(connection: Connection, tables: Tables, keys: Sequence[int], limit: int
         found += connection.scalars(query.limit(limit - len(found)))
         last, count = some.start - 1, min(count * 4, _AT_ONCE)
     return found
-
-
-def _batches(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]
 
 
 def _packed(keys: Iterable[int]) -> bytes:

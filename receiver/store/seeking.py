@@ -17,6 +17,7 @@ from receiver.store.browsing import events_of, seqs_of_fax
 from receiver.store.known import facts_of, newest_facts
 from receiver.store.mentions import Mentions, Named, Wanted, named_by
 from receiver.store.tables import QUEUE
+from receiver.system.batches import batches
 
 _AT_ONCE = 500  # rows in one transaction
 
@@ -72,10 +73,10 @@ def whereabouts(store: Store, faxes: set[str]) -> Whereabouts:
     """What became of the events of these faxes."""
     events = undelivered = dead = 0
     gone: dict[str, int] = {}
-    for some in _batches(sorted(faxes)):
+    for some in batches(sorted(faxes), _AT_ONCE):
         with store.reading() as connection:
             seqs = [seq for fax_id in some for seq in seqs_of_fax(connection, store.tables, fax_id)]
-            for part in _batches(seqs):
+            for part in batches(seqs, _AT_ONCE):
                 for event in events_of(connection, store.tables, part):
                     states = event.get("sinks") or {QUEUE: event["state"]}
                     if event["published_at"] is None and event["state"] == "published":
@@ -202,8 +203,3 @@ class _Search:
             if len(some) < _AT_ONCE:
                 return
             after = getattr(some[-1], key.name)
-
-
-def _batches(values: list[Any]) -> Iterator[list[Any]]:
-    for start in range(0, len(values), _AT_ONCE):
-        yield values[start : start + _AT_ONCE]
