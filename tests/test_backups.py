@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from disks import disk
 from house import CONFIGURATION, house
 from moving import (
     ALL_WAYS,
@@ -65,6 +66,21 @@ def test_no_file_is_replaced_and_nothing_is_left_of_a_backup_that_failed(filled:
     assert (result.exit_code, "exists; expected the name of a new file" in result.output) == (2, True)
     assert told(filled, "store", "backup", backed_up.parent / "no" / "such").exit_code == 1
     assert (backed_up.read_bytes(), set(backed_up.parent.iterdir())) == (before, files)
+
+
+def test_a_full_disk_is_named_and_nothing_stays_there(filled: Stock, backed_up: Path, tmp_path: Path) -> None:
+    filled.rewrite(filled.events()[0]["id"], body=bytes(2 * 1024 * 1024))
+    whole = backed_up.with_name("larger.db")
+    assert told(filled, "store", "backup", whole).exit_code == 0
+    with disk(tmp_path / "disk", 1) as small:
+        target = small.folder / "backup.db"
+        result = told(filled, "store", "backup", target)
+        assert (result.exit_code, f"{target}: the disk is full" in result.output) == (1, True), result.output
+        filled.config.write_text(filled.config.read_text().replace(str(path_of(filled)), f"{small.folder}/faxhook.db"))
+        result = told(filled, "store", "restore", whole)
+        said = f"{small.folder}/faxhook.db: No space left on device; nothing was written"
+        assert (result.exit_code, said in result.output) == (1, True), result.output
+        assert list(small.folder.iterdir()) == []
 
 
 def test_a_backup_that_was_changed_is_not_restored(filled: Stock, backed_up: Path, tmp_path: Path) -> None:

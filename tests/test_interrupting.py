@@ -51,6 +51,7 @@ def test_ctrl_c_in_the_middle_of_a_command_is_exit_code_130(tmp_path: Path, comm
     [
         *("check", "doctor", "migrate", "consume", "simulate", "endpoints", "events list", "receipts list", "relay"),
         *("dead-letters list", "jobs list", "discrepancies list", "reconcile", "store salvage x.db", "serve"),
+        *("store backup x.db", "store verify x.db", "store restore x.db"),
     ],
 )
 def test_it_is_so_with_every_command(monkeypatch: pytest.MonkeyPatch, command: str) -> None:

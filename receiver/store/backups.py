@@ -18,10 +18,11 @@ from receiver.store import Store, now_ms, rfc3339
 from receiver.store.carrying import Source, Tally, batches, carried, write
 from receiver.store.copying import copy, made_whole, snapshot
 from receiver.store.damage import check_all
-from receiver.store.file_causes import unavailable
+from receiver.store.file_causes import explain
 from receiver.store.migrating import check_exact, migrate, newest_revision
 from receiver.store.sqlite import SQLITE
 from receiver.store.tables import PREFIX
+from receiver.store.trouble import StoreUnavailable
 from receiver.system.placing import placed
 
 FORMAT = 1
@@ -63,13 +64,13 @@ def make(store: Store, target: Path, secret_keys: Sequence[str]) -> Manifest:
     Raises FileExistsError where the target is there, StoreError where rows have not arrived as they are, Unavailable.
     """
     began = rfc3339(now_ms())  # what came later may be missing
-    with placed(target, _BESIDE) as part:
+    with placed(target, _BESIDE) as part, _trouble_with(target, part):
         if store.dialect == "sqlite":
             _write_anew(store, part)
             counted = {}
         else:
             counted = _gather(store, part)
-        with _trouble_with(part), closing(SQLITE.connect(part, isolation_level=None)) as connection:
+        with closing(SQLITE.connect(part, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
             (revision,) = connection.execute(f"SELECT version_num FROM {_REVISION}").fetchone()  # noqa: S608
             tables = _tables(connection)
@@ -147,9 +148,9 @@ def _restore_file(backup: Path, target: Path, *, project_anew: bool) -> None:
         if (there := target.with_name(target.name + suffix)).exists():
             raise StoreError(f"{there}: exists; a backup is restored only where there is no store: move it away first")
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with placed(target, _BESIDE) as part:
+    with placed(target, _BESIDE) as part, _trouble_with(target, part):
         shutil.copyfile(backup, part)
-        with _trouble_with(part), closing(SQLITE.connect(part, isolation_level=None)) as connection:
+        with closing(SQLITE.connect(part, isolation_level=None)) as connection:
             connection.execute(f"DROP TABLE {_TABLE}")
         with closing(Store(f"sqlite:///{part}")) as store:
             migrate(store)
@@ -164,10 +165,15 @@ def _write_anew(store: Store, part: Path) -> None:
     """
     with store.our_trouble():
         connection = store.engine.raw_connection()
-        try:
-            connection.cursor().execute("VACUUM INTO ?", (str(part),))
-        finally:
-            connection.close()
+    try:
+        connection.cursor().execute("VACUUM INTO ?", (str(part),))
+    except SQLITE.DatabaseError as error:
+        if not _named(error).startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise  # of the new file
+        with store.our_trouble():
+            raise
+    finally:
+        connection.close()
 
 
 def _gather(store: Store, part: Path) -> dict[str, Tally]:
@@ -205,9 +211,16 @@ def _opened(backup: Path) -> Any:
 
 
 @contextmanager
-def _trouble_with(path: Path) -> Iterator[None]:
+def _trouble_with(path: Path, part: Path | None = None) -> Iterator[None]:
+    """What goes wrong with this file, in words. part: what it is called until it is complete."""
     try:
         yield
+    except OSError as error:
+        raise StoreError(f"{path}: {error.strerror}; nothing was written") from None
     except SQLITE.Error as error:
-        name = getattr(error, "sqlite_errorname", None) or type(error).__name__
-        raise unavailable(name, path, error) from None
+        name = _named(error)
+        raise StoreUnavailable(name, f"{path}: {explain(name, part or path, error)} ({name})") from None
+
+
+def _named(error: BaseException) -> str:
+    return getattr(error, "sqlite_errorname", None) or type(error).__name__
