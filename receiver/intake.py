@@ -201,6 +201,12 @@ def take(arrival: Arrival, runtime: Runtime, started: float = 0.0) -> Taken:
 
 
 def _take(arrival: Arrival, runtime: Runtime, started: float) -> Taken:
+    submission, refusal = prepare(arrival, runtime)
+    return Taken(arrival, submission, runtime.writer.hand_over(submission), refusal, started)
+
+
+def prepare(arrival: Arrival, runtime: Runtime) -> tuple[Submission, Refusal | None]:
+    """What is to be stored of it, and what it is refused with."""
     refusal: Refusal | None = None
     ignored: str | None = None
     entries: Sequence[stations.Entry] = ()
@@ -217,8 +223,7 @@ def _take(arrival: Arrival, runtime: Runtime, started: float) -> Taken:
                 "callback_failed", receipt=arrival.receipt, error=error_class(error), where=place(error.__traceback__)
             )
             refusal = InternalError("faxhook failed on this callback; it is kept and can be replayed")
-    submission = submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal, ignored)
-    return Taken(arrival, submission, runtime.writer.hand_over(submission), refusal, started)
+    return submit(arrival, runtime, entries, unreadable, arrival.repaired | repaired, refusal, ignored), refusal
 
 
 def outcome(taken: Taken) -> Recorded:

@@ -1,19 +1,16 @@
 """dead-letters list, dead-letters show, dead-letters replay, dead-letters drop."""
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.showing.masking import masked
+from receiver.showing import events as showing
 from receiver.store import Store, browsing, sinks
 from receiver.store import dead_letters as letters
 from receiver.store.dead_letters import DeadLetter
 
-_COLUMNS = ("id", "fax_id", "outcome", "reason", "damaged", "receipt", "created_at", "parked_at", "sink")
 _NARROW = ("id", "reason", "damaged", "receipt", "created_at")
 
 
@@ -30,8 +27,8 @@ def dead_letters() -> None:
 def list_(config: Path | None, limit: int | None, is_json: bool) -> None:
     """The newest dead letters. One without an id has lost its event to a damaged file: its fax is all that is known."""
     with opening.open_store(config) as store:
-        rows = [_row(letter) for letter in letters.newest(store, printing.limit(limit, is_json=is_json))]
-    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+        rows = [showing.dead_row(letter) for letter in letters.newest(store, printing.limit(limit, is_json=is_json))]
+    printing.listing(showing.DEAD_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
 
 
@@ -50,32 +47,7 @@ def show(event_id: str, config: Path | None, reveal: bool) -> None:
     if letter is None or found is None:
         raise Failure(f"there is no dead letter {event_id}")
     row, payload = found
-    shown = _payload(payload, is_damaged=letter.is_damaged, reveal=reveal)
-    reasons = {"reasons": {one.sink: one.reason for one in of_event}} if "sinks" in row else {}
-    printing.as_json({**row, "reason": letter.reason, **reasons, "damaged": letter.is_damaged, "payload": shown})
-
-
-def _row(letter: DeadLetter) -> dict[str, Any]:
-    return {
-        "id": letter.id,
-        "fax_id": letter.fax_id,
-        "outcome": letter.outcome,
-        "reason": letter.reason,
-        "damaged": letter.is_damaged,
-        "receipt": letter.receipt,
-        "created_at": browsing.iso(letter.created_at_ms),
-        "parked_at": browsing.iso(letter.parked_at_ms),
-        "sink": letter.sink,
-    }
-
-
-def _payload(stored: bytes | None, *, is_damaged: bool, reveal: bool) -> Any:
-    """What is damaged may be anything, and is not masked but left out."""
-    if stored is None or (is_damaged and not reveal):
-        return None
-    if is_damaged:
-        return printing.readable(stored)
-    return json.loads(stored) if reveal else masked(json.loads(stored))
+    printing.as_json(showing.dead(row, payload, of_event, reveal=reveal))
 
 
 @dead_letters.command()
@@ -109,14 +81,14 @@ def _replay(store: Store, some: Sequence[DeadLetter | str]) -> int:
         if isinstance(letter, str):
             click.echo(f"{letter}: there is no such dead letter", err=True)
         elif letter.is_damaged:
-            click.echo(f"{_named(letter)}: damaged, and stays a dead letter", err=True)
+            click.echo(f"{letter.name}: damaged, and stays a dead letter", err=True)
         else:
             whole.append(letter)
     if not whole:
         return 0
     with store.writing() as connection:
         for letter in whole:
-            browsing.audit(connection, store.tables, "dead-letters.replay", _named(letter))
+            browsing.audit(connection, store.tables, "dead-letters.replay", letter.name)
         return letters.revive(connection, store.tables, whole)
 
 
@@ -158,7 +130,7 @@ def drop(
 def _drop(store: Store, some: Sequence[DeadLetter]) -> int:
     with store.writing() as connection:
         for letter in some:
-            browsing.audit(connection, store.tables, "dead-letters.drop", _named(letter))
+            browsing.audit(connection, store.tables, "dead-letters.drop", letter.name)
         return letters.drop(connection, store.tables, some)
 
 
@@ -171,22 +143,7 @@ def _chosen(store: Store, event_ids: Sequence[str], sink: str | None) -> Iterato
         with store.reading() as connection:
             names = [sink] if sink else sinks.names(connection, store.tables)
         for name in names:
-            yield from _all_of(store, name)
-
-
-def _all_of(store: Store, sink: str) -> Iterator[Sequence[DeadLetter]]:
-    after = 0
-    while True:
-        with store.reading() as connection:
-            some = letters.after(connection, store.tables, after, sink=sink)
-        if not some:
-            return
-        yield some
-        after = some[-1].seq
-
-
-def _named(letter: DeadLetter) -> str:
-    return letter.id or f"row {letter.seq}"
+            yield from letters.all_of(store, name)
 
 
 def _events(count: int) -> str:

@@ -8,6 +8,7 @@ from receiver import resolving
 from receiver.cli import opening, printing
 from receiver.errors import StoreError
 from receiver.settings import Settings
+from receiver.showing import configured
 from receiver.store import browsing
 from receiver.store.migrating import check_version
 from receiver.stores import open_store
@@ -26,18 +27,7 @@ def endpoints(config: Path | None, reveal: bool, is_json: bool) -> None:
     resolving.resolve(settings)
     if reveal:
         audit_reveal(settings, "endpoints.reveal", "tokens")
-    rows = [
-        {
-            "endpoint": endpoint.name,
-            "provider": endpoint.provider,
-            "account": endpoint.account,
-            "auth": endpoint.auth.mode,
-            "url": url,
-        }
-        for endpoint in settings.endpoints.values()
-        if endpoint.takes_callbacks
-        for url in printing.callback_urls(endpoint, settings.server, reveal=reveal or printing.is_terminal())
-    ]
+    rows = configured.endpoints(settings, reveal=reveal or printing.is_terminal())
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=("endpoint", "auth", "url"))
 
 

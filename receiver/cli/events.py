@@ -1,6 +1,5 @@
 """events list, events show, events republish."""
 
-import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,16 +10,15 @@ import click
 from receiver.cli import Failure, opening, printing
 from receiver.destinations import QUEUE
 from receiver.settings import EVERYTHING, Filter
-from receiver.showing.masking import masked
-from receiver.store import Store, browsing, republishing
+from receiver.showing import events as showing
+from receiver.store import browsing, republishing
 from receiver.store.republishing import Chosen
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-COLUMNS = ("id", "fax_id", "type", "outcome", "state", "receipt", "created_at", "published_at")
 NARROW = ("id", "outcome", "state", "created_at")
-_OUTCOMES = click.Choice(["delivered", "failed", "canceled", "unconfirmed"])
-_STATES = click.Choice(["pending", "leased", "published", "dead"])
+_OUTCOMES = click.Choice(showing.OUTCOMES)
+_STATES = click.Choice(showing.STATES)
 
 
 @click.group()
@@ -79,7 +77,7 @@ def list_(
             only=_only(named),
             reason=named["reason"],
         )
-    printing.listing(COLUMNS, rows, is_json=is_json, narrow=NARROW)
+    printing.listing(showing.COLUMNS, rows, is_json=is_json, narrow=NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
 
 
@@ -96,18 +94,7 @@ def show(event_id: str, config: Path | None, reveal: bool) -> None:
     if found is None:
         raise Failure(f"there is no event {event_id}")
     row, payload = found
-    printing.as_json({**row, "payload": _payload(payload, reveal=reveal)})
-
-
-def _payload(stored: bytes | None, *, reveal: bool) -> Any:
-    """None once it is purged."""
-    if stored is None:
-        return None
-    try:
-        envelope = json.loads(stored)
-    except ValueError:
-        return "damaged"
-    return envelope if reveal else masked(envelope)
+    printing.as_json(showing.described(row, payload, reveal=reveal))
 
 
 @events.command()
@@ -150,7 +137,12 @@ def republish(
         if not dry_run:
             with store.writing() as connection:
                 browsing.audit(connection, store.tables, "events.republish", subject)
-        counts = {chosen.sink: _republish(store, chosen, event_id, dry_run=dry_run) for chosen in targets}
+        counts = {
+            chosen.sink: republishing.some(store, chosen, dry_run=dry_run)
+            if event_id is None
+            else republishing.one(store, chosen, event_id)
+            for chosen in targets
+        }
     if event_id is not None and not any(counts.values()):
         raise Failure(f"event {event_id} is not there as published, or its payload is purged")
     done = "would be put" if dry_run else "put"
@@ -167,22 +159,3 @@ def _sinks(config: Path | None, sink: str | None) -> dict[str, Filter]:
     if sink not in configured:
         raise click.UsageError(f"--sink: expected one of {', '.join(configured)}")
     return {sink: configured[sink]}
-
-
-def _republish(store: Store, chosen: Chosen, event_id: str | None, *, dry_run: bool) -> int:
-    if event_id is None:
-        return _republish_all(store, chosen, dry_run=dry_run)
-    with store.writing() as connection:
-        return republishing.republish_one(connection, store.tables, event_id, chosen)
-
-
-def _republish_all(store: Store, chosen: Chosen, *, dry_run: bool) -> int:
-    """Some in each transaction, so that callbacks do not wait; how many."""
-    with store.reading() as connection:
-        windows = republishing.windows(connection, store.tables, chosen)
-    do = republishing.count if dry_run else republishing.republish
-    count = 0
-    for window in windows:
-        with store.reading() if dry_run else store.writing() as connection:
-            count += do(connection, store.tables, chosen, window)
-    return count

@@ -10,18 +10,16 @@ import click
 
 from receiver.cli import Failure, opening, printing
 from receiver.settings import Settings, secret_keys
+from receiver.showing import events
 from receiver.showing import faxes as showing
+from receiver.showing.texts import readable
 from receiver.store import Store, browsing, finding
 from receiver.store.finding import Found
 from receiver.store.projection import Keys
 
-_COLUMNS = (
-    *("fax_id", "provider", "account", "endpoint", "outcome", "reason", "retryable", "state", "revision", "number"),
-    *("reference", "job_id", "pages", "completed_at", "seen_at", "event"),
-)
 _NARROW = ("fax_id", "provider", "outcome", "reason", "state", "number", "seen_at")
-_OUTCOMES = click.Choice(["delivered", "failed", "canceled", "unconfirmed"])
-_STATES = click.Choice(["pending", "leased", "published", "dead"])
+_OUTCOMES = click.Choice(events.OUTCOMES)
+_STATES = click.Choice(events.STATES)
 _SEVERAL = 100  # events that are looked at to see whether they are of one fax
 _NONE = "there is no such fax; personal data can be searched as long as [retention] bodies"
 
@@ -126,7 +124,7 @@ def _text(value: Any) -> str:
         text = " ".join(map(_text, value))
     else:
         text = "-" if value is None else value if isinstance(value, str) else json.dumps(value)
-    return printing.readable(text.encode("utf-8", "backslashreplace"))
+    return readable(text.encode("utf-8", "backslashreplace"))
 
 
 @fax.command("list")
@@ -192,7 +190,7 @@ def reference(reference: str, config: Path | None, reveal: bool, limit: int | No
 def _listed(found: Found, limit: int | None, *, reveal: bool, is_json: bool) -> None:
     rows = showing.shown(found, reveal=reveal)
     if rows or is_json:
-        printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+        printing.listing(showing.COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
     _say(found)
 

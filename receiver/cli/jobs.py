@@ -16,6 +16,7 @@ from receiver import expecting
 from receiver.cli import Failure, opening, printing
 from receiver.errors import Refusal, Unavailable, Unprocessable
 from receiver.runtime import Runtime
+from receiver.showing.texts import readable
 from receiver.store import jobs as stored
 from receiver.store import now_ms
 from receiver.store.jobs import ExpectedFax
@@ -96,7 +97,7 @@ def _expected(document: dict[str, Any], runtime: Runtime) -> list[ExpectedFax]:
 def _lines(refusal: Refusal) -> list[str]:
     """What is wrong, field by field. The name of one may be anything that was in the file."""
     found = [f"{name}: {expected}" for name, expected in refusal.fields.items()] or [refusal.detail]
-    return [printing.readable(line.encode("utf-8", "backslashreplace")).replace("\n", " ") for line in found]
+    return [readable(line.encode("utf-8", "backslashreplace")).replace("\n", " ") for line in found]
 
 
 # --- import -----------------------------------------------------------------------------------------------------------

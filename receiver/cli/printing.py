@@ -11,9 +11,6 @@ from typing import Any, TypeVar
 import click
 from rich.cells import cell_len, set_cell_size
 
-from receiver import settings
-from receiver.showing.masking import MASK
-
 F = TypeVar("F", bound=Callable[..., Any])
 
 _SHOWN = 50
@@ -38,12 +35,6 @@ def is_terminal() -> bool:
 def as_json(value: Any) -> None:
     """A value that is none of JSON's comes from a damaged row: it is only named so."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=lambda _: "damaged"))
-
-
-def readable(content: bytes) -> str:
-    """As text; bytes that are none, and what a terminal might obey, as \\x1b."""
-    text = content.decode("utf-8", "backslashreplace")
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]], narrow: Sequence[str] = ()) -> None:
@@ -165,26 +156,3 @@ def _cell(value: Any) -> str:
         return "-"
     text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", " ", text)
-
-
-def callback_urls(endpoint: settings.Endpoint, server: settings.Server, *, reveal: bool) -> list[str]:
-    """What a provider is to call, one URL for each of the endpoint's tokens."""
-    base = f"{base_url(server)}/callbacks/{endpoint.name}"
-    if not endpoint.tokens:
-        return [base]
-    return [f"{base}/{token_text(token, reveal=reveal)}" for token in endpoint.tokens]
-
-
-def base_url(server: settings.Server) -> str:
-    if server.public_url:
-        return server.public_url
-    host, _, port = server.bind.rpartition(":")
-    if not port.isdigit():
-        return "https://<your host>"  # a unix socket
-    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104 - not bound here
-
-
-def token_text(token: settings.Token, *, reveal: bool) -> str:
-    if token.plain is None:
-        return "<the token of this sha256>"
-    return token.plain if reveal else MASK

@@ -15,6 +15,7 @@ from receiver.contracts.answers import REFUSALS
 from receiver.errors import ConfigurationError
 from receiver.providers import Provider
 from receiver.settings import AUTH_MODES, Endpoint, Settings
+from receiver.showing.configured import callback_urls
 from schemas.event import Verdict
 
 _JSON = '{"status":"accepted|partial|duplicate|ignored","receipt":"…","events":["…"]}'
@@ -69,7 +70,7 @@ def show(name: str, config: Path | None, endpoint_name: str | None, reveal: bool
         endpoint = _endpoint(configured, endpoint_name, provider)
         if reveal:
             audit_reveal(configured, "providers.reveal", endpoint_name)
-        url = printing.callback_urls(endpoint, configured.server, reveal=reveal or printing.is_terminal())[0]
+        url = callback_urls(endpoint, configured.server, reveal=reveal or printing.is_terminal())[0]
         user = endpoint.auth.credentials[0].user if endpoint.auth.credentials else user
         mode, answer = endpoint.auth.mode, endpoint.answer
         overrides = configured.advice

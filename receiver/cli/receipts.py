@@ -1,20 +1,22 @@
 """receipts list, receipts show, receipts replay."""
 
+import json
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
 from receiver.cli import Failure, opening, printing
 from receiver.errors import Refusal, StoreError, Unavailable
+from receiver.replay import rehearse
 from receiver.replay import replay as process_again
+from receiver.runtime import Runtime
+from receiver.showing import receipts as showing
 from receiver.store import browsing, kept_receipts
-from receiver.store.kept_receipts import Chosen, ReceiptRow
+from receiver.store.kept_receipts import Chosen
 
-_COLUMNS = ("id", "endpoint", "provider", "state", "reason", "received_at", "size", "events")
 _NARROW = ("id", "endpoint", "state", "reason", "received_at", "size")
-_STATES = click.Choice(["accepted", "partial", "duplicate", "ignored", "rejected"])
+_STATES = click.Choice(showing.STATES)
 
 
 @click.group()
@@ -47,7 +49,7 @@ def list_(
     with opening.open_store(config) as store, store.reading() as connection:
         most = printing.limit(limit, is_json=is_json)
         rows = kept_receipts.listing(connection, store.tables, limit=most, chosen=chosen)
-    printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
+    printing.listing(showing.COLUMNS, rows, is_json=is_json, narrow=_NARROW)
     printing.say_if_cut(rows, limit, is_json=is_json)
 
 
@@ -63,39 +65,18 @@ def show(receipt_id: str, config: Path | None, reveal: bool) -> None:
             browsing.audit(connection, store.tables, "receipts.reveal", receipt_id)
     if receipt is None:
         raise Failure(f"there is no receipt {receipt_id}")
-    printing.as_json(_described(receipt, reveal=reveal))
-
-
-def _described(receipt: ReceiptRow, *, reveal: bool) -> dict[str, Any]:
-    described: dict[str, Any] = {
-        "id": receipt.id,
-        "endpoint": receipt.endpoint,
-        "provider": receipt.provider,
-        "state": receipt.state,
-        "reason": receipt.reason,
-        "received_at": browsing.iso(receipt.received_at_ms),
-        "size": receipt.size,
-        "events": list(receipt.events),
-        "detail": dict(receipt.detail),
-        "kept": receipt.body is not None,
-    }
-    if reveal and receipt.body is not None:
-        kept = receipt.body
-        described |= {
-            "content_type": kept.content_type,
-            "reference": kept.reference,
-            "query": printing.readable(kept.query),
-            "body": printing.readable(kept.body),
-        }
-    return described
+    printing.as_json(showing.described(receipt, reveal=reveal))
 
 
 @receipts.command()
 @click.argument("receipt_ids", metavar="ID...", nargs=-1, required=True)
 @opening.config_option
 @click.option("--as", "as_endpoint", metavar="ENDPOINT", help="Process it as this endpoint, of the same provider.")
+@click.option("--dry-run", is_flag=True, help="Only say what would come of it.")
 @click.pass_context
-def replay(ctx: click.Context, receipt_ids: tuple[str, ...], config: Path | None, as_endpoint: str | None) -> None:
+def replay(
+    ctx: click.Context, receipt_ids: tuple[str, ...], config: Path | None, as_endpoint: str | None, dry_run: bool
+) -> None:
     """
     Process kept callbacks again, for instance after the configuration was mended.
 
@@ -105,7 +86,7 @@ def replay(ctx: click.Context, receipt_ids: tuple[str, ...], config: Path | None
     with opening.open_runtime(config) as runtime:
         for receipt_id in receipt_ids:
             try:
-                recorded = process_again(runtime, receipt_id, as_endpoint)
+                state, told = (_foretold if dry_run else _replayed)(runtime, receipt_id, as_endpoint)
             except Unavailable:
                 raise
             except Refusal as refusal:
@@ -115,6 +96,19 @@ def replay(ctx: click.Context, receipt_ids: tuple[str, ...], config: Path | None
                 is_trouble = True
                 click.echo(f"{receipt_id}: {error}", err=True)
             else:
-                told = ", ".join(event.event_id for event in recorded.told)
-                click.echo(f"{receipt_id}: {recorded.state}{': ' if told else ''}{told}")
+                click.echo(f"{receipt_id}: {state}{': ' if told else ''}{', '.join(told)}")
     ctx.exit(1 if is_trouble else 0)
+
+
+def _replayed(runtime: Runtime, receipt_id: str, as_endpoint: str | None) -> tuple[str, list[str]]:
+    """The state that it is in now, and the ids of its new events."""
+    recorded = process_again(runtime, receipt_id, as_endpoint)
+    return recorded.state, [event.event_id for event in recorded.told]
+
+
+def _foretold(runtime: Runtime, receipt_id: str, as_endpoint: str | None) -> tuple[str, list[str]]:
+    """The same as it would be. Raises the Refusal that it would meet."""
+    found = rehearse(runtime, runtime.store, receipt_id, as_endpoint)
+    if found.refusal is not None:
+        raise found.refusal
+    return f"would be {found.state}", [json.loads(payload)["id"] for payload, _ in found.events]

@@ -15,7 +15,8 @@ from receiver.cli.progress import progress
 from receiver.errors import ConfigurationError
 from receiver.reconcile import Choice, Summary
 from receiver.runtime import Account, Runtime
-from receiver.showing.masking import masked_row
+from receiver.showing import discrepancies as showing
+from receiver.showing.texts import readable
 from receiver.store import browsing, now_ms
 from receiver.store import discrepancies as found
 from receiver.system import streams
@@ -148,8 +149,7 @@ def list_(config: Path | None, every: bool, limit: int | None, is_json: bool) ->
         is_open = bool(found.open_by_kind(connection, store.tables))
     if not is_json:
         rows = [{**row, "detail": json.dumps(row["detail"], ensure_ascii=False)} for row in rows]
-    columns = ("id", "kind", "endpoint", "subject", "detail", "found_at", "seen_at", "closed_at", "age_seconds")
-    printing.listing(columns, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "detail"))
+    printing.listing(showing.COLUMNS, rows, is_json=is_json, narrow=("id", "kind", "endpoint", "subject", "detail"))
     printing.say_if_cut(rows, limit, is_json=is_json)
     if is_open:
         raise SystemExit(1)
@@ -172,8 +172,7 @@ def show(seq: int, config: Path | None, reveal: bool, is_json: bool) -> None:
             browsing.audit(connection, store.tables, "discrepancies.reveal", str(seq))
     if one is None:
         raise Failure(f"there is no discrepancy {seq}")
-    if not reveal:
-        one["rows"] = [masked_row(row) for row in one["rows"]]
+    one = showing.described(one, reveal=reveal)
     if is_json:
         printing.as_json(one)
         return
@@ -182,7 +181,7 @@ def show(seq: int, config: Path | None, reveal: bool, is_json: bool) -> None:
             click.echo(f"{name}: {json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else value}")
     for row in one["rows"]:
         text = ", ".join(f"{name} {value}" for name, value in row.items())
-        click.echo(printing.readable(f"  {text}".encode("utf-8", "backslashreplace")))
+        click.echo(readable(f"  {text}".encode("utf-8", "backslashreplace")))
 
 
 @discrepancies.command()

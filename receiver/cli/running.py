@@ -12,6 +12,7 @@ from receiver import settings as configuration
 from receiver.cli import opening, printing
 from receiver.errors import ConfigurationError
 from receiver.settings import DEFAULT_FILE, NoConfiguration, Settings
+from receiver.showing.configured import callback_urls
 from receiver.store.damage import check_newest
 from receiver.store.migrating import migrate as bring_up_to_date
 from receiver.store.migrating import statements
@@ -70,7 +71,7 @@ def _welcome(settings: Settings) -> None:
     reveal = printing.is_terminal()
     click.echo(f"Wrote {settings.path}, with an endpoint for each provider:")
     for endpoint in settings.endpoints.values():
-        for url in printing.callback_urls(endpoint, settings.server, reveal=reveal):
+        for url in callback_urls(endpoint, settings.server, reveal=reveal):
             click.echo(f"  {endpoint.name:10} {url}")
     if not reveal:
         click.echo("  (tokens: faxhook endpoints --reveal)")

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.destinations import QUEUE, scheme
-from receiver.settings import Settings
+from receiver.destinations import QUEUE
+from receiver.showing import configured
 from receiver.store import Store, browsing, figures
 from receiver.store import sinks as standing
 
@@ -30,25 +29,8 @@ def list_(config: Path | None, is_json: bool) -> None:
     settings = opening.load(config)
     with opening.open_store(config) as store, store.reading() as connection:
         found = figures.read(connection, store.tables)
-    rows = [_row(found, one, settings) for one in found.sinks.values()]
+    rows = [configured.sink(found, one, settings) for one in found.sinks.values()]
     printing.listing(_COLUMNS, rows, is_json=is_json, narrow=_NARROW)
-
-
-def _row(found: figures.Figures, one: figures.OfSink, settings: Settings) -> dict[str, Any]:
-    how = one.standing
-    sink = settings.sinks.get(how.name)
-    state = "stopped" if how.stopped_at_ms is not None else "filling" if how.filled_to is not None else "active"
-    return {
-        "name": how.name,
-        "state": state if sink is not None else "unknown",
-        "kind": scheme(sink.url) if sink is not None else None,
-        "backlog": one.backlog,
-        "oldest_seconds": round(found.seconds_since(one.oldest_at_ms)),
-        "dead": one.dead,
-        "trouble": how.stopped_for or how.trouble,
-        "trouble_since": browsing.iso(how.trouble_since_ms),
-        "stopped_at": browsing.iso(how.stopped_at_ms),
-    }
 
 
 @sinks.command()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -181,10 +180,6 @@ def _unrehearsed(turn: Turn, announcements: Sequence[Announcement]) -> Sequence[
     return some
 
 
-class _Rehearsed(Exception):  # noqa: N818 - a way out, and no error
-    """The end of a transaction that was only tried."""
-
-
 def _record(turn: Turn, submission: Submission) -> list[tuple[Submission, Recorded]]:
     """What became of it, or of its parts where it had to be divided."""
     if turn.choice.dry_run:
@@ -202,10 +197,8 @@ def _record(turn: Turn, submission: Submission) -> list[tuple[Submission, Record
 
 
 def _rehearse(turn: Turn, submission: Submission) -> list[tuple[Submission, Recorded]]:
-    recorded: list[Recorded] = []
-    with suppress(_Rehearsed), turn.store.recording(time.monotonic() + BUSY_SECONDS) as cursor:
+    with turn.store.rehearsing(time.monotonic() + BUSY_SECONDS) as cursor:
         recorded = record(cursor, turn.store.engine.dialect, [submission], turn.runtime.advisor)
-        raise _Rehearsed  # and so it is rolled back
     return [(submission, one) for one in recorded]
 
 

@@ -11,6 +11,11 @@ from receiver.store.finding import Found
 from receiver.store.history import History
 from receiver.store.projection import Keys
 
+COLUMNS = (
+    *("fax_id", "provider", "account", "endpoint", "outcome", "reason", "retryable", "state", "revision", "number"),
+    *("reference", "job_id", "pages", "completed_at", "seen_at", "event"),
+)
+
 
 def search(store: Store, settings: Settings, keys: Keys, text: str, limit: int) -> Found:
     """The faxes that this text names, by an id, a number or a reference."""

@@ -10,7 +10,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
@@ -68,6 +68,13 @@ class Store:
         """
         with self.our_trouble(), self._database.recording(deadline) as cursor:
             yield cursor
+
+    @contextmanager
+    def rehearsing(self, deadline: float) -> Iterator[DBAPICursor]:
+        """``recording()`` of which nothing stays."""
+        with suppress(_RehearsedError), self.recording(deadline) as cursor:
+            yield cursor
+            raise _RehearsedError
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -152,6 +159,10 @@ class Store:
 
     def close(self) -> None:
         self._database.close()
+
+
+class _RehearsedError(Exception):
+    """The end of a transaction that was only tried."""
 
 
 def new_id(now_ms: int) -> str:

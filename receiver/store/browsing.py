@@ -18,6 +18,7 @@ from receiver.store.tables import PREFIX, QUEUE, Tables
 from receiver.store.types import is_id
 from schemas.envelope import AMENDED, COMPLETED
 
+_LAST = (1 << 63) - 1
 _RUNS = 200  # of ``taken``, read at once
 
 
@@ -32,13 +33,21 @@ def events(
     fax_id: str | None = None,
     only: Filter = EVERYTHING,
     reason: str | None = None,
+    before: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest events, as ``events list --json`` shows them. reason: of a failure."""
+    """
+    The newest events, as ``events list --json`` shows them. reason: of a failure.
+
+    before: the id of an event; only of older ones, and none where there is no such event.
+    """
     table = tables.events
     names = sinks.names(connection, tables)
     query, its_state = events_with_states(tables, names)
     query = query.where(its_state == state) if state else query
     first, last = projection.between(connection, tables, since_ms, until_ms)
+    if before is not None:
+        end = (typed_seq(connection, tables, before) or 0) - 1
+        last = end if last is None else min(last, end)
     query = query.where(*in_time(tables, since_ms, until_ms), table.c.seq >= first)
     query = query.where(table.c.seq <= last) if last is not None else query
     query = query.where(table.c.seq.in_(seqs_of_fax(connection, tables, fax_id))) if fax_id else query
@@ -46,7 +55,7 @@ def events(
     if state is None or fax_id or (state == "published" and len(names) > 1):
         return [_event(row, names) for row in connection.execute(query.limit(limit))]
     rows: list[dict[str, Any]] = []
-    for seqs in _in_state(connection, tables, names, state, first):  # and not all events
+    for seqs in _in_state(connection, tables, names, state, first, last):  # and not all events
         left = None if limit is None else limit - len(rows)
         rows += [_event(row, names) for row in connection.execute(query.where(table.c.seq.in_(seqs)).limit(left))]
         if len(rows) == limit:
@@ -74,35 +83,36 @@ def failed_for(tables: Tables, reason: str | None) -> list[sa.ColumnElement[bool
 
 
 def _in_state(
-    connection: Connection, tables: Tables, names: Sequence[str], state: str, first: int
+    connection: Connection, tables: Tables, names: Sequence[str], state: str, first: int, last: int | None
 ) -> Iterator[list[int]]:
     """
     Row numbers of events that may be in this state, down to the first one, the newest first and some at a time.
 
     names: of the sinks; of several, what is published is in no table by itself.
     """
+    last = _LAST if last is None else last
     if state == "published":
-        return _arrived(connection, tables, first)
+        return _arrived(connection, tables, first, last)
     waiting, dead = tables.waiting, tables.dead_letters
     if state == "dead":
-        parked = sa.select(dead.c.seq).where(dead.c.seq >= first)
+        parked = sa.select(dead.c.seq).where(dead.c.seq >= first, dead.c.seq <= last)
         return newest_first(connection, *((parked.where(dead.c.sink == name), dead.c.seq) for name in names))
-    its = sa.select(waiting.c.seq).where(waiting.c.sink.in_(names), waiting.c.seq >= first)
+    its = sa.select(waiting.c.seq).where(waiting.c.sink.in_(names), waiting.c.seq >= first, waiting.c.seq <= last)
     if state == "leased":
         return newest_first(connection, (its.where(waiting.c.holder.is_not(None)), waiting.c.seq))
     in_turn = sa.select(waiting.c.turn).where(
-        waiting.c.turn >= first, waiting.c.seq == waiting.c.turn, waiting.c.holder.is_(None)
+        waiting.c.turn >= first, waiting.c.turn <= last, waiting.c.seq == waiting.c.turn, waiting.c.holder.is_(None)
     )
     again = its.where(sa.text("seq <> turn"), waiting.c.holder.is_(None))  # in the words of the index
     of_each = ((in_turn.where(waiting.c.sink == name), waiting.c.turn) for name in names)
     return newest_first(connection, *of_each, (again, waiting.c.seq))
 
 
-def _arrived(connection: Connection, tables: Tables, first: int) -> Iterator[list[int]]:
+def _arrived(connection: Connection, tables: Tables, first: int, last: int) -> Iterator[list[int]]:
     """The row numbers of what has arrived, down to the first one, the newest first and some at a time."""
     taken = tables.taken
     query = sa.select(taken.c.first, taken.c.last, taken.c.at_ms).where(taken.c.sink == QUEUE)
-    query = query.where(taken.c.last >= first, taken.c.first > first - LONGEST_RUN)
+    query = query.where(taken.c.last >= first, taken.c.first > first - LONGEST_RUN, taken.c.first <= last)
     query = query.order_by(taken.c.first.desc(), taken.c.at_ms.desc()).limit(_RUNS)
     seqs: set[int] = set()
     runs = connection.execute(query).all()
@@ -162,6 +172,17 @@ def audit(connection: Connection, tables: Tables, action: str, subject: str, act
     """Who did what: every replay, republish and reveal. actor: by default the user that this process runs as."""
     actor = actor or _user()
     connection.execute(tables.audit.insert().values(at_ms=now_ms(), actor=actor, action=action, subject=subject))
+
+
+def audited(connection: Connection, tables: Tables, limit: int, *, before: int | None = None) -> list[dict[str, Any]]:
+    """Who did what, the newest first. before: the ``id`` of an entry; only of older ones."""
+    audit = tables.audit
+    query = sa.select(audit).order_by(audit.c.seq.desc()).limit(limit)
+    query = query if before is None else query.where(audit.c.seq < before)
+    return [
+        {"id": row.seq, "at": iso(row.at_ms), "actor": row.actor, "action": row.action, "subject": row.subject}
+        for row in connection.execute(query)
+    ]
 
 
 def _user() -> str:

@@ -39,11 +39,21 @@ class DeadLetter:
     created_at_ms: int | None = None
     is_damaged: bool = True
 
+    @property
+    def name(self) -> str:
+        """As the audit calls it."""
+        return self.id or f"row {self.seq}"
 
-def newest(store: Store, limit: int) -> list[DeadLetter]:
-    """The newest events' first; also those whose event is on a bad page of a file."""
+
+def newest(store: Store, limit: int, before: int | None = None) -> list[DeadLetter]:
+    """
+    The newest events' first; also those whose event is on a bad page of a file.
+
+    before: a row number; only of older events.
+    """
     dead = store.tables.dead_letters
     query = sa.select(dead).order_by(dead.c.seq.desc(), dead.c.sink).limit(limit)
+    query = query if before is None else query.where(dead.c.seq < before)
     with store.reading() as connection:
         rows = connection.execute(query).all()
     try:
@@ -75,6 +85,18 @@ def after(
     dead = tables.dead_letters
     query = sa.select(dead).where(dead.c.sink == sink, dead.c.seq > seq).order_by(dead.c.seq).limit(limit)
     return _letters(connection, tables, connection.execute(query).all())
+
+
+def all_of(store: Store, sink: str) -> Iterator[Sequence[DeadLetter]]:
+    """All of a sink, some at a time, in the order of their events."""
+    seq = 0
+    while True:
+        with store.reading() as connection:
+            some = after(connection, store.tables, seq, sink=sink)
+        if not some:
+            return
+        yield some
+        seq = some[-1].seq
 
 
 def of_event(connection: Connection, tables: Tables, event_id: str, sink: str | None = None) -> list[DeadLetter]:

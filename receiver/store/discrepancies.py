@@ -157,12 +157,20 @@ def would_be_new(connection: Connection, tables: Tables, found: Sequence[Discrep
 
 
 def listing(
-    connection: Connection, tables: Tables, *, limit: int | None, now_ms: int, closed: bool = False
+    connection: Connection,
+    tables: Tables,
+    *,
+    limit: int | None,
+    now_ms: int,
+    closed: bool = False,
+    after: After = BEGINNING,
 ) -> list[dict[str, Any]]:
-    """The oldest first, as ``discrepancies list --json`` shows them; closed: those as well."""
+    """The oldest first, as ``discrepancies list --json`` shows them; closed: those as well. after: only later ones."""
     table = tables.discrepancies
     query = sa.select(table).order_by(table.c.found_at_ms, table.c.seq).limit(limit)
     query = query if closed else query.where(table.c.closed_at_ms.is_(None))
+    if after != BEGINNING:
+        query = query.where(sa.tuple_(table.c.found_at_ms, table.c.seq) > sa.tuple_(*after))
     return [_described(row, now_ms) for row in connection.execute(query)]
 
 

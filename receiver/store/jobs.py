@@ -199,12 +199,25 @@ def missing(
 
 
 def listing(
-    connection: Connection, tables: Tables, *, limit: int | None, overdue_at_ms: int | None = None
+    connection: Connection,
+    tables: Tables,
+    *,
+    limit: int | None,
+    overdue_at_ms: int | None = None,
+    after: tuple[int, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """Those that are expected, the longest due first, as ``jobs list --json`` shows them; or the overdue ones only."""
+    """
+    Those that are expected, the longest due first, as ``jobs list --json`` shows them; or the overdue ones only.
+
+    after: when one was due (milliseconds), and its fax_id; only those that come behind it.
+    """
     jobs = tables.jobs
     query = sa.select(jobs).where(~_is_known(tables)).order_by(jobs.c.due_at_ms, jobs.c.fax_id).limit(limit)
     query = query.where(jobs.c.due_at_ms <= overdue_at_ms) if overdue_at_ms is not None else query
+    if after is not None:
+        due_at_ms, fax_id = after
+        later = jobs.c.due_at_ms == due_at_ms, jobs.c.fax_id > fax_id
+        query = query.where(jobs.c.due_at_ms >= due_at_ms, sa.or_(jobs.c.due_at_ms > due_at_ms, sa.and_(*later)))
     found: list[Row[Any]] = []
     for provider, account in accounts_with_jobs(connection, tables):  # as the index has them
         found += connection.execute(query.where(jobs.c.provider == provider, jobs.c.account == account))

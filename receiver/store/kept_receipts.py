@@ -38,7 +38,10 @@ class ReceiptRow:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """Which receipts: all where None. reason: a refusal's code, or why one is ignored."""
+    """
+    Which receipts: all where None. reason: a refusal's code, or why one is ignored. before: a receipt's id; only older
+    ones.
+    """
 
     state: str | None = None
     endpoint: str | None = None
@@ -46,12 +49,14 @@ class Chosen:
     reason: str | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    before: str | None = None
 
     @property
     def within(self) -> Range:
+        end = _LAST_ID if self.until_ms is None else first_id(self.until_ms + 1)
         return (
             _FIRST_ID if self.since_ms is None else first_id(self.since_ms),
-            _LAST_ID if self.until_ms is None else first_id(self.until_ms + 1),
+            end if self.before is None else min(end, self.before),
         )
 
     @property

@@ -51,6 +51,21 @@ def record(
     return recorded
 
 
+def foretell(
+    cursor: DBAPICursor, dialect: sa.Dialect, submission: Submission, advisor: Advisor = RULES_ALONE
+) -> tuple[Recorded, list[bytes]]:
+    """
+    What ``record`` would come to, and the payloads of the events that it would add.
+
+    Nothing of it is written, but rows may be locked and begun: the caller rolls the transaction back.
+    """
+    rows = _rows_of(cursor, dialect)
+    first, digests = _said([submission])
+    group = _Group(*(rows.load(first, digests) if first else ({}, {})), advisor)
+    recorded = group.submission(submission)
+    return recorded, group.payloads()
+
+
 def _rows_of(cursor: DBAPICursor, dialect: sa.Dialect, sinks: Sinks = NONE) -> GroupRows:
     return SqliteRows(cursor, tuple(sinks)) if dialect.name == "sqlite" else PostgresqlRows(cursor, dialect)
 
@@ -92,6 +107,9 @@ class _Group:
             if learned != fax.facts:
                 fax.facts = learned
                 self._quiet[fax_id] = fax
+
+    def payloads(self) -> list[bytes]:
+        return [row[-1] for row in self._changes.events]
 
     def changes(self, numbers: Callable[[int], Sequence[int]]) -> Changes:
         changes = self._changes

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from receiver.settings import EVERYTHING, Filter
-from receiver.store import places, projection, sinks
+from receiver.store import Store, places, projection, sinks
 from receiver.store.browsing import failed_for, in_time, typed_seq
 from receiver.store.postgresql import wake
 from receiver.store.states import events_with_states
@@ -33,6 +33,30 @@ class Chosen:
     reason: str | None = None
     sink: str = QUEUE
     passing: Filter = EVERYTHING
+
+
+def some(store: Store, chosen: Chosen, *, dry_run: bool = False) -> int:
+    """Put them in, some in each transaction, so that callbacks do not wait; how many. dry_run: only count."""
+    with store.reading() as connection:
+        every = windows(connection, store.tables, chosen)
+    do = count if dry_run else republish
+    put = 0
+    for window in every:
+        with store.reading() if dry_run else store.writing() as connection:
+            put += do(connection, store.tables, chosen, window)
+    return put
+
+
+def one(store: Store, chosen: Chosen, event_id: str) -> int:
+    """Put one event in, if it is chosen; how many."""
+    with store.writing() as connection:
+        return republish_one(connection, store.tables, event_id, chosen)
+
+
+def is_chosen(connection: Connection, tables: Tables, chosen: Chosen, event_id: str) -> bool:
+    """Whether ``one`` would put it in."""
+    seq = typed_seq(connection, tables, event_id)
+    return seq is not None and count(connection, tables, chosen, (seq, seq)) > 0
 
 
 def windows(connection: Connection, tables: Tables, chosen: Chosen) -> Iterator[Window]:

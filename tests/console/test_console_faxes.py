@@ -95,7 +95,7 @@ def test_filters_and_the_page_stand_in_the_url(desk_anywhere: House) -> None:
 
 def test_what_is_rare_is_looked_for_in_parts(desk: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("receiver.web.console.faxes._LOOKED_AT", 40)
-    monkeypatch.setattr("receiver.web.console.faxes._ON_A_PAGE", 10)
+    monkeypatch.setattr("receiver.web.console.visiting.ON_A_PAGE", 10)
     monkeypatch.setattr("receiver.store.finding._AT_ONCE", 30)
     take(desk, jobid="1", shortstatus="failure")
     for number in range(1000, 1075):

@@ -41,6 +41,7 @@ class Dispatcher:
         self._sessions = Sessions(secret_keys(runtime.settings))
         self._reading = threading.BoundedSemaphore(_AT_ONCE)
         self._waiting = threading.BoundedSemaphore(_AT_ONCE + _MOST_WAITING)
+        self._slow = threading.Lock()
 
     # --- pages and actions ------------------------------------------------------------------------------------------
 
@@ -53,7 +54,7 @@ class Dispatcher:
             return self._not_signed_in()
         visit = self._visit(session, person)
         _refuse_others(person, page.role)
-        with self._turn():
+        with self._alone() if page.is_slow else self._turn():
             found = page.show(visit, **named)
         return self._answered(found, visit, session)
 
@@ -84,7 +85,7 @@ class Dispatcher:
     @contextmanager
     def _turn(self) -> Iterator[None]:
         """Few pages at once: all of them together must leave threads to callbacks. Raises Unavailable."""
-        busy = Unavailable("too many pages of the console are asked for at once; try again", retry_after_seconds=2)
+        busy = _busy("too many pages of the console are asked for at once; try again")
         if not self._waiting.acquire(blocking=False):
             raise busy
         try:
@@ -96,6 +97,15 @@ class Dispatcher:
                 self._reading.release()
         finally:
             self._waiting.release()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._slow.acquire(blocking=False):
+            raise _busy("somebody else has just asked for this, which takes some seconds; try again")
+        try:
+            yield
+        finally:
+            self._slow.release()
 
     def _answered(self, found: Shown | Elsewhere, visit: Visit, session: Session) -> Response:
         if isinstance(found, Elsewhere):
@@ -201,6 +211,10 @@ class Dispatcher:
     def _counted(self, response: Response) -> Response:
         answers.count("-", response.status_code)
         return response
+
+
+def _busy(detail: str) -> Unavailable:
+    return Unavailable(detail, retry_after_seconds=2)
 
 
 def _refuse_others(person: Person, role: str) -> None:

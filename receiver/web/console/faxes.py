@@ -4,22 +4,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from receiver.errors import NotFound, Unprocessable
+from receiver.errors import NotFound
+from receiver.showing import events
 from receiver.showing import faxes as showing
 from receiver.store import finding
 from receiver.web.console import rendering
 from receiver.web.console.visiting import Elsewhere, Shown, Visit
 
 PATH = "/console/faxes"
-COLUMNS = (
-    *("fax_id", "provider", "account", "endpoint", "outcome", "reason", "retryable", "state", "revision", "number"),
-    *("reference", "job_id", "pages", "completed_at", "seen_at", "event"),
-)
-OUTCOMES = ("delivered", "failed", "canceled", "unconfirmed")
-STATES = ("pending", "leased", "published", "dead")
 _EXACT = ("provider", "endpoint", "outcome", "reason", "state")
-_ON_A_PAGE = 50
-_IN_CSV = 1000
 _LOOKED_AT = 2000  # for something rare; the page goes on from there
 _OF_REFERENCE = 10
 
@@ -59,7 +52,8 @@ _FACTS: Sequence[tuple[str, str, Callable[[Any], Any] | None]] = (
 def listing(visit: Visit) -> Shown | Elsewhere:
     """What a search finds; else the newest that are as is asked for."""
     text = visit.arg("q")
-    _refuse_unknown(visit)
+    visit.choice("outcome", events.OUTCOMES)
+    visit.choice("state", events.STATES)
     found = _searched(visit, text) if text else _newest(visit)
     if text and len(found.rows) == 1:
         return Elsewhere(f"{PATH}/{found.rows[0]['fax_id']}")
@@ -70,15 +64,14 @@ def listing(visit: Visit) -> Shown | Elsewhere:
         "older": None if found.older is None else visit.link(before=found.older),
         "is_search": bool(text),
         "choices": _choices(visit),
-        "chips": _chips(visit),
+        "chips": visit.chips("q", *_EXACT, "since", "until"),
     }
-    return Shown("faxes.html", "Faxes", rows, values, COLUMNS, rows)
+    return Shown("faxes.html", "Faxes", rows, values, showing.COLUMNS, rows)
 
 
 def _searched(visit: Visit, text: str) -> finding.Found:
     runtime = visit.runtime
-    most = _IN_CSV if visit.wants_csv else _ON_A_PAGE
-    return showing.search(visit.store, runtime.settings, runtime.find_keys, text, most)
+    return showing.search(visit.store, runtime.settings, runtime.find_keys, text, visit.most)
 
 
 def _newest(visit: Visit) -> finding.Found:
@@ -91,7 +84,7 @@ def _newest(visit: Visit) -> finding.Found:
         return finding.newest(
             connection,
             visit.store.tables,
-            _IN_CSV if visit.wants_csv else _ON_A_PAGE,
+            visit.most,
             since_ms=visit.milliseconds("since"),
             until_ms=visit.milliseconds("until"),
             before=visit.number("before"),
@@ -100,26 +93,14 @@ def _newest(visit: Visit) -> finding.Found:
         )
 
 
-def _refuse_unknown(visit: Visit) -> None:
-    for name, known in (("outcome", OUTCOMES), ("state", STATES)):
-        if (value := visit.arg(name)) is not None and value not in known:
-            raise Unprocessable(f"{name}: expected one of {', '.join(known)}")
-
-
 def _choices(visit: Visit) -> dict[str, list[str]]:
     accounts = visit.runtime.accounts
     return {
-        "outcome": list(OUTCOMES),
-        "state": list(STATES),
+        "outcome": list(events.OUTCOMES),
+        "state": list(events.STATES),
         "provider": sorted({account.provider.name for account in accounts.values()}),
         "endpoint": sorted(accounts),
     }
-
-
-def _chips(visit: Visit) -> list[tuple[str, str, str]]:
-    """What narrows the list: name, value, and the page without it."""
-    given = visit.chosen("q", *_EXACT, "since", "until")
-    return [(name, value, visit.link(**{name: None, "before": None})) for name, value in given.items()]
 
 
 def one(visit: Visit, fax_id: str) -> Shown:

@@ -15,13 +15,45 @@ from receiver.web.console.visiting import Shown, Visit, link
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run what begins so
+# What an action has come to, and whether that is bad.
+_NOTICES = {
+    "republished": ("It is in the queue again.", False),
+    "revived": ("It waits to be sent again.", False),
+    "closed": ("It is closed.", False),
+    "nothing": ("There was nothing to do any more.", True),
+    "refused": ("It was processed again, and refused again.", True),
+    "replayed-accepted": ("It was processed again, and has made a new event.", False),
+    "replayed-partial": ("It was processed again; some of it still cannot be used.", True),
+    "replayed-duplicate": ("It was processed again, and says nothing new.", False),
+    "replayed-ignored": ("It was processed again, and is about no fax that has ended.", False),
+    "replayed-rejected": ("It was processed again, and refused again.", True),
+}
 # What stands at the top of each page: path and words.
-_PLACES = (("/console/faxes", "Faxes"),)
+_PLACES = (
+    ("/console/", "Overview"),
+    ("/console/faxes", "Faxes"),
+    ("/console/receipts", "Receipts"),
+    ("/console/events", "Events"),
+    ("/console/queue", "Queue"),
+    ("/console/discrepancies", "Discrepancies"),
+    ("/console/expected", "Expected"),
+    ("/console/endpoints", "Endpoints"),
+    ("/console/audit", "Audit"),
+    ("/console/system", "System"),
+)
 
 
 def page(template: str, visit: Visit | None, **values: Any) -> str:
     """visit: None before somebody has signed in."""
-    common = {"visit": visit, "person": visit.person if visit else None, "places": _PLACES, "version": __version__}
+    notice, is_bad = _NOTICES.get((visit and visit.arg("done")) or "", ("", False))
+    common = {
+        "visit": visit,
+        "person": visit.person if visit else None,
+        "places": _PLACES,
+        "version": __version__,
+        "notice": notice,
+        "notice_is_bad": is_bad,
+    }
     return _environment().get_template(template).render(common | values)
 
 

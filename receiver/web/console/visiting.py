@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 from receiver.errors import Unprocessable
@@ -12,7 +12,13 @@ from receiver.showing import times
 from receiver.store import Store
 
 HOME = "/console/"
+ON_A_PAGE = 50
+IN_CSV = 1000
+_DIGITS = 19  # of a number that the databases take
 VIEWER, OPERATOR, PRIVACY = "viewer", "operator", "privacy"
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,11 @@ class Visit:
     form: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def most(self) -> int:
+        """How many rows a list has at most."""
+        return IN_CSV if self.wants_csv else ON_A_PAGE
+
+    @property
     def store(self) -> Store:
         """For reading: its statements end after two seconds."""
         assert self.runtime.reader is not None
@@ -66,9 +77,33 @@ class Visit:
 
     def number(self, name: str) -> int | None:
         text = self.arg(name)
-        if text is not None and not (text.isascii() and text.isdecimal() and len(text) < 19):
+        if text is not None and not (text.isascii() and text.isdecimal() and len(text) < _DIGITS):
             raise Unprocessable(f"{name}: expected a number")
         return None if text is None else int(text)
+
+    def choice(self, name: str, known: Sequence[str]) -> str | None:
+        """One of some words, or None. Raises Unprocessable for another."""
+        text = self.arg(name)
+        if text is not None and text not in known:
+            raise Unprocessable(f"{name}: expected one of {', '.join(known)}")
+        return text
+
+    def place(self, name: str) -> tuple[int, str] | None:
+        """Where a list goes on: a number and a word, as ``place`` has written them."""
+        number, point, word = (self.arg(name) or "").partition(".")
+        if not number and not point:
+            return None
+        if not (number.isascii() and number.isdecimal() and len(number) < _DIGITS and word):
+            raise Unprocessable(f"{name}: expected a link of this console; begin again without it")
+        return int(number), word
+
+    def chips(self, *names: str) -> list[tuple[str, str, str]]:
+        """What narrows a list: name, value, and the page without it."""
+        given = self.chosen(*names)
+        return [
+            (name, value, self.link(**{name: None, "before": None, "after": None, "done": None}))
+            for name, value in given.items()
+        ]
 
     def link(self, **changed: object) -> str:
         """This page with other arguments; None takes one away."""
@@ -79,6 +114,11 @@ class Visit:
 def link(path: str, **args: object) -> str:
     given = {name: str(value) for name, value in args.items() if value not in (None, "")}
     return f"{path}?{urlencode(given)}" if given else path
+
+
+def first_of(rows: Sequence[T], most: int) -> tuple[list[T], bool]:
+    """So many of them, and whether there are more; to be asked for one more than is shown."""
+    return list(rows[:most]), len(rows) > most
 
 
 def _milliseconds(time: datetime) -> int:

@@ -1,0 +1,189 @@
+"""What people do in the console: each first says what would happen, and leaves an audit row with who did it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from receiver.destinations import QUEUE
+from receiver.errors import NotFound
+from receiver.settings import EVERYTHING, Filter
+from receiver.store import browsing, dead_letters, discrepancies, now_ms, republishing, sinks
+from receiver.store.dead_letters import DeadLetter
+from receiver.store.republishing import Chosen
+from receiver.web.console import events, faxes, others, receipts
+from receiver.web.console.visiting import Elsewhere, Shown, Visit, link
+
+QUEUE_PATH, DISCREPANCIES = "/console/queue", "/console/discrepancies"
+
+
+def confirm(title: str, sentences: Sequence[str], button: str, back: str, **values: Any) -> Shown:
+    """The page before an action. Without a button nothing can be done."""
+    told = {"sentences": list(sentences), "button": button, "back": back, "fields": {}, **values}
+    return Shown("confirm.html", title, {"would": list(sentences)}, told)
+
+
+def audit(visit: Visit, action: str, subject: str) -> None:
+    store = visit.runtime.store
+    with store.writing() as connection:
+        browsing.audit(connection, store.tables, action, subject, visit.person.name)
+
+
+# --- revealing ------------------------------------------------------------------------------------------------------
+
+
+def ask_reveal(visit: Visit, **named: Any) -> Shown:
+    """Of whatever the path names."""
+    back = visit.path.removesuffix("/reveal")
+    what = "Numbers, names, references and bodies of this one are shown once, on the page that follows."
+    return confirm("Reveal", [what, "The audit says who has seen it."], "Reveal it", back)
+
+
+def reveal_fax(visit: Visit, fax_id: str) -> Shown:
+    faxes.page(visit, fax_id, reveal=False)  # or there is none
+    audit(visit, "fax.reveal", fax_id)
+    return faxes.page(visit, fax_id, reveal=True)
+
+
+def reveal_receipt(visit: Visit, receipt_id: str) -> Shown:
+    receipts.read(visit, receipt_id)
+    audit(visit, "receipts.reveal", receipt_id)
+    return receipts.page(visit, receipt_id, reveal=True)
+
+
+def reveal_event(visit: Visit, event_id: str) -> Shown:
+    events.page(visit, event_id, reveal=False)
+    audit(visit, "events.reveal", event_id)
+    return events.page(visit, event_id, reveal=True)
+
+
+def reveal_discrepancy(visit: Visit, seq: int) -> Shown:
+    others.discrepancy_page(visit, seq, reveal=False)
+    audit(visit, "discrepancies.reveal", str(seq))
+    return others.discrepancy_page(visit, seq, reveal=True)
+
+
+# --- republishing ---------------------------------------------------------------------------------------------------
+
+
+def ask_republish(visit: Visit, event_id: str) -> Shown:
+    targets = _targets(visit, event_id)
+    places = [_place(name) for name in targets]
+    sentences = [f"1 event is put into {place} again: the same id and the same bytes." for place in places]
+    if not sentences:
+        sentences = ["Nothing: it is not there as published, or its payload is forgotten."]
+    return confirm("Put it into the queue again", sentences, "Put it in" if places else "", f"{events.PATH}/{event_id}")
+
+
+def republish(visit: Visit, event_id: str) -> Elsewhere:
+    audit(visit, "events.republish", f"id={event_id}")
+    count = sum(
+        republishing.one(visit.runtime.store, chosen, event_id)
+        for chosen in _everywhere(visit.runtime.settings.filters)
+    )
+    done = "republished" if count else "nothing"
+    return Elsewhere(link(f"{events.PATH}/{event_id}", done=done))
+
+
+def _targets(visit: Visit, event_id: str) -> list[str]:
+    """Where it would go again."""
+    with visit.store.reading() as connection:
+        if browsing.event(connection, visit.store.tables, event_id) is None:
+            raise NotFound("there is no such event")
+        return [
+            chosen.sink
+            for chosen in _everywhere(visit.runtime.settings.filters)
+            if republishing.is_chosen(connection, visit.store.tables, chosen, event_id)
+        ]
+
+
+def _everywhere(filters: Any) -> list[Chosen]:
+    return [Chosen(sink=name, passing=passing) for name, passing in _sinks(filters).items()]
+
+
+def _sinks(filters: Any) -> dict[str, Filter]:
+    return {QUEUE: EVERYTHING, **filters}
+
+
+def _place(sink: str) -> str:
+    return "the queue" if sink == QUEUE else f"the sink {sink}"
+
+
+# --- dead letters ---------------------------------------------------------------------------------------------------
+
+
+def ask_revive(visit: Visit, event_id: str) -> Shown:
+    whole = [letter for letter in _letters(visit, event_id) if not letter.is_damaged]
+    sentences = [f"1 event waits for {_place(letter.sink)} again." for letter in whole]
+    sentences = sentences or ["Nothing: it is damaged. Drop it with faxhook dead-letters drop, and replay its receipt."]
+    return confirm("Send a dead letter again", sentences, "Send it again" if whole else "", f"{events.PATH}/{event_id}")
+
+
+def revive(visit: Visit, event_id: str) -> Elsewhere:
+    done = "revived" if _revive(visit, _letters(visit, event_id)) else "nothing"
+    return Elsewhere(link(f"{events.PATH}/{event_id}", done=done))
+
+
+def _letters(visit: Visit, event_id: str) -> list[DeadLetter]:
+    with visit.store.reading() as connection:
+        found = dead_letters.of_event(connection, visit.store.tables, event_id)
+    if not found:
+        raise NotFound("there is no such dead letter")
+    return found
+
+
+def ask_revive_all(visit: Visit) -> Shown:
+    count = damaged = 0
+    for some in _every_letter(visit):
+        damaged += sum(letter.is_damaged for letter in some)
+        count += len(some)
+    sentences = [f"Dead letters that wait to be sent again: {count - damaged}."]
+    sentences += [f"Damaged ones, which stay: {damaged}."] if damaged else []
+    return confirm("Send all dead letters again", sentences, "Send them again" if count > damaged else "", QUEUE_PATH)
+
+
+def revive_all(visit: Visit) -> Elsewhere:
+    count = sum(_revive(visit, some) for some in list(_every_letter(visit)))
+    return Elsewhere(link(QUEUE_PATH, done="revived" if count else "nothing"))
+
+
+def _every_letter(visit: Visit) -> Any:
+    with visit.store.reading() as connection:
+        names = sinks.names(connection, visit.store.tables)
+    for name in names:
+        yield from dead_letters.all_of(visit.store, name)
+
+
+def _revive(visit: Visit, letters: Sequence[DeadLetter]) -> int:
+    """In one transaction."""
+    whole = [letter for letter in letters if not letter.is_damaged]
+    store = visit.runtime.store
+    if not whole:
+        return 0
+    with store.writing() as connection:
+        for letter in whole:
+            browsing.audit(connection, store.tables, "dead-letters.replay", letter.name, visit.person.name)
+        return dead_letters.revive(connection, store.tables, whole)
+
+
+# --- discrepancies --------------------------------------------------------------------------------------------------
+
+
+def ask_close(visit: Visit, seq: int) -> Shown:
+    with visit.store.reading() as connection:
+        one = discrepancies.one(connection, visit.store.tables, seq, now_ms())
+    if one is None:
+        raise NotFound("there is no such discrepancy")
+    if one["closed_at"] is not None:
+        return confirm("Close", ["Nothing: it is closed already."], "", f"{DISCREPANCIES}/{seq}")
+    sentences = ["1 discrepancy is closed: somebody has dealt with it. If it is found again, it is opened again."]
+    if one["kind"] == "missing":
+        sentences.append(f"Faxes that are then no longer expected: {len(one['rows'])} at most, those that are overdue.")
+    return confirm("Close", sentences, "Close it", f"{DISCREPANCIES}/{seq}")
+
+
+def close(visit: Visit, seq: int) -> Elsewhere:
+    store = visit.runtime.store
+    with store.writing() as connection:
+        is_closed = discrepancies.close_one(connection, store.tables, seq, now_ms())
+        if is_closed:
+            browsing.audit(connection, store.tables, "discrepancies.close", str(seq), visit.person.name)
+    return Elsewhere(link(f"{DISCREPANCIES}/{seq}", done="closed" if is_closed else "nothing"))
