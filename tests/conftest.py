@@ -13,6 +13,7 @@ import pytest
 from brokers import line, node  # noqa: F401 - fixtures
 from databases import POSTGRESQL
 from hypothesis import HealthCheck, settings
+from platforms import slug, vhost  # noqa: F401 - fixtures
 from stock import stock
 
 from receiver.store import Store
