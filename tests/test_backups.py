@@ -29,7 +29,7 @@ from receiver.store.sqlite import SQLITE
 def test_every_table_is_backed_up_and_restored(store_of: StoreOf, tmp_path: Path, old_kind: str, new_kind: str) -> None:
     old, new = store_of(old_kind, "a", migrated=True), store_of(new_kind, "b")
     fill_every_table(old)
-    folder = tmp_path / "backups"
+    folder = tmp_path / "100% of what? #1"
     folder.mkdir()
     result = run("store", "backup", folder, "--config", configured(tmp_path / "c", old))
     assert result.exit_code == 0, result.output
@@ -57,6 +57,34 @@ def backed_up(filled: Stock) -> Path:
     target = filled.config.parent / "backup.db"
     assert told(filled, "store", "backup", target).exit_code == 0
     return target
+
+
+def test_a_backup_that_was_put_in_place_by_hand_is_a_store(filled: Stock, backed_up: Path) -> None:
+    filled.runtime.close()
+    for suffix in ("-wal", "-shm"):
+        path_of(filled).with_name(path_of(filled).name + suffix).unlink(missing_ok=True)
+    path_of(filled).write_bytes(backed_up.read_bytes())
+    with stock(filled.config.parent, f"sqlite:///{path_of(filled)}") as made:
+        made.fax(1)
+        assert made.states() == {"pending": 31}
+        again = backed_up.with_name("50% of what? #1.db")
+        assert told(made, "store", "backup", again).exit_code == 0
+        assert told(made, "store", "verify", again).exit_code == 0
+
+
+def test_a_damaged_store_is_not_backed_up(filled: Stock, backed_up: Path) -> None:
+    filled.runtime.close()
+    damage(path_of(filled))
+    result = told(filled, "store", "backup", backed_up.with_name("damaged.db"))
+    assert (result.exit_code, "faxhook store salvage" in result.output) == (1, True), result.output
+    assert not backed_up.with_name("damaged.db").exists()
+
+
+def damage(path: Path) -> None:
+    """A page in the middle of the file."""
+    content = path.read_bytes()
+    middle = len(content) // 8192 * 4096
+    path.write_bytes(content[:middle] + b"\xde\xad" * 2048 + content[middle + 4096 :])
 
 
 def test_no_file_is_replaced_and_nothing_is_left_of_a_backup_that_failed(filled: Stock, backed_up: Path) -> None:
@@ -100,9 +128,8 @@ def test_a_backup_that_was_changed_is_not_restored(filled: Stock, backed_up: Pat
             result = run("store", command, changed, "--config", config)
             assert (result.exit_code, words in result.output) == (1, True), result.output
     damaged = tmp_path / "damaged.db"
-    content = backed_up.read_bytes()
-    middle = len(content) // 8192 * 4096
-    damaged.write_bytes(content[:middle] + b"\xde\xad" * 2048 + content[middle + 4096 :])
+    damaged.write_bytes(backed_up.read_bytes())
+    damage(damaged)
     result = run("store", "verify", damaged, "--config", config)
     assert (result.exit_code, "damaged:" in result.output) == (1, True), result.output
     for no_backup in (filled.config, tmp_path / "nowhere", path_of(filled)):

@@ -17,6 +17,7 @@ from receiver.store.migrating import check_version
 from receiver.store.projection import Keys
 from receiver.store.remembered import place
 from receiver.store.salvaging import salvage as read_what_can_be_read
+from receiver.store.sqlite import url_of
 from receiver.stores import open_store
 from receiver.system.stopping import exiting_on_sigterm
 
@@ -205,7 +206,7 @@ def compact(config: Path | None) -> None:
 def _fill(source: Path, target: Path) -> bool:
     """Whether nothing was lost."""
     is_whole = True
-    with closing(Store(f"sqlite:///{target.absolute()}")) as fresh, exiting_on_sigterm():
+    with closing(Store(url_of(target.absolute()))) as fresh, exiting_on_sigterm():
         for done in read_what_can_be_read(source, fresh):
             lost = "an unknown number" if done.lost is None else f"at most {done.lost}" if done.lost else "none"
             click.echo(f"{done.table}: {done.read} read, {lost} lost")

@@ -20,7 +20,7 @@ from receiver.store.copying import copy, made_whole, snapshot
 from receiver.store.damage import check_all
 from receiver.store.file_causes import explain
 from receiver.store.migrating import check_exact, migrate, newest_revision
-from receiver.store.sqlite import SQLITE
+from receiver.store.sqlite import SQLITE, url_of
 from receiver.store.tables import PREFIX
 from receiver.store.trouble import StoreUnavailable
 from receiver.system.placing import placed
@@ -78,6 +78,7 @@ def make(store: Store, target: Path, secret_keys: Sequence[str]) -> Manifest:
                 if (tables[name].rows, tables[name].checksum) != (tally.rows, tally.checksum):
                     raise StoreError(f"{target}: {name} is not as it was read; is the disk failing? Nothing was kept")
             manifest = Manifest(FORMAT, began, __version__, revision, store.dialect, tuple(secret_keys), tables)
+            connection.execute(f"DROP TABLE IF EXISTS {_TABLE}")  # of a backup that was put in place by hand
             connection.execute(f"CREATE TABLE {_TABLE} (manifest TEXT NOT NULL)")
             connection.execute(f"INSERT INTO {_TABLE} VALUES (?)", (json.dumps(asdict(manifest)),))  # noqa: S608
     return manifest
@@ -152,7 +153,7 @@ def _restore_file(backup: Path, target: Path, *, project_anew: bool) -> None:
         shutil.copyfile(backup, part)
         with closing(SQLITE.connect(part, isolation_level=None)) as connection:
             connection.execute(f"DROP TABLE {_TABLE}")
-        with closing(Store(f"sqlite:///{part}")) as store:
+        with closing(Store(url_of(part))) as store:
             migrate(store)
             with store.writing() as connection:
                 made_whole(connection, store.tables, project_anew=project_anew)
@@ -180,7 +181,7 @@ def _gather(store: Store, part: Path) -> dict[str, Tally]:
     """From PostgreSQL, in one snapshot; what was read of each table."""
     check_exact(store)
     counted: dict[str, Tally] = {}
-    with closing(Store(f"sqlite:///{part}")) as fresh, snapshot(store) as source:
+    with closing(Store(url_of(part))) as fresh, snapshot(store) as source:
         migrate(fresh)
         with fresh.writing() as connection:
             connection.execute(fresh.tables.meta.delete())

@@ -48,6 +48,11 @@ def has_wal_fix(version: tuple[int, ...]) -> bool:
     return version >= (3, 51, 3) and version[:2] != (3, 52)
 
 
+def url_of(path: Path) -> str:
+    """What ``Store`` takes for this file, whatever characters its name has."""
+    return "sqlite:///" + str(path).replace("%", "%25").replace("?", "%3F")
+
+
 class Sqlite:
     """The transactions of a store in a SQLite file, each under the file's lock if it writes."""
 
