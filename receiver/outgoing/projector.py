@@ -13,7 +13,7 @@ from receiver.errors import Unavailable
 from receiver.logs import error_class, log, place
 from receiver.outgoing.place import Place
 from receiver.store import Store, projection
-from receiver.store.projection import Keys
+from receiver.store.projection import Keys, Prepared
 from receiver.system.backoff import Backoff
 
 _SECONDS = 0.01  # that a chunk aims to hold the store
@@ -53,8 +53,9 @@ class Projector:
             with self._store.writing() as connection:
                 projection.note_maker(connection, self._store.tables, self._keys)
             self._has_noted = True
-        with self._store.reading() as connection:
-            rows = projection.prepare(connection, self._store.tables, self._keys, self._place.turn(), size)
+        rows = self._prepared(self._place.turn(), size)
+        if any(row.revision > 1 for row in rows):
+            rows = self._prepared(0, size)  # an earlier event of that fax may have been committed late
         if not rows:
             return _IDLE_SECONDS
         self._place.note(rows[0].turn)
@@ -66,6 +67,10 @@ class Projector:
         self._size = round(min(_MOST, max(_FEWEST, size * min(2.0, _SECONDS / max(seconds, 0.001)))))
         self._ended.wait(seconds)
         return 0.0 if len(rows) == size else _REST_SECONDS
+
+    def _prepared(self, after: int, size: int) -> list[Prepared]:
+        with self._store.reading() as connection:
+            return projection.prepare(connection, self._store.tables, self._keys, after, size)
 
     def _run(self) -> None:
         backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)

@@ -22,9 +22,15 @@ def facts_of(event_id: str, stored: bytes | None, its_checksum: str | None, lear
     """
     if learned is not None:
         return cast("Facts", json.loads(learned))
+    data = data_of(event_id, stored, its_checksum)
+    return None if data is None else fax_facts.of_published(data)
+
+
+def data_of(event_id: str, stored: bytes | None, its_checksum: str | None) -> dict[str, Any] | None:
+    """What an event says; None where its payload was purged, or is not as it was written."""
     if stored is None or checksum(event_id, stored) != its_checksum:
         return None
-    return fax_facts.of_published(json.loads(stored)["data"])
+    return cast("dict[str, Any]", json.loads(stored)["data"])
 
 
 def is_newest(tables: Tables) -> sa.ColumnElement[bool]:

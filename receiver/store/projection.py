@@ -9,6 +9,7 @@ learns a number from them.
 """
 
 import hmac
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import HOUR_MS, places
-from receiver.store.known import facts_of, learned_since
+from receiver import facts as fax_facts
+from receiver.store import HOUR_MS, contributions, places
+from receiver.store.contributions import Counted
+from receiver.store.known import data_of, learned_since
 from receiver.store.tables import PROJECTOR, Tables, insert, insert_or_keep, insert_or_replace
 from receiver.store.types import packed
 from receiver.system.batches import batches
@@ -27,6 +30,7 @@ ENDING = 4  # digits of a number that it can be found by
 _EVENTS_IN_A_BUCKET = 1 << 13
 _AT_ONCE = 500  # values in one statement
 _BYTES = 8  # of a key
+_NO_KEYS: tuple[frozenset[int], frozenset[int]] = frozenset(), frozenset()
 _MADE_BY = "find_keys"  # the row in ``meta`` that says with which secret
 
 
@@ -112,22 +116,28 @@ def forget_keys(connection: Connection, tables: Tables) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A row of ``waiting`` and the keys of its event: ids is None where there is no such event any more."""
+    """
+    A row of ``waiting``, the keys of its event, and what that counts for.
+
+    event_id: None where there is no such event any more. counts: None where it cannot be read.
+    """
 
     turn: int
     seq: int
+    revision: int
     event_id: str | None
     fax_id: str
     created_at_ms: int
     ids: frozenset[int]
     facts: frozenset[int]
+    counts: Counted | None
 
 
 def prepare(connection: Connection, tables: Tables, keys: Keys, after: int, limit: int) -> list[Prepared]:
     """The next rows behind a turn, with all that can be made of them without a lock."""
     waiting, events, learned = tables.waiting, tables.events, tables.learned
     next_ones = (
-        sa.select(waiting.c.turn, waiting.c.seq)
+        sa.select(waiting.c.turn, waiting.c.seq, waiting.c.revision)
         .where(waiting.c.sink == PROJECTOR, waiting.c.turn > after)
         .order_by(waiting.c.turn)
         .limit(limit)
@@ -135,7 +145,7 @@ def prepare(connection: Connection, tables: Tables, keys: Keys, after: int, limi
     )
     query = (
         sa.select(
-            *(next_ones.c.turn, next_ones.c.seq),
+            *(next_ones.c.turn, next_ones.c.seq, next_ones.c.revision),
             *(events.c.id, events.c.fax_id, events.c.created_at_ms, events.c.body, events.c.checksum, learned.c.facts),
         )
         .outerjoin_from(next_ones, events, events.c.seq == next_ones.c.seq)
@@ -147,11 +157,14 @@ def prepare(connection: Connection, tables: Tables, keys: Keys, after: int, limi
 
 def _prepared(row: Any, keys: Keys) -> Prepared:
     found: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
-    if row.id is not None:
-        facts = facts_of(row.id, row.body, row.checksum, row.facts)
-        found = known_as(facts) if facts is not None else found  # a damaged event is found by its id alone
+    counts = None
+    data = None if row.id is None else data_of(row.id, row.body, row.checksum)
+    if data is not None:  # a damaged event is found by its id alone
+        facts = json.loads(row.facts) if row.facts else fax_facts.of_published(data)
+        found, counts = known_as(facts), contributions.said(data, facts)
     ids, personal = (frozenset(keys.make(*one) for one in some) for some in found)
-    return Prepared(row.turn, row.seq, row.id, row.fax_id or "", row.created_at_ms or 0, ids, personal)
+    place = row.turn, row.seq, row.revision
+    return Prepared(*place, row.id, row.fax_id or "", row.created_at_ms or 0, ids, personal, counts)
 
 
 def take(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> int:
@@ -160,7 +173,8 @@ def take(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> in
     there = _taken_out(connection, tables, rows)
     found = [row for row in rows if row.turn in there and row.event_id is not None]
     _add(connection, tables, [(key, row.seq) for row in found for key in _all_keys(row)])
-    _note_keys(connection, tables, found)
+    events = [contributions.Event(row.seq, row.fax_id, row.counts) for row in found if row.counts is not None]
+    _note_keys(connection, tables, found, contributions.count(connection, tables, events))
     _note_hours(connection, tables, found)
     # Registered and recorded by two transactions that saw nothing of each other; what was recorded ends it.
     for some in batches([row.fax_id for row in found], _AT_ONCE):
@@ -202,17 +216,27 @@ def _add(connection: Connection, tables: Tables, found: Sequence[tuple[int, int]
     connection.exec_driver_sql(add, columns)
 
 
-def _note_keys(connection: Connection, tables: Tables, rows: Sequence[Prepared]) -> None:
-    """Beside each event, what it is found by. One that was projected before has learned something since."""
+def _note_keys(connection: Connection, tables: Tables, rows: Sequence[Prepared], counted: Mapping[int, str]) -> None:
+    """
+    Beside each event, what it is found by. One that was projected before has learned something since.
+
+    counted: of first events, what is counted of their faxes; others keep what they have.
+    """
     table, keys = tables.find_keys, dict[int, tuple[frozenset[int], frozenset[int]]]()
-    for some in batches([row.seq for row in rows], _AT_ONCE):
+    texts = dict[int, str | None]()
+    for some in batches(list({*(row.seq for row in rows), *counted}), _AT_ONCE):
         for known in connection.execute(sa.select(table).where(table.c.seq.in_(some))):
             keys[known.seq] = frozenset(_unpacked(known.ids)), frozenset(_unpacked(known.facts))
+            texts[known.seq] = known.counted
     for row in rows:
-        ids, facts = keys.get(row.seq, (frozenset(), frozenset()))
+        ids, facts = keys.get(row.seq, _NO_KEYS)
         keys[row.seq] = ids | row.ids, facts | row.facts
-    if keys:
-        values = [{"seq": seq, "ids": _packed(ids), "facts": _packed(facts)} for seq, (ids, facts) in keys.items()]
+    texts |= counted
+    values = [
+        {"seq": seq, "ids": _packed(ids), "facts": _packed(facts), "counted": texts.get(seq)}
+        for seq, (ids, facts) in (dict.fromkeys(counted, _NO_KEYS) | keys).items()
+    ]
+    if values:
         connection.execute(insert_or_replace(table, connection.dialect.name), values)
 
 
@@ -252,8 +276,13 @@ def forget(connection: Connection, tables: Tables, events: Mapping[int, str]) ->
     connection.execute(table.delete().where(table.c.seq.in_(list(events))))
 
 
-def drop(connection: Connection, tables: Tables, seqs: Sequence[int]) -> None:
-    """The same for events that need not be projected yet, so that a projector that has read them writes nothing."""
+def drop(connection: Connection, tables: Tables, seqs: Sequence[int], alone: Sequence[int]) -> None:
+    """
+    The same for events that need not be projected yet, so that a projector that has read them writes nothing.
+
+    alone: those that their fax goes with, so that it does not count any more.
+    """
+    contributions.take_back(connection, tables, alone)
     events, waiting = tables.events, tables.waiting
     connection.execute(waiting.delete().where(waiting.c.sink == PROJECTOR, waiting.c.turn.in_(seqs)))
     again = waiting.c.seq.in_(seqs), sa.text("seq <> turn")  # in the words of the index

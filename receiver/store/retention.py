@@ -21,6 +21,8 @@ from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
 
 _VACUUMED_PAGES = 200  # in one transaction: callbacks wait for it
 _DAY_MS = 24 * 3600 * 1000
+# Of the statistics. An hour longer than anybody reads those of five minutes, whose clock may be behind.
+_STATS_KEPT = {5: 49 * HOUR_MS, 60: 400 * _DAY_MS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,6 +314,18 @@ class _Purge:
         count = projection.forget_hours(self._connection, self._tables)
         self._note(count, count)
 
+    def stats(self) -> None:
+        """Step by step, as the table has them, the oldest first."""
+        table = self._tables.stats
+        for step, kept_ms in _STATS_KEPT.items():
+            old = table.c.step == step, table.c.from_ms < self._now_ms - kept_ms
+            some = sa.select(table.c.from_ms).where(*old).order_by(table.c.from_ms).limit(self._batch).subquery()
+            last = self._connection.scalar(sa.select(sa.func.max(some.c.from_ms)))
+            if last is not None:
+                mine = table.c.step == step, table.c.from_ms <= last
+                deleted = self._connection.execute(table.delete().where(*mine)).rowcount
+                self._note(deleted, deleted)
+
     def refusals(self) -> None:
         table = self._tables.refusals
         self._delete(table, table.c.from_ms, table.c.from_ms < self._rejected_age)
@@ -343,6 +357,7 @@ STEPS: tuple[Step, ...] = (
     _Purge.audit,
     _Purge.jobs,
     _Purge.discrepancies,
+    _Purge.stats,
     _Purge.refusals,
 )
 

@@ -85,8 +85,8 @@ def _filled(damaged: Path, fresh: Store) -> Iterator[Salvaged]:
             is_all_waiting_known = not _was_begun_anew(connection, tables.waiting)
             are_all_dead_known = not _was_begun_anew(connection, tables.dead_letters)
             for table in tables.metadata.sorted_tables:
-                if table in (tables.finds, tables.find_keys, tables.hours, tables.endpoint_hours):
-                    continue  # the projector makes the first three anew, and the last one follows from the receipts
+                if table in (tables.finds, tables.hours, tables.endpoint_hours):
+                    continue  # the projector makes the first two anew, and the last one follows from the receipts
                 done = _salvage(connection, fresh, table)
                 if table is tables.waiting and done.lost != 0:
                     is_all_waiting_known = False
@@ -265,7 +265,7 @@ def _has_no_event(table: sa.Table, events: sa.Table) -> sa.ColumnElement[bool]:
 def _forget_lost_events(connection: sa.Connection, tables: Tables) -> None:
     """What is said of their row numbers: the highest ones will be given again."""
     events, taken = tables.events, tables.taken
-    for table in (tables.waiting, tables.dead_letters, tables.overdue):
+    for table in (tables.waiting, tables.dead_letters, tables.overdue, tables.find_keys):
         connection.execute(table.delete().where(_has_no_event(table, events)))
     last = connection.scalar(sa.select(sa.func.max(events.c.seq))) or 0
     connection.execute(taken.delete().where(taken.c.first > last))

@@ -3,9 +3,6 @@ The tables, as both databases see them: ``faxhook_receipts`` in SQLite, ``faxhoo
 
 Times are whole milliseconds since 1970 in UTC. ``README.md`` in this folder says which rows mean what, and
 ``migrations/`` creates the tables; a test keeps the two equal.
-
-The pages it changes are most of what a commit costs. So a new fax is one row in each of four tables: only ``faxes``
-is ordered by a hash, the others grow at their ends, and nothing is written again on its way.
 """
 
 from dataclasses import dataclass
@@ -30,6 +27,7 @@ from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
 from receiver.destinations import QUEUE as QUEUE
+from receiver.store.stats_columns import FIGURES, KEY
 from receiver.store.types import Id, Pairs, Sha256
 
 if TYPE_CHECKING:
@@ -60,6 +58,7 @@ class Tables:
     finds: Table
     find_keys: Table
     hours: Table
+    stats: Table
     events: Table
     sinks: Table
     waiting: Table
@@ -195,12 +194,21 @@ def define(dialect: str) -> Tables:
             Column("seq", row_id, primary_key=True, autoincrement=False),
             Column("ids", LargeBinary, nullable=False),  # eight bytes each
             Column("facts", LargeBinary),  # null once the facts are purged
+            Column("counted", Text),  # JSON: of a fax's first event, what ``stats`` has of the fax
         ),
         hours=table(  # where the events of a time are: written by the projector
             "hours",
             Column("hour", BigInteger, primary_key=True, autoincrement=False),  # since 1970
             Column("first", BigInteger, nullable=False),  # the lowest row number of an event made in it
             Column("last", BigInteger, nullable=False),
+            without_rowid=True,
+        ),
+        stats=table(  # faxes counted by the time of their first completion: written by the projector
+            "stats",
+            Column("step", Integer, primary_key=True, autoincrement=False),  # minutes that a row is about: 5 or 60
+            Column("from_ms", BigInteger, primary_key=True, autoincrement=False),
+            *(Column(name, Text, primary_key=True) for name in KEY),  # "" where there is none
+            *(Column(name, BigInteger, nullable=False) for name in FIGURES),
             without_rowid=True,
         ),
         events=table(

@@ -15,12 +15,13 @@ from receiver.store.jobs import ExpectedFax
 from receiver.store.places import PLACES, locked
 from receiver.store.recording import record
 from receiver.store.republishing import Chosen
-from receiver.store.retention import Limits, Purged, give_back_space, purge
+from receiver.store.retention import STEPS, Limits, Purged, _Purge, give_back_space, purge
 from schemas.event import Recipient
 
 LIMITS = Limits(bodies=timedelta(days=7), rejected=timedelta(days=30), ids=timedelta(days=90))
 DAY = 24 * 3600 * 1000
 START = 1_800_000_000_000
+PERSONAL = [step for step in STEPS if step is not _Purge.stats]
 
 
 def purged(store, days, batch=500):
@@ -28,7 +29,7 @@ def purged(store, days, batch=500):
     forgotten = []
     while True:
         with store.writing() as connection:
-            done = purge(connection, store.tables, LIMITS, round(START + days * DAY), batch)
+            done = purge(connection, store.tables, LIMITS, round(START + days * DAY), batch, PERSONAL)
         if done == Purged():
             return forgotten
         forgotten.append(done.forgotten)

@@ -147,6 +147,13 @@ def _plan(code: str) -> _Plan | None:
     return _Plan(lengths, re.compile(prefix) if prefix else None)
 
 
+@lru_cache(maxsize=4096)
+def country(number: str | None) -> str | None:
+    """Whose a number in E.164 is, as two letters of ISO 3166; 001 for one of no country, None where nobody has it."""
+    parsed = _parsed(number, None) if number else None
+    return None if parsed is None else phonenumbers.region_code_for_number(parsed)
+
+
 def is_too_long(number: str | None, region: str | None) -> bool:
     """Whether nobody in the region can have it, since it has too many digits: one with its country code, perhaps."""
     parsed = _parsed((number or "").strip(), region)

@@ -245,12 +245,24 @@ def _projection() -> None:
         sa.Column("seq", _row_id(), primary_key=True, autoincrement=False),
         sa.Column("ids", sa.LargeBinary, nullable=False),
         sa.Column("facts", sa.LargeBinary),
+        sa.Column("counted", sa.Text),
     )
     _table(
         "hours",
         sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("first", sa.BigInteger, nullable=False),
         sa.Column("last", sa.BigInteger, nullable=False),
+        rowid=False,
+    )
+    key = ("endpoint", "provider", "country", "outcome", "reason", "currency")
+    durations = (f"{name}_{at}" for name in ("ending", "calling") for at in range(22))
+    figures = ("faxes", "tried", "first_tries", "called", "missed", "unlisted", "pages", "priced", "cost", *durations)
+    _table(
+        "stats",
+        sa.Column("step", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("from_ms", _milliseconds, primary_key=True, autoincrement=False),
+        *(sa.Column(name, sa.Text, primary_key=True) for name in key),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in figures),
         rowid=False,
     )
 
