@@ -66,7 +66,7 @@ class Lines:
         if self.batch < self._most:
             self._let_take()
             self.batch = min(2 * self.batch, self._most)
-        if self._is_pipe and self._is_gone() and self._left():
+        if self._is_pipe and has_no_reader(self._out) and self._left():
             raise BrokenPipeError
 
     def note(self, bodies: Iterable[bytes]) -> None:
@@ -84,19 +84,21 @@ class Lines:
 
     def _let_take(self) -> None:
         deadline = time.monotonic() + _TAKING_SECONDS
-        while self._is_pipe and self._left() and not self._is_gone() and time.monotonic() < deadline:
+        while self._is_pipe and self._left() and not has_no_reader(self._out) and time.monotonic() < deadline:
             time.sleep(_LOOK_SECONDS)
-
-    def _is_gone(self) -> bool:
-        poll = select.poll()
-        poll.register(self._out.fileno(), 0)  # errors are told always
-        return bool(poll.poll(0))
 
     def _left(self) -> int:
         """Bytes in the pipe that nobody has taken."""
         count = array.array("i", [0])
         fcntl.ioctl(self._out.fileno(), termios.FIONREAD, count)
         return count[0]
+
+
+def has_no_reader(out: Output) -> bool:
+    """Whether it is a pipe or socket whose other end is closed."""
+    poll = select.poll()
+    poll.register(out.fileno(), 0)  # errors are told always
+    return bool(poll.poll(0))
 
 
 def _is_pipe(out: Output) -> bool:
