@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from receiver.cli import Failure, opening
+from receiver.cli.progress import progress
 from receiver.errors import BadValue, ConfigurationError
 from receiver.settings import Settings, forms, secret_keys
 from receiver.store import Store, backups
@@ -42,9 +43,9 @@ def backup(target: Path, config: Path | None) -> None:
     its_settings = opening.load(config)
     if target.is_dir():
         target /= f"faxhook-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db"
-    with opening.open_store(config) as running, exiting_on_sigterm():
+    with opening.open_store(config) as running, exiting_on_sigterm(), progress() as tell:
         try:
-            manifest = backups.make(running, target, Keys(secret_keys(its_settings)).marks)
+            manifest = backups.make(running, target, Keys(secret_keys(its_settings)).marks, tell)
         except FileExistsError:
             raise ConfigurationError(f"{target}: exists; expected the name of a new file, or a folder") from None
     click.echo(f"{target}: {_described(manifest)}")
@@ -80,13 +81,13 @@ def restore(source: Path, key_is_lost: bool, config: Path | None) -> None:
     manifest = _whole(source)
     if not key_is_lost:
         _refuse_another_key(manifest, its_settings)
-    with closing(open_store(its_settings)) as empty, exiting_on_sigterm():
+    with closing(open_store(its_settings)) as empty, exiting_on_sigterm(), progress() as tell:
         try:
-            count = len(list(backups.restore(source, manifest, empty, project_anew=key_is_lost)))
+            backups.restore(source, manifest, empty, tell, project_anew=key_is_lost)
         except FileExistsError:
             raise Failure(f"{empty.where}: somebody else has just made it; nothing was restored") from None
         where = empty.where
-    click.echo(f"{where}: {count} tables restored, as they were at {manifest.made_at}.")
+    click.echo(f"{where}: {manifest.rows} rows restored, as they were at {manifest.made_at}.")
     if key_is_lost:
         click.echo("Numbers and references are found again when the relay has gone through all events.")
     click.echo(
@@ -109,9 +110,10 @@ def copy(old: str, new: str) -> None:
         if place(source.url) == place(target.url):
             raise ConfigurationError("TO: is the same store as FROM")
         check_version(source)
-        with exiting_on_sigterm(), left_alone(source) as (rows, check):
-            for name, tally in carry_over(rows, place(source.url), target, check):
-                click.echo(f"{name}: {tally.rows} rows, sha256 {tally.checksum[:16]}")
+        with exiting_on_sigterm(), left_alone(source) as (rows, check), progress() as tell:
+            done = list(carry_over(rows, place(source.url), target, check=check, tell=tell))
+        for name, tally in done:
+            click.echo(f"{name}: {tally.rows} rows, sha256 {tally.checksum[:16]}")
         where = source.where
     click.echo(f"Both are the same. Set store.url to TO, start faxhook, and put away what is at {where}.")
 

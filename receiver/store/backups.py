@@ -6,7 +6,7 @@ Backups: of a store in either database one SQLite file with all its rows, and a 
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,19 +57,22 @@ class Manifest:
         return sum(table.rows for table in self.tables.values())
 
 
-def make(store: Store, target: Path, secret_keys: Sequence[str]) -> Manifest:
+def make(store: Store, target: Path, secret_keys: Sequence[str], tell: Callable[[str], object]) -> Manifest:
     """
-    Write a backup of the store as it is at one moment, while others go on. secret_keys: the marks of the server's.
+    Write a backup of the store as it is at one moment, while others go on.
+
+    secret_keys: the marks of the server's. tell: takes how far it has come, in words.
 
     Raises FileExistsError where the target is there, StoreError where rows have not arrived as they are, Unavailable.
     """
     began = rfc3339(now_ms())  # what came later may be missing
     with placed(target, _BESIDE) as part, _trouble_with(target, part):
         if store.dialect == "sqlite":
+            tell("writing all rows anew")
             _write_anew(store, part)
             counted = {}
         else:
-            counted = _gather(store, part)
+            counted = _gather(store, part, tell)
         with closing(SQLITE.connect(part, isolation_level=None)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
             (revision,) = connection.execute(f"SELECT version_num FROM {_REVISION}").fetchone()  # noqa: S608
@@ -121,16 +124,17 @@ def troubles(backup: Path, manifest: Manifest) -> list[str]:
     return wrong
 
 
-def restore(backup: Path, manifest: Manifest, store: Store, *, project_anew: bool = False) -> Iterator[str]:
+def restore(
+    backup: Path, manifest: Manifest, store: Store, tell: Callable[[str], object], *, project_anew: bool = False
+) -> None:
     """
     Fill a store that is not there yet, or on PostgreSQL an empty one, from a backup that has no troubles.
 
-    Yields the names of tables that were filled. project_anew: let everything be found with the present secret key.
+    tell: takes how far it has come, in words. project_anew: let everything be found with the present secret key.
     Raises StoreError where there is a store, or the backup cannot be restored by this version.
     """
     if store.file is not None:
         _restore_file(backup, store.file.path, project_anew=project_anew)
-        yield from carried(store.tables)
         return
     if manifest.revision != newest_revision():
         raise StoreError(
@@ -139,9 +143,9 @@ def restore(backup: Path, manifest: Manifest, store: Store, *, project_anew: boo
         )
     with _trouble_with(backup), closing(_opened(backup)) as connection:
         connection.execute("BEGIN")
-        named = f"backup of {manifest.made_at}"
-        for table, _ in copy(Source("sqlite", connection), named, store, project_anew=project_anew):
-            yield table
+        rows, named = Source("sqlite", connection), f"backup of {manifest.made_at}"
+        for _ in copy(rows, named, store, tell=tell, project_anew=project_anew):
+            pass  # each table, when it is the same
 
 
 def _restore_file(backup: Path, target: Path, *, project_anew: bool) -> None:
@@ -177,7 +181,7 @@ def _write_anew(store: Store, part: Path) -> None:
         connection.close()
 
 
-def _gather(store: Store, part: Path) -> dict[str, Tally]:
+def _gather(store: Store, part: Path, tell: Callable[[str], object]) -> dict[str, Tally]:
     """From PostgreSQL, in one snapshot; what was read of each table."""
     check_exact(store)
     counted: dict[str, Tally] = {}
@@ -191,6 +195,7 @@ def _gather(store: Store, part: Path) -> dict[str, Tally]:
                 with fresh.writing() as connection:
                     write(connection, table, batch)
                 counted[table.name] = counted[table.name].and_of(batch)
+                tell(f"{name}: {counted[table.name].rows} rows read")
     return counted
 
 

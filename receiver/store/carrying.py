@@ -23,7 +23,7 @@ COPYING = "copying"  # the row in ``meta`` of a store that a copy into it has no
 
 _AT_ONCE = 1000  # rows in one transaction
 _BYTES_AT_ONCE = 8 * 1024 * 1024  # of bodies
-_FETCHED = 200
+_FETCHED = 50  # bodies may be large
 _ALL = 1 << 256
 _POSTGRESQL_NAMES: dict[type, str] = {
     sa.Integer: "int4",

@@ -8,7 +8,7 @@ the end nothing else works with the new store (``migrating.check_version``). Nob
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,7 +44,7 @@ _OTHERS = (
 _STOP = "stop faxhook on every machine (serve, relay, consume, reconcile) and run this again"
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Place:
     """How far a copy has come. source: what is copied. done: tables; after: the last key of the one in hand."""
 
@@ -138,29 +138,35 @@ def _alone_with_database(store: Store) -> Iterator[tuple[Source, Callable[[], No
 
 
 def copy(
-    source: Source, name: str, to: Store, check: Callable[[], None] = lambda: None, *, project_anew: bool = False
+    source: Source,
+    name: str,
+    to: Store,
+    *,
+    check: Callable[[], None] = lambda: None,
+    tell: Callable[[str], object] = lambda _text: None,
+    project_anew: bool = False,
 ) -> Iterator[tuple[str, Tally]]:
     """
     Fill a store that is empty, or one that a copy from the same source has begun to fill.
 
     name: of the source, so that it is known again. check: raises StoreError where the source was not left alone.
-    Yields each table with what is in it, once both stores were read and are the same. Raises StoreError where the new
-    store has rows of others.
+    tell: takes how far it has come, in words. Yields each table with what is in it, once both stores were read and are
+    the same. Raises StoreError where the new store has rows of others.
     """
     migrate(to)
     check_exact(to)
-    place = _begun(to, name)
+    under_way = _Copy(source, to, _begun(to, name), tell)
     read: dict[str, Tally] = {}
     for table in carried(to.tables):
-        if table not in place.done:
-            read |= _fill(source, to, place, table)
+        if table not in under_way.place.done:
+            read |= under_way.fill(table)
     for table in carried(to.tables):
-        yield table, _verified(source, to, place, table, read.get(table))
+        yield table, under_way.verified(table, read.get(table))
     check()
     with _writing(to) as connection:
         count_on(connection, to.tables)
         made_whole(connection, to.tables, project_anew=project_anew)
-        _move(connection, to.tables, place, None)
+        _move(connection, to.tables, under_way.place, None)
 
 
 def made_whole(connection: Connection, tables: Tables, *, project_anew: bool = False) -> None:
@@ -172,10 +178,10 @@ def made_whole(connection: Connection, tables: Tables, *, project_anew: bool = F
     outbox.reclaim_all(connection, tables)
     if project_anew:
         forget_keys(connection, tables)
-        events = tables.events
-        every = sa.select(events.c.seq, events.c.fax_id, events.c.revision)
-        connection.execute(tables.waiting.delete().where(tables.waiting.c.sink == PROJECTOR))
-        turns.put_in(connection, tables, every, PROJECTOR)
+        events, waiting = tables.events, tables.waiting
+        waits = sa.exists().where(waiting.c.sink == PROJECTOR, waiting.c.seq == events.c.seq)
+        others = sa.select(events.c.seq, events.c.fax_id, events.c.revision).where(~waits)
+        turns.put_in(connection, tables, others, PROJECTOR)
 
 
 def _begun(to: Store, name: str) -> _Place:
@@ -203,44 +209,56 @@ def _begun(to: Store, name: str) -> _Place:
     return place
 
 
-def _fill(source: Source, to: Store, place: _Place, name: str) -> dict[str, Tally]:
-    """The rest of a table; what was read of it, if that was all of it."""
-    table = carried(to.tables)[name]
-    is_whole = not place.after
-    tally = Tally()
-    if is_whole:
-        with _writing(to) as connection:
-            _move(connection, to.tables, place, place)  # nobody else copies into it
-            connection.execute(table.delete().where(*_but_the_place(table, to.tables)))
-    for batch in batches(source.read(name, read_key(table, place.after))):
-        next_place = _Place(place.source, place.done, written_key(key_of(table, batch[-1])))
-        with _writing(to) as connection:
-            write(connection, table, batch)
-            _move(connection, to.tables, place, next_place)
-        place.after = next_place.after
-        tally = tally.and_of(batch)
-    done = _Place(place.source, [*place.done, name])
-    with _writing(to) as connection:
-        _move(connection, to.tables, place, done)
-    place.done, place.after = done.done, []
-    return {name: tally} if is_whole else {}
+class _Copy:
+    """One that is under way, and its place."""
 
+    def __init__(self, source: Source, to: Store, place: _Place, tell: Callable[[str], object]) -> None:
+        self.place = place
+        self._source = source
+        self._to = to
+        self._tell = tell
 
-def _verified(source: Source, to: Store, place: _Place, name: str, read: Tally | None) -> Tally:
-    """
-    What is in a table of both stores. Where they differ, something was written after the copy had been cut short, and
-    the table is copied once more.
-    """
-    expected = read or source.tally(name)
-    if _there(to, name) == expected:
+    def fill(self, name: str) -> dict[str, Tally]:
+        """The rest of a table; what was read of it, if that was all of it."""
+        table = carried(self._to.tables)[name]
+        is_whole = not self.place.after
+        tally = Tally()
+        if is_whole:
+            with self._moving(self.place) as connection:
+                connection.execute(table.delete().where(*_but_the_place(table, self._to.tables)))
+        for batch in batches(self._source.read(name, read_key(table, self.place.after))):
+            with self._moving(replace(self.place, after=written_key(key_of(table, batch[-1])))) as connection:
+                write(connection, table, batch)
+            tally = tally.and_of(batch)
+            self._tell(f"{name}: {tally.rows} rows copied")
+        with self._moving(replace(self.place, done=[*self.place.done, name], after=[])):
+            pass
+        return {name: tally} if is_whole else {}
+
+    def verified(self, name: str, read: Tally | None) -> Tally:
+        """
+        What is in a table of both stores. Where they differ, something was written after the copy had been cut short,
+        and the table is copied once more.
+        """
+        expected = read or self._source.tally(name)
+        is_same = _there(self._to, name) == expected
+        self._tell(f"{name}: {expected.rows} rows compared")
+        if is_same:
+            return expected
+        with self._moving(replace(self.place, done=[one for one in self.place.done if one != name])):
+            pass
+        expected = self.fill(name)[name]
+        if _there(self._to, name) != expected:
+            raise StoreError(f"{self._to.where}: {name} is not as it was written; is its disk failing?")
         return expected
-    place.done = [one for one in place.done if one != name]
-    with _writing(to) as connection:
-        connection.execute(_noting(to.tables, place))
-    expected = _fill(source, to, place, name)[name]
-    if _there(to, name) != expected:
-        raise StoreError(f"{to.where}: {name} is not as it was written; is its disk failing?")
-    return expected
+
+    @contextmanager
+    def _moving(self, place: _Place) -> Iterator[Connection]:
+        """A transaction at whose end the copy has come to this place. Raises StoreError where another copy runs."""
+        with _writing(self._to) as connection:
+            yield connection
+            _move(connection, self._to.tables, self.place, place)
+        self.place = place
 
 
 def _there(to: Store, name: str) -> Tally:
@@ -256,10 +274,6 @@ def _move(connection: Connection, tables: Tables, old: _Place, new: _Place | Non
     change = meta.delete().where(*at_old) if new is None else meta.update().where(*at_old).values(value=new.text())
     if connection.execute(change).rowcount != 1:
         raise StoreError("another copy into this store is running; wait for its end")
-
-
-def _noting(tables: Tables, place: _Place) -> sa.Update:
-    return tables.meta.update().where(tables.meta.c.name == COPYING).values(value=place.text())
 
 
 def _but_the_place(table: sa.Table, tables: Tables) -> Sequence[sa.ColumnElement[bool]]:
