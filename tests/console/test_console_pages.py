@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from desk import BASIC, console, sign_in, stocked
 from house import CONFIGURATION, House, house
 from test_console_faxes import take
 
+import receiver
 from receiver.cli import main
 from receiver.store import discrepancies, jobs, now_ms
 from receiver.store.discrepancies import Discrepancy
@@ -62,6 +64,15 @@ def fill(at: House) -> dict[str, str]:
 
 def named(rule: str, ids: dict[str, str]) -> str:
     return re.sub(r"<(?:int:)?(\w+)>", lambda found: ids[found[1]], rule)
+
+
+def test_templates_and_style_are_in_the_package() -> None:
+    folder = Path(receiver.__path__[0])
+    patterns = tomllib.loads((folder.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    packed = {path for pattern in patterns["receiver"] for path in folder.glob(pattern)}
+    own = folder / "web" / "console"
+    assert {path for path in own.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")} <= packed
+    assert len(packed) > 15
 
 
 def test_every_page_of_an_empty_store(desk_anywhere: House) -> None:

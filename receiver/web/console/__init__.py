@@ -14,6 +14,7 @@ from flask import Blueprint, Response
 from receiver.errors import NotFound, Refusal
 from receiver.runtime import Runtime
 from receiver.settings import Console
+from receiver.web.console import rendering
 from receiver.web.console.dispatching import Dispatcher
 from receiver.web.console.guarding import protect
 from receiver.web.console.pages import ACTIONS, PAGES
@@ -25,6 +26,7 @@ _STYLE = "console.css"
 def blueprint(runtime: Runtime, console: Console) -> Blueprint:
     """Everything under /console/."""
     made = Blueprint("console", __name__)
+    rendering.prepare()
     dispatcher = Dispatcher(runtime, console)
     made.after_request(protect)
     made.register_error_handler(Exception, dispatcher.failed)

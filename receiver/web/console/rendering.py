@@ -43,6 +43,12 @@ _PLACES = (
 )
 
 
+def prepare() -> None:
+    """Read every template now: nobody's callback has to wait beside that."""
+    for name in _environment().list_templates():
+        _environment().get_template(name)
+
+
 def page(template: str, visit: Visit | None, **values: Any) -> str:
     """visit: None before somebody has signed in."""
     notice, is_bad = _NOTICES.get((visit and visit.arg("done")) or "", ("", False))
