@@ -114,8 +114,8 @@ def refuse_vanished(settings: Settings, store: Store) -> None:
         return
     raise ConfigurationError(
         f"store.url: {known.url} has been used since {known.since}, and now there is no store"
-        f" ({remembered.record(settings.server.state_dir)} remembers it). Mount its volume or restore it from a backup;"
-        " or, if it is gone on purpose, begin a new one: faxhook migrate --new"
+        f" ({remembered.record(settings.server.state_dir)} remembers it). Mount its volume or restore it from a backup"
+        " (faxhook store restore); or, if it is gone on purpose, begin a new one: faxhook migrate --new"
     )
 
 
