@@ -8,12 +8,14 @@ from collections import Counter
 from contextlib import ExitStack, closing, contextmanager
 from functools import cache
 
+import migrated
 import psycopg
 import pytest
 from brokers import line, node  # noqa: F401 - fixtures
 from databases import POSTGRESQL
 from hypothesis import HealthCheck, settings
 from platforms import slug, vhost  # noqa: F401 - fixtures
+from sqlalchemy.engine import make_url
 from stock import stock
 
 from receiver.store import Store
@@ -87,12 +89,12 @@ def sqlite_url(tmp_path):
 
 
 @contextmanager
-def postgresql_database():
-    """An empty database of one's own, gone at the end; its URL for a store."""
+def postgresql_database(template="template0"):
+    """A database of one's own, gone at the end: empty, or a copy of another one of ours. Its URL for a store."""
     name = f"faxhook_test_{secrets.token_hex(6)}"
     with psycopg.connect(f"{POSTGRESQL}/postgres", autocommit=True, connect_timeout=5) as admin:
-        # template0: nobody can be connected to it, which would stop the copying
-        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE template0')
+        # nobody may be connected to the template, and to template0 nobody can be
+        admin.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
     try:
         yield f"{POSTGRESQL.replace('postgresql:', 'postgresql+psycopg:')}/{name}"
     finally:
@@ -107,6 +109,21 @@ def postgresql_url():
         yield url
 
 
+@pytest.fixture(scope="session")
+def migrated_database():
+    """The name of a database with this version's tables, to be copied: making them takes longer than many a test."""
+    with postgresql_database() as url:
+        migrated.make(url)
+        yield make_url(url).database
+
+
+@pytest.fixture
+def migrated_postgresql_url(migrated_database):
+    """A database of this test's own with empty tables."""
+    with postgresql_database(migrated_database) as url:
+        yield url
+
+
 @pytest.fixture(scope="module")
 def module_postgresql_url():
     """The same for all tests of a module."""
@@ -116,8 +133,8 @@ def module_postgresql_url():
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))])
 def store_url(request):
-    """Each kind of store, empty and of this test's own."""
-    return request.getfixturevalue(f"{request.param}_url")
+    """Each kind of store, empty and of this test's own: no file yet, or a database that has its tables."""
+    return request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "migrated_postgresql_url")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from ports import free_port
 from providers.samples import callers
 from stock import FAXHOOK, environment
@@ -116,9 +116,8 @@ def test_the_first_serve_writes_a_configuration_and_serves_on_it(here: Path) -> 
 # --- what a first configuration leaves to be filled in ---------------------------------------------------------------
 
 
-def checked(config: Path) -> "subprocess.CompletedProcess[str]":
-    command = [*FAXHOOK, "check", "--config", str(config)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+def checked(config: Path, command: str = "check") -> Result:
+    return CliRunner().invoke(main, [command, "--config", str(config)])
 
 
 def test_accounts_that_stand_for_real_ones_are_warned_of_and_refused_in_public(tmp_path: Path) -> None:
@@ -126,14 +125,12 @@ def test_accounts_that_stand_for_real_ones_are_warned_of_and_refused_in_public(t
     init.write(config)
     text = config.read_text()
     trial = checked(config)
-    assert trial.returncode == 0
+    assert trial.exit_code == 0
     assert trial.stdout.count('"change-me" stands for your account') == text.count('account = "change-me"') > 0
     config.write_text(text.replace("# public_url", "public_url"))
     for command in ("check", "serve"):
-        told = subprocess.run(
-            [*FAXHOOK, command, "--config", str(config)], env=environment(), capture_output=True, text=True, check=False
-        )
-        assert told.returncode == 2
+        told = checked(config, command)
+        assert told.exit_code == 2
         assert "endpoints.efax.account: expected your account at eFax Developer" in told.stderr
         assert str(config) in told.stderr
 

@@ -672,7 +672,7 @@ def posted(client, body):
     return client.post("/jobs", data=body, content_type="application/json", headers={"Authorization": f"Bearer {KEY}"})
 
 
-@hypothesis_settings(max_examples=250, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=100, suppress_health_check=list(HealthCheck))
 @given(document=documents)
 def test_no_document_is_our_trouble(client, document):
     answer = posted(client, json.dumps(document))
@@ -682,7 +682,7 @@ def test_no_document_is_our_trouble(client, document):
         assert all(told.startswith(EXPECTED) for told in answer.json["fields"].values())
 
 
-@hypothesis_settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@hypothesis_settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(body=bodies)
 def test_no_body_is_our_trouble(client, body):
     assert posted(client, body).status_code in (400, 401, 413, 422)

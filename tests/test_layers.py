@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tokenize
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,16 @@ def fields(schema):
 
 def tokens(path):
     return tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+
+
+@cache
+def words(path):
+    """The names and strings in its code, each with the line where it first stands."""
+    lines = {}
+    for token in tokens(path):
+        if token.type in (tokenize.NAME, tokenize.STRING) and not token.string.startswith('"""'):
+            lines.setdefault(token.string, token.start[0])
+    return lines
 
 
 def texts(path):
@@ -117,9 +128,8 @@ def test_a_provider_uses_the_contract_and_its_own_schemas_only(name):
 def test_nobody_else_names_a_provider(name):
     """In code, that is: a comment may say whose habit it is about."""
     for path in set(SOURCES) - own_files(name) - files_named_alike(name):
-        for token in tokens(path):
-            if token.type in (tokenize.NAME, tokenize.STRING) and not token.string.startswith('"""'):
-                assert not re.search(rf"(?<![a-z]){name}", token.string, re.IGNORECASE), f"{path}:{token.start[0]}"
+        for word, line in words(path).items():
+            assert not re.search(rf"(?<![a-z]){name}", word, re.IGNORECASE), f"{path}:{line}"
 
 
 def test_no_expression_needs_what_early_pythons_3_11_match_wrongly():

@@ -101,7 +101,7 @@ def test_strangers_with_very_many_chunks_hinder_nobody(server: asked.Served) -> 
         with suppress(OSError), server.connect() as sock:
             sock.settimeout(60)
             sock.sendall(head)
-            for _ in range(20):
+            for _ in range(10):
                 if not ended.is_set():
                     sock.sendall(b"1;a\r\nx\r\n" * 2000)
 
@@ -293,6 +293,7 @@ def test_while_others_hold_the_store_the_worker_lives_and_answers_503_after_4_se
             assert server.post("/healthz", method="GET", body=b"").status == 200
             assert server.post("/callbacks/line/wrong-token").status == 404
             alive += 1
+            time.sleep(0.02)
         assert alive > 10
     for status, retry_after, seconds in (one.result() for one in waiting):
         assert (status, retry_after) == (503, ["5"])

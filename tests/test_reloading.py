@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import threading
@@ -314,11 +315,13 @@ def test_a_unix_socket_is_open_to_user_and_group_stays_at_a_reload_and_goes_at_t
 
 
 def answers(path: Path) -> bool:
-    done = subprocess.run(
-        ["curl", "--silent", "--unix-socket", str(path), "http://x/healthz", "--write-out", "%{http_code}"],
-        capture_output=True,
-    )
-    return done.stdout.endswith(b"200")
+    with socket.socket(socket.AF_UNIX) as sock:
+        try:
+            sock.connect(str(path))
+            sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            return sock.recv(1000).startswith(b"HTTP/1.1 200 ")
+        except OSError:
+            return False
 
 
 # --- files, and streams that cannot be written ----------------------------------------------------------------------

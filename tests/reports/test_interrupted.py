@@ -11,9 +11,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from pulled import PROVIDERS, faxes_of, pulled
 from stock import FAXHOOK, environment
 from waiting import until
+
+from receiver.cli import main
 
 COMPLETED = "fax.completed.v1"
 
@@ -164,8 +167,9 @@ def test_bad_usage_says_what_is_expected(tmp_path, sqlite_url):
             (["--loop", "--dry-run"], "--loop goes on"),
             (["--since", "yesterday"], "expected a time"),
         ):
-            code, _, err = run(it, *arguments)
-            assert (code, expected in err) == (2, True), err
+            command = ["reconcile", *arguments, "--config", str(it.house.config)]
+            result = CliRunner().invoke(main, command)
+            assert (result.exit_code, expected in result.stderr) == (2, True), result.stderr
 
 
 def test_without_reports_there_is_nothing_to_reconcile(filled):

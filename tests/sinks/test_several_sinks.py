@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from contract import message
 from house import CONFIGURATION
 from served import running
@@ -16,6 +17,7 @@ from test_webhook_sink import SECRET, Endpoint
 from waiting import until
 
 from receiver import metrics, settings
+from receiver.cli import main
 from receiver.errors import ConfigurationError
 from receiver.outgoing import formats
 from receiver.store import figures
@@ -42,15 +44,16 @@ def endpoints() -> Iterator[tuple[Endpoint, Endpoint]]:
         one.close()
 
 
+def run(made: Stock, *command: str) -> Result:
+    return CliRunner().invoke(main, [*command, "--config", str(made.config)])
+
+
 def said(made: Stock, *command: str) -> str:
-    with made.start(*command) as process:
-        return str(process.communicate(timeout=120)[0].decode())
+    return run(made, *command).stdout
 
 
 def code(made: Stock, *command: str) -> int:
-    with made.start(*command) as process:
-        process.communicate(timeout=120)
-    return int(process.returncode)
+    return run(made, *command).exit_code
 
 
 def standing(made: Stock) -> dict[str, dict[str, Any]]:

@@ -29,6 +29,12 @@ def postgresql_url(database):
     return f"postgresql+psycopg://{SERVER}/{database}"
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))])
+def store_url(request):
+    """Each kind of store, without tables."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
 @pytest.fixture
 def migrated_url(database):
     """The same with empty tables, which is had sooner. For tests that leave the tables as they are."""
@@ -36,9 +42,8 @@ def migrated_url(database):
     store = Store(url)
     migrate(store)
     with store.writing() as connection:
-        for table in store.tables.metadata.tables.values():
-            if table is not store.tables.meta:
-                connection.execute(table.delete())
+        filled = [table.fullname for table in store.tables.metadata.tables.values() if table is not store.tables.meta]
+        connection.exec_driver_sql("; ".join(f"DELETE FROM {name}" for name in filled))
         places.move(connection, store.tables, Places())
     store.close()
     return url
