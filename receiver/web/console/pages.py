@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from receiver.web.console import actions, events, faxes, others, overview, receipts, replaying
+from receiver.web.console import actions, events, faxes, others, overview, problems, receipts, replaying, reports
 from receiver.web.console.visiting import OPERATOR, PRIVACY, VIEWER, Elsewhere, Shown
 
 
@@ -39,6 +39,8 @@ PAGES = (
     Page("/console/faxes/<fax_id>", "fax", faxes.one),
     Page("/console/receipts", "receipts", receipts.listing),
     Page("/console/receipts/<receipt_id>", "receipt", receipts.one),
+    Page("/console/problems", "problems", problems.page),
+    Page("/console/reports", "reports", reports.page),
     Page("/console/events", "events", events.listing),
     Page("/console/events/<event_id>", "event", events.one),
     Page("/console/queue", "queue", events.queue),
@@ -56,6 +58,7 @@ ACTIONS = (
     Action(
         "/console/receipts/<receipt_id>/reveal", "reveal_receipt", PRIVACY, actions.ask_reveal, actions.reveal_receipt
     ),
+    Action("/console/problems/replay", "replay_group", OPERATOR, problems.ask_replay, problems.perform_replay),
     Action("/console/events/<event_id>/republish", "republish", OPERATOR, actions.ask_republish, actions.republish),
     Action("/console/events/<event_id>/reveal", "reveal_event", PRIVACY, actions.ask_reveal, actions.reveal_event),
     Action("/console/dead-letters/<event_id>/replay", "revive", OPERATOR, actions.ask_revive, actions.revive),

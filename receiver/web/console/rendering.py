@@ -14,12 +14,14 @@ from receiver import __version__
 from receiver.web.console.visiting import Shown, Visit, link
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_DAY = len("2026-11-21")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run what begins so
 # What an action has come to, and whether that is bad.
 _NOTICES = {
     "republished": ("It is in the queue again.", False),
     "revived": ("It waits to be sent again.", False),
     "closed": ("It is closed.", False),
+    "group": ("They were processed again; those that are still here were refused again.", False),
     "nothing": ("There was nothing to do any more.", True),
     "refused": ("It was processed again, and refused again.", True),
     "replayed-accepted": ("It was processed again, and has made a new event.", False),
@@ -33,10 +35,12 @@ _PLACES = (
     ("/console/", "Overview"),
     ("/console/faxes", "Faxes"),
     ("/console/receipts", "Receipts"),
+    ("/console/problems", "Problems"),
     ("/console/events", "Events"),
     ("/console/queue", "Queue"),
     ("/console/discrepancies", "Discrepancies"),
     ("/console/expected", "Expected"),
+    ("/console/reports", "Reports"),
     ("/console/endpoints", "Endpoints"),
     ("/console/audit", "Audit"),
     ("/console/system", "System"),
@@ -94,7 +98,7 @@ def _environment() -> jinja2.Environment:
         auto_reload=False,
         finalize=_readable,
     )
-    made.filters |= {"moment": moment, "short": short, "words": words, "span": span}
+    made.filters |= {"moment": moment, "short": short, "words": words, "span": span, "percent": percent}
     made.globals["link"] = link
     return made
 
@@ -115,7 +119,7 @@ def moment(time: str | None) -> str | None:
     if time is None:
         return None
     try:
-        return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S}"
+        return time if len(time) == _DAY else f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S}"
     except ValueError:
         return time
 
@@ -128,6 +132,10 @@ def short(its_id: str | None) -> str | None:
 def words(name: str | None) -> str | None:
     """``bad_number`` as people say it."""
     return name and name.replace("_", " ")
+
+
+def percent(share: float | None) -> str | None:
+    return None if share is None else f"{share * 100:.1f} %"
 
 
 def span(seconds: float | None) -> str | None:
