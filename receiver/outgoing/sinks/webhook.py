@@ -6,8 +6,6 @@ waited for, as long as it asks (Retry-After) or longer and longer. 410 says that
 """
 
 import asyncio
-import base64
-import hmac
 import ipaddress
 import ssl
 import time
@@ -23,7 +21,7 @@ import httpx
 
 from receiver import __version__
 from receiver.errors import BadValue, BrokerTrouble
-from receiver.outgoing import formats
+from receiver.outgoing import formats, signing
 from receiver.outgoing.broker_errors import diagnose, words
 from receiver.outgoing.contract import GONE, Message, Result
 from receiver.outgoing.formats import Packed
@@ -71,7 +69,7 @@ class Webhook:
         self._host, self._port, self._place = _parts(sink)
         self._path = httpx.URL(sink.url).raw_path
         self._tls = _tls(sink)
-        self._keys = [base64.b64decode(secret.removeprefix("whsec_")) for secret in sink.secrets]
+        self._keys = [signing.key_of(secret) for secret in sink.secrets]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._client: httpx.AsyncClient | None = None
 
@@ -153,18 +151,13 @@ class Webhook:
         return allowed
 
     def _headers(self, message: Message, packed: Packed) -> dict[str, str]:
-        now = str(int(time.time()))
-        signed = f"{message.event_id}.{now}.".encode() + packed.body
-        signatures = (base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in self._keys)
         default = {"https": 443, "http": 80}[urlsplit(self._sink.url).scheme]
         host = f"[{self._host}]" if ":" in self._host else self._host
         return {
             "Host": host if self._port == default else f"{host}:{self._port}",
             "Content-Type": packed.content_type,
             "User-Agent": f"faxhook/{__version__}",
-            "webhook-id": message.event_id,
-            "webhook-timestamp": now,
-            "webhook-signature": " ".join(f"v1,{signature}" for signature in signatures),
+            **signing.headers(self._keys, message.event_id, int(time.time()), packed.body),
             **{f"ce-{name}": value for name, value in packed.attributes.items()},
             **packed.headers,
         }
