@@ -1,6 +1,7 @@
 """Backups of a store in either database, restored in either: whole, or refused with a word."""
 
 import json
+import re
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -57,6 +58,27 @@ def backed_up(filled: Stock) -> Path:
     target = filled.config.parent / "backup.db"
     assert told(filled, "store", "backup", target).exit_code == 0
     return target
+
+
+def test_the_documented_commands_back_up_and_restore(filled: Stock) -> None:
+    filled.fill(2)
+    folder = filled.config.parent / "backups"
+    folder.mkdir()
+    document = (Path(__file__).parents[1] / "deploy" / "README.md").read_text()
+    commands = re.findall(r"^faxhook (store (?:backup|verify|restore) \S+)", document, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["backup", "verify", "restore"]
+    before = filled.payloads()
+    for command in commands:
+        made = next(folder.iterdir(), folder)
+        *words, path = command.split()
+        if words[-1] == "restore":
+            filled.runtime.close()
+            for file in path_of(filled).parent.glob("faxhook.db*"):
+                file.unlink()
+        result = told(filled, *words, folder if path == "/var/backups/faxhook" else made)
+        assert result.exit_code == 0, result.output
+        assert path == "/var/backups/faxhook" or re.sub(r"\d", "0", Path(path).name) == re.sub(r"\d", "0", made.name)
+    assert filled.payloads() == before
 
 
 def test_a_backup_that_was_put_in_place_by_hand_is_a_store(filled: Stock, backed_up: Path) -> None:

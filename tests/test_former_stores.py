@@ -1,20 +1,16 @@
 """A store that another one follows is not left behind in silence, nor is an endpoint that became another account's."""
 
 import json
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy.engine import make_url
-from stock import Stock, environment
+from stock import Stock
 
 from receiver.cli import main
 from receiver.store import remembered
-from receiver.store.sqlite import SQLITE
 
 
 @pytest.fixture(autouse=True)
@@ -88,19 +84,6 @@ def test_every_endpoint_with_another_account_is_named_with_both_accounts(anywher
     assert 'endpoints.retarus: the store has it as retarus "99999TE", the configuration as retarus "11111TE"' in (
         result.stderr
     )
-
-
-def test_the_documented_backup_of_sqlite_is_the_store(filled: Stock) -> None:
-    filled.fill(2)
-    document = (Path(__file__).parents[1] / "deploy" / "README.md").read_text()
-    command = re.search(r'^python -c "(.*\.backup\(.*)"$', document, re.MULTILINE)
-    assert command is not None
-    folder = filled.config.parent
-    (folder / "var").symlink_to(folder / "store")
-    subprocess.run([sys.executable, "-c", command[1]], cwd=folder, env=environment(), check=True)
-    connection = SQLITE.connect(folder / "backup.db")
-    assert connection.execute("SELECT count(*) FROM faxhook_events").fetchone() == (2,)
-    connection.close()
 
 
 # --- one that is not there any more -----------------------------------------------------------------------------------
