@@ -64,6 +64,7 @@ request_seconds = Histogram(
 GAUGES = {
     "faxhook_discrepancies": "What does not add up with the providers and is open, by kind.",
     "faxhook_discrepancies_oldest_seconds": "Age of the oldest open discrepancy of each kind.",
+    "faxhook_degraded": "1 while faxes of the endpoint fail more often than they used to.",
     "faxhook_available_credit": "What is left of a prepaid account, in the provider's unit, by endpoint.",
     "faxhook_ready": "1 while a 2xx can be promised: a callback could be committed now, as /readyz tries it.",
     "faxhook_store_up": "1 while the store can be read; the other figures from it are missing while it cannot.",
@@ -87,6 +88,7 @@ LABELS = {
     "faxhook_commit_to_consumer_seconds": "quantile",
     "faxhook_discrepancies": "kind",
     "faxhook_discrepancies_oldest_seconds": "kind",
+    "faxhook_degraded": "endpoint",
     "faxhook_available_credit": "endpoint",
     "faxhook_sink_backlog_events": "sink",
     "faxhook_sink_backlog_oldest_seconds": "sink",

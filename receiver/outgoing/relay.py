@@ -1,9 +1,9 @@
 """
 The relay: the process beside the web workers that takes events to the broker and keeps the store in order.
 
-The projector runs in it as well. One is active for a store; others stand by. Each minute it gives back the leases of
-dead consumers, forgets what [retention] says and returns the space; a piece at a time, so that neither callbacks nor
-events wait for it.
+The projector runs in it as well. One is active for a store; others stand by. Each minute it looks whether an endpoint
+is worse than usual, gives back the leases of dead consumers, forgets what [retention] says and returns the space; a
+piece at a time, so that neither callbacks nor events wait for it.
 """
 
 import time
@@ -13,6 +13,7 @@ from receiver import transports
 from receiver.errors import Unavailable
 from receiver.logs import log
 from receiver.outgoing.carrier import Carrier
+from receiver.outgoing.degradation import Degradation
 from receiver.outgoing.delivery import Delivery
 from receiver.outgoing.projector import Projector
 from receiver.outgoing.publisher import Publisher
@@ -82,6 +83,7 @@ class _Relay:
         self._round: Iterator[None] | None = None
         self._tidy_due = 0.0
         self._whole_check = WholeCheck(store, stop)
+        self._degradation = Degradation(store)
         self._projector = Projector(store, secret_keys(settings), lambda: self._leadership.is_held)
         self._carriers = [
             Carrier(store, sink, publisher(sink, settings.server.state_dir), lambda: self._leadership.is_held)
@@ -174,7 +176,7 @@ class _Relay:
         if now < self._tidy_due:
             return
         if self._round is None:
-            self._round = tidy(self._store, self._limits, self._clock)
+            self._round = self._housekeeping()
         try:
             is_over = next(self._round, _OVER) is _OVER
         except Unavailable as error:
@@ -185,6 +187,11 @@ class _Relay:
         self._tidy_due = now + (_ROUND_SECONDS if is_over else _PAUSE_SECONDS)
         if is_over:
             self._round = None
+
+    def _housekeeping(self) -> Iterator[None]:
+        self._degradation.look()
+        yield
+        yield from tidy(self._store, self._limits, self._clock)
 
     def _show_life(self) -> None:
         trouble = self._delivery.trouble if self._delivery else None

@@ -26,6 +26,7 @@ KINDS = {
     "full_list": "a report showed no more than its oldest part",
     "low_credit": "the prepaid credit is below low_credit",
     "silent": "an endpoint that used to call has stopped",
+    "degraded": "faxes of an endpoint fail more often than they used to",
 }
 
 

@@ -45,9 +45,10 @@ class Figures:
 
     unprojected: events that cannot be found by number, reference and the like yet. delays: from commit to arrival of
     the newest published events, in seconds, the shortest first. relay: None where none has ever run. discrepancies:
-    kind -> how many are open, and when the oldest was found. credits: (provider, account) -> what is left of a prepaid
-    account, as its report has it. refusals: (endpoint, reason) -> how many requests left no receipt in the last hour.
-    reported: the counters of what reports told. backlog, oldest_at_ms, dead and delays are those of the queue; sinks
+    kind -> how many are open, and when the oldest was found. degraded: endpoints whose faxes fail more than usual.
+    credits: (provider, account) -> what is left of a prepaid account, as its report has it. refusals: (endpoint,
+    reason) -> how many requests left no receipt in the last hour. reported: the counters of what reports told. backlog,
+    oldest_at_ms, dead and delays are those of the queue; sinks
     has the same of each other sink.
     """
 
@@ -59,6 +60,7 @@ class Figures:
     relay: Relay | None
     delays: tuple[float, ...]
     discrepancies: Mapping[str, tuple[int, int]]
+    degraded: frozenset[str]
     credits: Mapping[tuple[str, str], float]
     refusals: Counter[tuple[str, str]]
     reported: Counts
@@ -93,6 +95,7 @@ def read(connection: Connection, tables: Tables) -> Figures:
         relay=_relay(connection, tables),
         delays=_delays(connection, tables),
         discrepancies=discrepancies.open_by_kind(connection, tables),
+        degraded=frozenset(discrepancies.open_since(connection, tables, "degraded")),
         credits={who: float(text) for who, (text, _) in cursors.all_of(connection, tables, "credit").items()},
         refusals=refusals.since(connection, tables, now - HOUR_MS),
         reported=counters.all_of(connection, tables),

@@ -111,6 +111,7 @@ def _gauges(runtime: Runtime, found: Figures | None) -> metrics.Gauges:
         "faxhook_discrepancies_oldest_seconds": {
             kind: max(0, found.at_ms - at_ms) / 1000 for kind, (_, at_ms) in discrepancies.items()
         },
+        "faxhook_degraded": {name: int(name in found.degraded) for name in runtime.accounts},
         "faxhook_available_credit": {
             name: credit
             for name, account in runtime.accounts.items()

@@ -121,7 +121,13 @@ CASES: dict[str, tuple[dict[str, str], int, list[Series], list[Series]]] = {
         {"kind": "missing"},
         2,
         [{'faxhook_discrepancies{kind="missing"}': "0 1 1"}],
-        [{'faxhook_discrepancies{kind="missing"}': "1 0 0"}],
+        [{'faxhook_discrepancies{kind="missing"}': "1 0 0"}, {'faxhook_discrepancies{kind="degraded"}': "1 1 1"}],
+    ),
+    "FaxhookDegraded": (
+        {"endpoint": "openfax"},
+        2,
+        [{f"faxhook_degraded{OPENFAX}": "0 1 1"}],
+        [{f"faxhook_degraded{OPENFAX}": "1 0 0"}],
     ),
     "FaxhookBacklog": (
         {},

@@ -10,6 +10,7 @@ import pytest
 from announcing import KEYS, deliver, identity, numbered, project, rows, submission, tell_all
 from test_retention import DAY, LIMITS, START
 
+from receiver.outgoing import degradation
 from receiver.settings import Filter
 from receiver.store import (
     HOUR_MS,
@@ -24,6 +25,7 @@ from receiver.store import (
     kept_receipts,
     projection,
     republishing,
+    stats,
 )
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
@@ -156,6 +158,11 @@ ASKED = {
     "fax list --since": lambda c, t: finding.newest(c, t, 20, since_ms=LATELY),
     "fax show": lambda c, t: history.of_fax(c, t, str(identity("new-1"))),
     "a day's counts": lambda c, t: counting.counts(c, t, "faxage", "acme", ZoneInfo("UTC"), LATELY, []),
+    "stats": lambda c, t: stats.read(c, t, stats.BY, LATELY - DAY, LATELY),
+    "stats of a window": lambda c, t: stats.read(c, t, ["provider"], LATELY - 6 * HOUR_MS, LATELY, LATELY),
+    "the degradation alarm's two weeks": lambda c, t: degradation._usual(c, t, LATELY + 2 * DAY),
+    "the degradation alarm's day": lambda c, t: degradation._recent(c, t, LATELY),
+    "retention of statistics": purged(_Purge.stats),
     "retention of jobs": purged(_Purge.jobs),
     "retention of discrepancies": purged(_Purge.discrepancies),
     "retention of events": purged(_Purge.events),

@@ -2,37 +2,41 @@
 
 import json
 import random
+import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 import sqlalchemy as sa
-from announcing import deliver, fax, identity, project, rows, submission, tell_all
-from test_retention import DAY, START
+from announcing import KEYS, deliver, fax, identity, numbered, project, rows, submission, tell_all
+from test_retention import DAY, START, purged
 
+from receiver.outgoing import place
+from receiver.outgoing.projector import Projector
 from receiver.store import (
     HOUR_MS,
+    Store,
+    dead_letters,
+    erasing,
     jobs,
+    outbox,
+    projection,
     republishing,
+    retention,
     rfc3339,
     stats,
 )
 from receiver.store.jobs import ExpectedFax
 from receiver.store.known import facts_of
+from receiver.store.recording import record
 from receiver.store.republishing import Chosen
+from receiver.store.salvaging import salvage
 from receiver.store.stats_columns import BOUNDS, bucket, quantile
-from schemas.event import (
-    Confidence,
-    Cost,
-    Failure,
-    FailureReason,
-    Outcome,
-    Pages,
-    Recipient,
-    Retryable,
-)
+from receiver.store.tables import PROJECTOR
+from schemas.event import Confidence, Cost, Failure, FailureReason, Outcome, Pages, Recipient, Retryable
 
 NUMBERS = {"+12025550139": "US", "+498912504001710": "DE", "+442079460000": "GB", None: None}
 FIVE_MS = 5 * 60_000
@@ -201,7 +205,7 @@ class Random:
             with store.writing() as connection:
                 one = ExpectedFax(key, "faxage", "acme", "faxage-0", "1", learned, START)
                 jobs.register(connection, store.tables, [one], START)
-        elif what < 0.5:
+        elif what < 0.4 + 50 / many:  # all of them: a few times
             deliver(store)
             with store.writing() as connection:
                 for window in republishing.windows(connection, store.tables, Chosen()):
@@ -240,3 +244,140 @@ def test_counters_are_what_a_recount_gives(store, count):
 
 def counted(store, *names, by=(), **others):
     return [tuple(row[name] for name in (*by, *names)) for row in read(store, by, **others)]
+
+
+def test_an_amendment_moves_a_fax_to_another_outcome_in_the_hour_of_its_first_completion(store):
+    first, later = START - 5 * HOUR_MS, START - HOUR_MS
+    tell_all(store, heard(fax("1", completed_at=at(first), pages=Pages(sent=2)), observed_ms=first + 1000))
+    project(store)
+    busy = Failure(FailureReason.BUSY, Retryable.YES, Confidence.HIGH)
+    amended = fax("1", outcome=Outcome.FAILED, failure=busy, status_code="failure", completed_at=at(later))
+    tell_all(store, heard(amended, observed_ms=later))
+    project(store)
+    assert counted(store, "faxes", "delivered", "failed", "pages", by=("hour", "reason")) == [
+        (rfc3339(first // HOUR_MS * HOUR_MS), "busy", 1, 0, 1, 2)
+    ]
+
+
+def test_what_a_fax_learns_without_an_event_counts(store):
+    tell_all(store, heard(fax("1", completed_at=at(START)), observed_ms=START))
+    project(store)
+    assert counted(store, "completion_p50", "first_attempt_share") == [(None, None)]
+    tell_all(store, heard(fax("1", submitted_at=at(START - 40_000), attempts=1), observed_ms=START))
+    project(store)
+    assert counted(store, "completion_p50", "first_attempt_share") == [(37.5, 1.0)]
+
+
+def test_a_completion_after_the_callback_counts_at_the_callback(store):
+    tell_all(store, heard(fax("1", completed_at=at(START + 3 * DAY)), observed_ms=START))
+    project(store)
+    assert counted(store, "faxes", by=("hour",)) == [(rfc3339(START // HOUR_MS * HOUR_MS), 1)]
+
+
+def test_figures_outlive_all_that_is_personal_and_end_after_four_hundred_days(store):
+    tell_all(store, heard(*numbered(5), observed_ms=START))
+    deliver(store)
+    purged(store, 100)
+    assert rows(store, "faxes") == rows(store, "find_keys") == []
+    assert counted(store, "faxes", now_ms=START + 100 * DAY) == [(5,)]
+    for days, left in ((1, [5, 60]), (3, [60]), (399, [60]), (401, [])):
+        with store.writing() as connection:
+            limits = retention.Limits(*[timedelta(days=90)] * 3)
+            retention.purge(connection, store.tables, limits, START + days * DAY, steps=[retention._Purge.stats])
+        assert rows(store, "stats", "step") == left
+
+
+def test_a_purged_fax_is_moved_by_a_late_amendment_and_nobody_knows_one_that_is_forgotten(store):
+    tell_all(store, heard(fax("1"), fax("2"), observed_ms=START))
+    deliver(store)
+    purged(store, 8)
+    failed = fax("1", outcome=Outcome.CANCELED)
+    tell_all(store, heard(failed, observed_ms=START + 8 * DAY))
+    deliver(store)
+    assert counted(store, "faxes", "delivered", "canceled", now_ms=START + 9 * DAY) == [(2, 1, 1)]
+
+
+def test_a_fax_that_is_dropped_with_its_dead_letter_counts_again_when_it_is_replayed(store):
+    one = heard(fax("1"), observed_ms=START)
+    tell_all(store, one)
+    project(store)
+    with store.writing() as connection:
+        outbox.park(connection, store.tables, outbox.all_waiting(connection, store.tables), "refused", START)
+        dead_letters.drop(connection, store.tables, dead_letters.after(connection, store.tables))
+    assert read(store) == []
+    tell_all(store, replace(one, replay=True))
+    project(store)
+    assert counted(store, "faxes") == [(1,)]
+
+
+def test_what_was_erased_counts_as_it_did(store):
+    tell_all(store, heard(fax("1", pages=Pages(sent=4)), observed_ms=START))
+    deliver(store)
+    with store.writing() as connection:
+        erasing.faxes(connection, store.tables, [str(identity())], drop=True)
+    project(store)
+    assert counted(store, "faxes", "pages") == [(1, 4)]
+
+
+def test_nothing_personal_stands_in_the_figures(store):
+    number = Recipient(number="+12025550139", number_raw="2025550139", name="Dr. Zweifel")
+    tell_all(store, heard(fax("1", recipient=number), observed_ms=START))
+    deliver(store)
+    for table in ("stats", "find_keys"):
+        text = " ".join(map(str, rows(store, table)))
+        assert "0139" not in text
+        assert "Zweifel" not in text
+
+
+def test_a_salvaged_store_counts_no_fax_twice(sqlite, tmp_path):
+    tell_all(sqlite, heard(*numbered(20), observed_ms=START))
+    deliver(sqlite)
+    sqlite.close()
+    fresh = Store(f"sqlite:///{tmp_path}/fresh.db")
+    assert {one.table: one.lost for one in salvage(sqlite.file.path, fresh)}["stats"] == 0
+    project(fresh)
+    assert counted(fresh, "faxes") == [(20,)]
+    fresh.close()
+
+
+def test_a_projector_that_ends_in_its_transaction_has_counted_nothing(store):
+    class Killed(Exception):  # noqa: N818 - a transaction that does not come to its end
+        pass
+
+    tell_all(store, heard(*numbered(5), observed_ms=START))
+    with store.reading() as connection:
+        rows_of_it = projection.prepare(connection, store.tables, KEYS, 0, 10)
+    with suppress(Killed), store.writing() as connection:
+        projection.take(connection, store.tables, rows_of_it)
+        raise Killed
+    assert read(store) == []
+    with store.writing() as connection:
+        assert projection.take(connection, store.tables, rows_of_it) == 5
+    with store.writing() as connection:
+        assert projection.take(connection, store.tables, rows_of_it) == 0, "a former projector that is late"
+    assert counted(store, "faxes") == [(5,)]
+
+
+@pytest.mark.service("postgresql")
+def test_a_first_event_that_commits_late_is_counted_before_its_amendment(postgresql, monkeypatch):
+    monkeypatch.setattr(place, "_LATE_SECONDS", 0.0)
+    monkeypatch.setattr(place, "_FROM_THE_START_SECONDS", 3600.0)
+    projector = Projector(postgresql, [b"a secret of the tests"], lambda: True)
+    projector.step()
+    with postgresql.recording(time.monotonic() + 60) as cursor:
+        record(cursor, postgresql.engine.dialect, [heard(fax("late"), observed_ms=START)])
+        for number in range(3):
+            tell_all(postgresql, heard(fax(f"younger {number}"), observed_ms=START))
+            projector.step()
+    tell_all(postgresql, heard(fax("late", outcome=Outcome.CANCELED), observed_ms=START))
+    projector.step()
+    assert counted(postgresql, "faxes", "delivered", "canceled") == [(4, 3, 1)]
+    assert rows(postgresql, "waiting", sink=PROJECTOR) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "share", "seconds"),
+    [([0] * 22, 0.5, None), ([4] + [0] * 21, 0.5, 0.5), ([0] * 21 + [3], 0.95, 86400), ([1, 1] + [0] * 20, 1.0, 2)],
+)
+def test_a_quantile_lies_in_its_bucket(counts, share, seconds):
+    assert quantile(counts, share) == seconds
