@@ -8,6 +8,7 @@ a fax may come after a newer one. Replace `apply` with what your company does wh
 """
 
 import json
+import signal
 import sqlite3
 import sys
 import time
@@ -86,4 +87,6 @@ def main(url, file, queue="fax.completed"):
 
 
 if __name__ == "__main__":
+    # What is not acknowledged comes again. As the first process of a container it would not end of itself.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     main(*sys.argv[1:])

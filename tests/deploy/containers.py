@@ -14,25 +14,36 @@ from machine import Machine
 _ENTER = """
 set -e
 mount -t proc proc /proc
-mount -t tmpfs -o mode=1777 tmpfs /tmp
-for folder in $WRITABLE; do mkdir -p "$folder"; chown "$OWNER" "$folder"; mount --bind "$folder" "$folder"; done
+for folder in $EMPTY; do mount -t tmpfs -o mode=1777 tmpfs "$folder"; done
+for pair in $WRITABLE; do
+    mkdir -p "${pair%%:*}" "${pair##*:}"; chown "$OWNER" "${pair%%:*}"; mount --bind "${pair%%:*}" "${pair##*:}"
+done
+for pair in $GIVEN; do
+    mkdir -p "$(dirname "${pair##*:}")"; [ -e "${pair##*:}" ] || touch "${pair##*:}"
+    mount --bind "${pair%%:*}" "${pair##*:}"; mount -o remount,bind,ro "${pair##*:}"
+done
 for point in / /etc /opt /opt/checkout /opt/faxhook /var; do mount -o "remount,bind$READ_ONLY" "$point"; done
 exec setpriv --reuid "$OWNER" --regid "$OWNER" --clear-groups --no-new-privs --inh-caps=-all --bounding-set=-all "$@"
 """
 
 
-def stop(process: "subprocess.Popen[bytes]") -> int:
-    """SIGTERM to process 1 of a container, as engines stop one; its exit code."""
+def stop(process: "subprocess.Popen[bytes]", seconds: float = 15) -> int:
+    """SIGTERM to process 1 of a container, as engines stop one; its exit code. seconds: until they would kill it."""
     pid = process.pid
     for _ in ("nsenter", "unshare"):
         (pid,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
     os.kill(pid, signal.SIGTERM)
-    return process.wait(15)
+    return process.wait(seconds)
 
 
 @dataclass(frozen=True)
 class Container:
-    """What a description says of one. writable: folders; each is kept with the machine, as a volume is."""
+    """
+    What a description says of one.
+
+    writable: folders, or source:folder; each is kept with the machine, as a volume is. empty: folders in memory.
+    given: source:file, read-only. network: a host of the machine's network; left out, the machine itself.
+    """
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -40,10 +51,15 @@ class Container:
     writable: Sequence[str] = ()
     is_read_only: bool = True
     workdir: str = "/"
+    empty: Sequence[str] = ("/tmp",)
+    given: Sequence[str] = ()
+    network: str = ""
 
     def arguments(self) -> list[str]:
         entered = {
             "WRITABLE": " ".join(self.writable),
+            "EMPTY": " ".join(self.empty),
+            "GIVEN": " ".join(self.given),
             "OWNER": str(self.user),
             "READ_ONLY": ",ro" if self.is_read_only else "",
             "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -52,7 +68,8 @@ class Container:
         cleared = shlex.join(["env", "-i", *(f"{name}={value}" for name, value in entered.items())])
         script = f'exec {cleared} sh -c "$0" sh "$@"'
         inside = ["sh", "-c", script, _ENTER, *own, *self.command]
-        return ["unshare", "--mount", "--pid", "--fork", "--kill-child=TERM", *inside]
+        joined = ["ip", "netns", "exec", self.network] if self.network else []
+        return [*joined, "unshare", "--mount", "--pid", "--fork", "--kill-child=TERM", *inside]
 
     def start(self, made: Machine, name: str) -> "subprocess.Popen[bytes]":
         return made.start(name, *self.arguments())
