@@ -6,8 +6,8 @@ import click
 
 from receiver import evidence as making
 from receiver.cli import Failure, faxes, opening, printing
-from receiver.showing.masking import masked_facts
-from receiver.store import browsing, history
+from receiver.showing import evidence as showing
+from receiver.store import browsing
 
 
 @click.command()
@@ -22,18 +22,15 @@ def evidence(fax: str, config: Path | None, reveal: bool) -> None:
     fax. deploy/verify-evidence.py verifies it with the key of `faxhook keys show`, anywhere. Each one is audited.
     """
     settings = opening.load(config)
-    signer = making.Signer(settings)
+    making.Signer(settings)  # before anything is audited: it must be there
     with opening.open_store(config) as store:
         fax_id = faxes.the_one(store, settings, fax)
         with store.writing() as connection:
             browsing.audit(connection, store.tables, "evidence.reveal" if reveal else "evidence", fax_id)
-        with store.reading() as connection:
-            found = history.of_fax(connection, store.tables, fax_id)
-            if found is None:
-                raise Failure(f"there is no fax {fax_id} any more")
-            facts = found.facts if reveal else masked_facts(found.facts)
-            document = making.document(connection, store.tables, found, facts, settings)
-    click.echo(signer.signed(document), nl=False)
+        document = showing.signed(store, settings, fax_id, reveal=reveal)
+    if document is None:
+        raise Failure(f"there is no fax {fax_id} any more")
+    click.echo(document, nl=False)
 
 
 @click.group()

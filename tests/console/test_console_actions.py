@@ -83,6 +83,18 @@ def test_revealing_shows_it_once_and_is_audited(desk_anywhere: House) -> None:
     assert sign_in(at, "vera").json("/console/audit")[1]["actor"] == "paul"
 
 
+def test_evidence_is_what_the_command_signs(desk: House) -> None:
+    fax_id = fill(desk)["fax_id"]
+    browser = sign_in(desk, "otto")
+    reply = browser.submit(f"/console/faxes/{fax_id}/evidence")
+    assert reply.headers["Content-Disposition"] == f'attachment; filename="fax-{fax_id}.json"'
+    made = CliRunner().invoke(main, ["evidence", fax_id, "--config", str(desk.config)]).stdout
+    ours, theirs = (json.loads(one)["evidence"] for one in (reply.body, made))
+    assert {**ours, "made_at": None} == {**theirs, "made_at": None}
+    assert "2085550139" not in reply.body.decode()
+    assert audited(desk)[0] == ("otto", "evidence", fax_id)
+
+
 NOWHERE = ["faxes/d0fbe9d4-3aab-5a4e-8862-dee22a10cd24", "receipts/x", "events/x", "discrepancies/9"]
 
 

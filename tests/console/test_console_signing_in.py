@@ -8,6 +8,7 @@ from desk import PROXY, Browser, audited, console, sign_in, text
 from house import House, house
 
 from receiver.web.console import sessions
+from receiver.web.console.persons import Attempts
 
 NAVIGATED = {"Accept": "text/html"}
 PROXIES = 'trusted_proxies = ["127.0.0.1/32"]'
@@ -40,6 +41,29 @@ def test_a_wrong_password_does_not(desk: House, wrong: tuple[str, str], capfd: p
     logged = capfd.readouterr().err
     assert "console_sign_in_refused" in logged
     assert not wrong[0] or wrong[0] not in logged
+
+
+def test_an_address_with_many_wrong_passwords_waits(desk: House) -> None:
+    for _ in range(10):
+        assert Browser(desk).post("/console/sign-in", {"user": "vera", "password": "x"}).status == 401
+    reply = Browser(desk).post("/console/sign-in", {"user": "vera", "password": "vera-password"})
+    assert (reply.status, reply.headers["Retry-After"]) == (429, "60")
+
+
+def test_wrong_passwords_are_forgotten_after_a_minute() -> None:
+    now = [0.0]
+    attempts = Attempts(lambda: now[0])
+    for client in ("a", None):
+        for _ in range(10):
+            assert not attempts.are_too_many(client)
+            attempts.note(client)
+        assert attempts.are_too_many(client)
+    assert not attempts.are_too_many("b")
+    now[0] = 61.0
+    assert not attempts.are_too_many("a")
+    for number in range(5000):
+        attempts.note(str(number))
+    assert len(attempts._wrong) == 1000
 
 
 def test_the_cookie_is_for_this_host_alone_and_what_was_changed_in_it_is_none(desk: House) -> None:

@@ -6,11 +6,12 @@ from typing import Any
 from receiver.destinations import QUEUE
 from receiver.errors import NotFound
 from receiver.settings import EVERYTHING, Filter
+from receiver.showing.evidence import signed
 from receiver.store import browsing, dead_letters, discrepancies, now_ms, republishing, sinks
 from receiver.store.dead_letters import DeadLetter
 from receiver.store.republishing import Chosen
 from receiver.web.console import events, faxes, others, receipts
-from receiver.web.console.visiting import Elsewhere, Shown, Visit, link
+from receiver.web.console.visiting import Download, Elsewhere, Shown, Visit, link
 
 QUEUE_PATH, DISCREPANCIES = "/console/queue", "/console/discrepancies"
 
@@ -59,6 +60,27 @@ def reveal_discrepancy(visit: Visit, seq: int) -> Shown:
     others.discrepancy_page(visit, seq, reveal=False)
     audit(visit, "discrepancies.reveal", str(seq))
     return others.discrepancy_page(visit, seq, reveal=True)
+
+
+# --- evidence -------------------------------------------------------------------------------------------------------
+
+
+def ask_evidence(visit: Visit, fax_id: str) -> Shown:
+    faxes.page(visit, fax_id, reveal=False)  # or there is none
+    sentences = (
+        "1 file: what is kept of this fax, signed, with numbers, names and references hidden.",
+        "It says how the transport ended, not that anybody has read the fax. deploy/verify-evidence.py verifies it.",
+    )
+    return confirm("Evidence", sentences, "Make it", f"{faxes.PATH}/{fax_id}")
+
+
+def evidence(visit: Visit, fax_id: str) -> Download:
+    faxes.page(visit, fax_id, reveal=False)
+    audit(visit, "evidence", fax_id)
+    made = signed(visit.store, visit.runtime.settings, fax_id.lower(), reveal=False)
+    if made is None:
+        raise NotFound("there is no such fax any more")
+    return Download(f"fax-{fax_id.lower()}.json", made, "application/json")
 
 
 # --- republishing ---------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
@@ -19,13 +19,14 @@ from receiver.store.trouble import StoreUnavailable
 from receiver.web import answers
 from receiver.web.console import guarding, rendering
 from receiver.web.console.pages import Action, Page
-from receiver.web.console.persons import ByProxy, Passwords
+from receiver.web.console.persons import Attempts, ByProxy, Passwords
 from receiver.web.console.sessions import COOKIE, Session, Sessions, ended
-from receiver.web.console.visiting import HOME, Elsewhere, Person, Shown, Visit, link
+from receiver.web.console.visiting import HOME, Download, Elsewhere, Person, Shown, Visit, link
 
 _AT_ONCE = 2  # pages that read, in each process: as many connections as there are
 _WAIT_SECONDS = 2.0
 _MOST_WAITING = 4  # callbacks need threads too
+_LATER = [("Retry-After", "60")]
 _SIGN_IN = "/console/sign-in"
 _HTML, _JSON, _CSV = "text/html; charset=utf-8", "application/json", "text/csv; charset=utf-8"
 
@@ -36,6 +37,7 @@ class Dispatcher:
     def __init__(self, runtime: Runtime, console: Console) -> None:
         self._runtime = runtime
         self._passwords = Passwords(console) if console.auth == "basic" else None
+        self._attempts = Attempts()
         self._by_proxy = ByProxy(console, runtime.settings)
         self._proxies = Proxies(runtime.settings.server.trusted_proxies)
         self._sessions = Sessions(secret_keys(runtime.settings))
@@ -69,8 +71,10 @@ class Dispatcher:
             guarding.refuse_other_sites(request.environ, self._runtime.settings.server.public_url)
             guarding.refuse_wrong_token(posted, self._sessions.token(session))
         visit = self._visit(session, person, posted)
+        do: Callable[..., Shown | Elsewhere | Download]
+        do = action.perform if request.method == "POST" else action.confirm
         with self._turn():
-            found = (action.perform if request.method == "POST" else action.confirm)(visit, **named)
+            found = do(visit, **named)
         return self._answered(found, visit, session)
 
     def _visit(self, session: Session, person: Person, posted: Mapping[str, str] | None = None) -> Visit:
@@ -107,9 +111,12 @@ class Dispatcher:
         finally:
             self._slow.release()
 
-    def _answered(self, found: Shown | Elsewhere, visit: Visit, session: Session) -> Response:
+    def _answered(self, found: Shown | Elsewhere | Download, visit: Visit, session: Session) -> Response:
         if isinstance(found, Elsewhere):
             response = self._redirected(found.path)
+        elif isinstance(found, Download):
+            response = Response(found.content, 200, content_type=found.content_type)
+            response.headers["Content-Disposition"] = f'attachment; filename="{found.name}"'
         elif visit.wants_csv and found.rows is not None:
             response = Response(rendering.as_csv(found.columns, found.rows), 200, content_type=_CSV)
             name = request.path.rpartition("/")[2]
@@ -152,10 +159,13 @@ class Dispatcher:
             return self._sign_in_page(200, after)
         posted = guarding.form(request.environ)
         guarding.refuse_other_sites(request.environ, self._runtime.settings.server.public_url)
-        user = posted.get("user", "")
-        person = self._passwords.sign_in(user, posted.get("password", ""))
+        client = self._client()
+        if self._attempts.are_too_many(client):
+            return self._problem(429, "too many wrong passwords came from here; try again in a minute", _LATER)
+        person = self._passwords.sign_in(posted.get("user", ""), posted.get("password", ""))
         if person is None:
-            log.warning("console_sign_in_refused", client=self._client())
+            self._attempts.note(client)
+            log.warning("console_sign_in_refused", client=client)
             return self._sign_in_page(401, after, is_wrong=True)
         with self._runtime.store.writing() as connection:
             browsing.audit(connection, self._runtime.store.tables, "console.sign-in", "", person.name)

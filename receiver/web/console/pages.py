@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from receiver.web.console import actions, events, faxes, others, overview, problems, receipts, replaying, reports
-from receiver.web.console.visiting import OPERATOR, PRIVACY, VIEWER, Elsewhere, Shown
+from receiver.web.console.visiting import OPERATOR, PRIVACY, VIEWER, Download, Elsewhere, Shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Action:
     name: str
     role: str
     confirm: Callable[..., Shown | Elsewhere]
-    perform: Callable[..., Shown | Elsewhere]
+    perform: Callable[..., Shown | Elsewhere | Download]
 
 
 PAGES = (
@@ -54,6 +54,7 @@ PAGES = (
 )
 ACTIONS = (
     Action("/console/faxes/<fax_id>/reveal", "reveal_fax", PRIVACY, actions.ask_reveal, actions.reveal_fax),
+    Action("/console/faxes/<fax_id>/evidence", "evidence", OPERATOR, actions.ask_evidence, actions.evidence),
     Action("/console/receipts/<receipt_id>/replay", "replay", OPERATOR, replaying.ask, replaying.perform),
     Action(
         "/console/receipts/<receipt_id>/reveal", "reveal_receipt", PRIVACY, actions.ask_reveal, actions.reveal_receipt

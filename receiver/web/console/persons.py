@@ -1,7 +1,10 @@
 """Who somebody is: by a password of ours, or by what a trusted proxy says."""
 
 import hmac
-from collections.abc import Mapping
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any
 
@@ -10,6 +13,8 @@ from receiver.auth.credentials import Credentials
 from receiver.settings import Console, Credential, Settings
 from receiver.web.console.visiting import Person
 
+_MOST_WRONG, _MINUTE = 10, 60.0  # passwords from one address, and seconds
+_MOST_CLIENTS = 1000
 _LONGEST = 200  # characters of a name that a proxy gives
 
 
@@ -38,6 +43,33 @@ class Passwords:
 
     def still_holds(self, user: str, proof: str) -> bool:
         return user in self._users and hmac.compare_digest(self.proof(user).encode(), proof.encode())
+
+
+class Attempts:
+    """Wrong passwords of the last minute, by the address they came from, in this process."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._wrong: dict[str | None, deque[float]] = {}
+
+    def are_too_many(self, client: str | None) -> bool:
+        with self._mutex:
+            return len(self._recent(client)) >= _MOST_WRONG
+
+    def note(self, client: str | None) -> None:
+        """One more was wrong."""
+        with self._mutex:
+            if len(self._wrong) >= _MOST_CLIENTS and client not in self._wrong:
+                del self._wrong[next(iter(self._wrong))]
+            self._wrong[client] = self._recent(client)
+            self._wrong[client].append(self._clock())
+
+    def _recent(self, client: str | None) -> deque[float]:
+        found = self._wrong.get(client, deque(maxlen=_MOST_WRONG))
+        while found and self._clock() - found[0] > _MINUTE:
+            found.popleft()
+        return found
 
 
 class ByProxy:

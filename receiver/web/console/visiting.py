@@ -143,6 +143,15 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
+class Download:
+    """A file for the person who has asked for it."""
+
+    name: str
+    content: bytes
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Elsewhere:
     """The answer is at another path of ours."""
 
