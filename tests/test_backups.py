@@ -170,6 +170,8 @@ def test_another_secret_key_is_refused_until_it_is_said_to_be_lost(tmp_path: Pat
         made.project()
         backup = tmp_path / "backup.db"
         assert told(made, "store", "backup", backup).exit_code == 0
+        counted = rows_of(f"sqlite:///{tmp_path}/a/faxhook.db")["stats"]
+        assert counted
     text = made.config.read_text().replace("/a/faxhook.db", "/b/faxhook.db")
     fresh = tmp_path / "fresh"
     fresh.mkdir()
@@ -185,12 +187,12 @@ def test_another_secret_key_is_refused_until_it_is_said_to_be_lost(tmp_path: Pat
         assert (other.exit_code, "was made with the secret key" in other.output) == (2, True), other.output
     assert not (tmp_path / "b").exists()
     assert run("store", "restore", backup, "--key-is-lost", "--config", config).exit_code == 0
-    with stock(
-        fresh, f"sqlite:///{tmp_path}/b/faxhook.db", with_key(CONFIGURATION, '"another one of the server"')
-    ) as made:
+    restored = f"sqlite:///{tmp_path}/b/faxhook.db"
+    with stock(fresh, restored, with_key(CONFIGURATION, '"another one of the server"')) as made:
         made.project()
         found = told(made, "fax", "find", "2085550139")
         assert (found.exit_code, "fax_id" in found.output) == (0, True), found.output
+        assert rows_of(restored)["stats"] == counted, "no fax is counted twice"
     # and where it is one of several it is taken
     (tmp_path / "b" / "faxhook.db").unlink()
     key = (tmp_path / "old" / "state" / "secret_key").read_text()

@@ -105,9 +105,11 @@ def foreign_keys(connection: Connection, tables: Tables, keys: Keys) -> tuple[st
 
 
 def forget_keys(connection: Connection, tables: Tables) -> None:
-    """Of all events, by a secret that nobody has any more. They must be projected anew."""
+    """Of all events, by a secret that nobody has any more. They must be projected anew, and are not counted again."""
+    keys = tables.find_keys
     connection.execute(tables.finds.delete())
-    connection.execute(tables.find_keys.delete())
+    connection.execute(keys.update().values(ids=b""))
+    connection.execute(keys.update().where(keys.c.facts.is_not(None)).values(facts=b""))
     connection.execute(tables.meta.delete().where(tables.meta.c.name == _MADE_BY))
 
 
