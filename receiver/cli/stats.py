@@ -2,7 +2,6 @@
 
 import csv
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from receiver.cli import opening, printing
+from receiver.showing.reports import flat
 from receiver.store import now_ms, outbox
 from receiver.store import stats as figures
 from receiver.store.tables import PROJECTOR
@@ -65,7 +65,7 @@ def stats(
     elif is_csv:
         _write(columns, rows)
     else:
-        printing.table(columns, list(map(_flat, rows)), (*by, *_NARROW))
+        printing.table(columns, list(map(flat, rows)), (*by, *_NARROW))
     if behind:
         click.echo(f"(the newest {behind} events do not count yet: the relay comes to them)", err=True)
 
@@ -73,10 +73,4 @@ def stats(
 def _write(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     out = csv.writer(sys.stdout, lineterminator="\n")
     out.writerow(columns)
-    out.writerows(list(_flat(row).values()) for row in rows)
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    """With costs as one text."""
-    costs = (f"{one['amount']} {one['currency'] or ''}".strip() for one in row["cost"])
-    return {**row, "cost": ", ".join(costs) or None}
+    out.writerows(list(flat(row).values()) for row in rows)

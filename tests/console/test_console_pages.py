@@ -2,14 +2,16 @@
 
 import json
 import re
+import threading
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from desk import BASIC, console, sign_in, stocked
+from desk import BASIC, Browser, console, sign_in, stocked
 from house import CONFIGURATION, House, house
 from test_console_faxes import take
 
@@ -225,4 +227,29 @@ def test_a_page_that_takes_too_long_is_given_up(
         reply = browser.get("/console/audit")
         assert reply.status == 503
         assert "longer than two seconds" in reply.body.decode()
+        assert browser.get("/console/receipts").status == 200
+
+
+def test_few_pages_read_at_once_and_the_others_are_asked_to_come_again(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def listing(*_: Any, **__: Any) -> Any:
+        begun.release()
+        assert go_on.wait(60)
+        return []
+
+    monkeypatch.setattr("receiver.store.browsing.audited", listing)
+    monkeypatch.setattr("receiver.web.console.dispatching._MOST_WAITING", 0)
+    with console(tmp_path, sqlite_url) as at, ThreadPoolExecutor(2) as others:
+        browser = sign_in(at, "vera")
+        slow = [others.submit(Browser(at, browser.cookie).get, "/console/audit") for _ in range(2)]
+        assert begun.acquire(timeout=60)
+        assert begun.acquire(timeout=60)
+        reply = browser.get("/console/receipts")
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
+        assert take(at), "callbacks are taken meanwhile"
+        go_on.set()
+        assert [one.result().status for one in slow] == [200, 200]
         assert browser.get("/console/receipts").status == 200

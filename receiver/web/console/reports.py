@@ -3,6 +3,7 @@
 from typing import Any
 
 from receiver.errors import Unprocessable
+from receiver.showing.reports import flat
 from receiver.store import now_ms, outbox, stats
 from receiver.store.tables import PROJECTOR
 from receiver.web.console import charts
@@ -10,6 +11,7 @@ from receiver.web.console.visiting import Shown, Visit
 
 _SINCE_MS = 7 * 24 * 3600_000
 _MOST_ROWS = 500
+_DAY_HOURS = 24
 _USUAL = ("provider", "provider,reason", "endpoint", "endpoint,reason", "reason", "country", "hour", "provider,hour")
 
 
@@ -36,19 +38,11 @@ def page(visit: Visit) -> Shown:
         "faxes": charts.bars([(row["hour"], row["faxes"]) for row in days], most(days)),
     }
     columns = (*by, *stats.COLUMNS)
-    flat = [{**row, "cost": ", ".join(map(cost, row["cost"]))} for row in found.rows]
-    return Shown("reports.html", "Reports", found.rows, values, columns, flat)
-
-
-_DAY_HOURS = 24
+    return Shown("reports.html", "Reports", found.rows, values, columns, [flat(row) for row in found.rows])
 
 
 def most(rows: list[dict[str, Any]]) -> float:
     return max((row["faxes"] for row in rows), default=0)
-
-
-def cost(one: dict[str, Any]) -> str:
-    return f"{one['amount']} {one['currency'] or ''}".strip()
 
 
 def _by(text: str) -> tuple[str, ...]:
