@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -20,10 +21,13 @@ from moving import (
 )
 from stock import FAXHOOK, environment, stock
 
+from receiver.errors import StoreError
 from receiver.store import Store, carrying
 from receiver.store.carrying import carried
+from receiver.store.copying import left_alone
 from receiver.store.migrating import check_version, migrate
 from receiver.store.tables import TURNS
+from receiver.store.trouble import StoreUnavailable
 
 # Some rows at once, and an end in the middle of the faxes.
 CUT_SHORT = """
@@ -157,6 +161,25 @@ def test_nothing_is_copied_from_a_store_that_somebody_works_with(store_of: Store
         assert (refused.exit_code, "stop faxhook" in refused.output) == (1, True), refused.output
         result = run("store", "copy", old, target)
         assert result.exit_code == 0, result.output
+
+
+@SERVICE
+def test_who_comes_while_a_store_is_copied_is_noticed_at_the_end(store_of: StoreOf) -> None:
+    url = store_of("postgresql", "a", migrated=True)
+    with closing(Store(url)) as old, closing(Store(url)) as other, left_alone(old) as (_, check):
+        check()
+        with other.reading() as connection:
+            assert connection.exec_driver_sql("SELECT count(*) FROM faxhook.faxes").scalar_one() == 0
+        with pytest.raises(StoreUnavailable):
+            count_one(other)
+        with pytest.raises(StoreError, match="faxhook is connected to it"):
+            check()
+
+
+def count_one(store: Store) -> None:
+    """Written at once, or not at all."""
+    with store.writing(time.monotonic() + 0.5) as connection:
+        connection.execute(store.tables.counters.insert().values(series="x", count=1))
 
 
 def test_urls_that_name_no_store_are_refused(tmp_path: Path) -> None:
