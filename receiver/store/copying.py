@@ -125,6 +125,7 @@ def _alone_with_database(store: Store) -> Iterator[tuple[Source, Callable[[], No
             raise StoreError(f"{store.where}: a relay works with it; {_STOP}")
 
         def check() -> None:
+            connection.exec_driver_sql("SELECT pg_stat_clear_snapshot()")  # else it sees what it saw before
             others = [] if connection.info.get(POOLED) else connection.exec_driver_sql(_OTHERS).all()
             if others:
                 shown = ", ".join(f"{pid} from {address or 'a local socket'}" for pid, address in others)
