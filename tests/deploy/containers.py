@@ -19,7 +19,8 @@ for pair in $WRITABLE; do
     mkdir -p "${pair%%:*}" "${pair##*:}"; chown "$OWNER" "${pair%%:*}"; mount --bind "${pair%%:*}" "${pair##*:}"
 done
 for pair in $GIVEN; do
-    mkdir -p "$(dirname "${pair##*:}")"; [ -e "${pair##*:}" ] || touch "${pair##*:}"
+    if [ -d "${pair%%:*}" ]; then mkdir -p "${pair##*:}"
+    else mkdir -p "$(dirname "${pair##*:}")"; [ -e "${pair##*:}" ] || touch "${pair##*:}"; fi
     mount --bind "${pair%%:*}" "${pair##*:}"; mount -o remount,bind,ro "${pair##*:}"
 done
 for point in / /etc /opt /opt/checkout /opt/faxhook /var; do mount -o "remount,bind$READ_ONLY" "$point"; done
@@ -42,7 +43,7 @@ class Container:
     What a description says of one.
 
     writable: folders, or source:folder; each is kept with the machine, as a volume is. empty: folders in memory.
-    given: source:file, read-only. network: a host of the machine's network; left out, the machine itself.
+    given: source:target, a file or a folder, read-only. network: a host of the machine's network, or else itself.
     """
 
     command: Sequence[str]

@@ -40,15 +40,15 @@ class Network:
         made.sh("echo '127.0.0.1 localhost' > /etc/hosts")
 
     def join(self, name: str) -> str:
-        """A host of this name; its address."""
+        """A host of this name, and of what that begins with; its address."""
         self._hosts.append(name)
         number = len(self._hosts) + 1
         address, link = f"10.89.0.{number}", f"host{number}"
-        inside = f"ip netns exec {name} ip"
+        inside, names = f"ip netns exec {name} ip", f"{name} {name.partition('.')[0]}"
         self.made.sh(
             f"ip netns add {name}; ip link add {link} type veth peer name eth0 netns {name};"
             f"ip link set {link} master hosts up; {inside} addr add {address}/24 dev eth0;"
-            f"{inside} link set eth0 up; {inside} link set lo up; echo {address} {name} >> /etc/hosts"
+            f"{inside} link set eth0 up; {inside} link set lo up; echo {address} {names} >> /etc/hosts"
         )
         return address
 
@@ -74,7 +74,7 @@ class Network:
             "PATH": "/usr/lib/rabbitmq/bin:/usr/sbin:/usr/bin:/sbin:/bin",  # Debian's in /usr/sbin change the user
             "HOME": data,
             "LANG": "C.UTF-8",
-            "RABBITMQ_NODENAME": f"rabbit@{host}",
+            "RABBITMQ_NODENAME": f"rabbit@{host.partition('.')[0]}",
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",  # what the system's own server is told
             "RABBITMQ_MNESIA_BASE": f"{data}/mnesia",
             "RABBITMQ_LOG_BASE": f"{data}/log",
