@@ -45,10 +45,16 @@ _encode = json.JSONEncoder(separators=(",", ":"), default=lambda value: type(val
 
 
 class _Log:
-    """Writes the lines: the event's name, and what is known of it by keys."""
+    """
+    Writes the lines: the event's name, and what is known of it by keys.
+
+    least: the level below which nothing is written; higher where a command shows people the same in its own way.
+    """
+
+    least: int = logging.INFO
 
     def log(self, level: int, event: str, /, **known: object) -> None:
-        if level >= logging.INFO:
+        if level >= self.least:
             stderr.write(_line(logging.getLevelName(level).lower(), event, known))
 
     def info(self, event: str, /, **known: object) -> None:

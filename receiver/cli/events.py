@@ -11,7 +11,7 @@ from receiver.cli import Failure, opening, printing
 from receiver.destinations import QUEUE
 from receiver.settings import EVERYTHING, Filter
 from receiver.showing import events as showing
-from receiver.store import browsing, republishing
+from receiver.store import Store, browsing, listening, republishing
 from receiver.store.republishing import Chosen
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,10 +26,14 @@ def events() -> None:
     """The events in the outbox."""
 
 
-def _narrowing(command: F) -> F:
+def narrowing(command: F) -> F:
     """Options that say which events, given to the function as ``named``."""
+    return filtering(click.option("--reason", help="Only failures with this reason, such as busy.")(command))
+
+
+def filtering(command: F) -> F:
+    """Those of them that a sink's filter can have as well."""
     for option in (
-        click.option("--reason", help="Only failures with this reason, such as busy."),
         click.option("--outcome", type=_OUTCOMES, help="Only events with this outcome."),
         click.option("--endpoint", help="Only events of this endpoint's callbacks."),
         click.option("--provider", help="Only events of this provider."),
@@ -38,7 +42,7 @@ def _narrowing(command: F) -> F:
     return command
 
 
-def _only(named: Mapping[str, str | None]) -> Filter:
+def only(named: Mapping[str, str | None]) -> Filter:
     keys = ("outcome", "provider", "endpoint")
     return Filter(**{key: (value,) for key in keys if (value := named[key]) is not None})
 
@@ -49,7 +53,7 @@ def _only(named: Mapping[str, str | None]) -> Filter:
 @click.option("--since", type=opening.SINCE, help="Only events made since then.")
 @click.option("--until", type=opening.SINCE, help="Only events made until then.")
 @click.option("--fax", "fax_id", help="Only events of this fax_id.")
-@_narrowing
+@narrowing
 @printing.limit_option
 @printing.wide_option
 @click.option("--json", "is_json", is_flag=True, help="One JSON array.")
@@ -74,7 +78,7 @@ def list_(
             since_ms=opening.milliseconds(since),
             until_ms=opening.milliseconds(until),
             fax_id=fax_id,
-            only=_only(named),
+            only=only(named),
             reason=named["reason"],
         )
     printing.listing(showing.COLUMNS, rows, is_json=is_json, narrow=NARROW)
@@ -102,7 +106,7 @@ def show(event_id: str, config: Path | None, reveal: bool) -> None:
 @click.option("--since", type=opening.SINCE, help="Events made since then.")
 @click.option("--until", type=opening.SINCE, help="Events made until then.")
 @click.option("--id", "event_id", help="This event.")
-@_narrowing
+@narrowing
 @click.option("--sink", help="Only into this sink; by default into the queue and each sink whose filter they pass.")
 @click.option("--dry-run", is_flag=True, help="Only say how many.")
 def republish(
@@ -129,11 +133,11 @@ def republish(
     named |= {**narrowed, "sink": sink}
     subject = " ".join(f"{name}={value}" for name, value in named.items() if value is not None)
     both = opening.milliseconds(since), opening.milliseconds(until)
-    targets = [
-        Chosen(*both, _only(narrowed), narrowed["reason"], name, passing)
-        for name, passing in _sinks(config, sink).items()
-    ]
     with opening.open_store(config) as store:
+        targets = [
+            Chosen(*both, only(narrowed), narrowed["reason"], name, passing)
+            for name, passing in _sinks(config, store, sink).items()
+        ]
         if not dry_run:
             with store.writing() as connection:
                 browsing.audit(connection, store.tables, "events.republish", subject)
@@ -151,9 +155,11 @@ def republish(
         click.echo(f"{count} event{'' if count == 1 else 's'} {done} into {where} again")
 
 
-def _sinks(config: Path | None, sink: str | None) -> dict[str, Filter]:
-    """Where to, and what goes there."""
-    configured = {QUEUE: EVERYTHING, **opening.load(config).filters}
+def _sinks(config: Path | None, store: Store, sink: str | None) -> dict[str, Filter]:
+    """Where to, and what goes there: configured ones, and those of `faxhook listen`."""
+    with store.reading() as connection:
+        listeners = listening.filters(connection, store.tables)
+    configured = {QUEUE: EVERYTHING, **opening.load(config).filters, **listeners}
     if sink is None:
         return configured
     if sink not in configured:

@@ -8,7 +8,7 @@ import click
 from receiver.cli import Failure, opening, printing
 from receiver.destinations import QUEUE
 from receiver.showing import configured
-from receiver.store import Store, browsing, figures
+from receiver.store import Store, browsing, figures, listening
 from receiver.store import sinks as standing
 
 _COLUMNS = ("name", "state", "kind", "backlog", "oldest_seconds", "dead", "trouble", "trouble_since", "stopped_at")
@@ -51,7 +51,8 @@ def resume(name: str, config: Path | None) -> None:
 @click.option("--yes", "is_meant", is_flag=True, help="Drop it. Without it the events are only counted.")
 def drop(name: str, config: Path | None, is_meant: bool) -> None:
     """
-    Forget a sink that the configuration does not have any more, and what waits for it: that never goes there.
+    Forget a sink that the configuration does not have any more, and what waits for it: that never goes there. So it
+    is with what `faxhook listen` has left: its sink is listen: and its name.
 
     The events stay for the other sinks, and until [retention] ends.
     """
@@ -61,7 +62,7 @@ def drop(name: str, config: Path | None, is_meant: bool) -> None:
         raise click.UsageError(f"{where} is configured; take it out of the configuration first")
     with opening.open_store(config) as store:
         with store.reading() as connection:
-            known = {*standing.names(connection, store.tables), *standing.waited_for(connection, store.tables)}
+            known = listening.every_sink(connection, store.tables)
             found = standing.left(connection, store.tables, name)
         if name not in known:
             raise Failure(f"there is no sink {name}")

@@ -45,7 +45,7 @@ class Delivery:
         self._named = {} if sink == QUEUE else {"sink": sink}  # in log lines
         self._publisher = publisher
         self._backoff = Backoff(_FIRST_DELAY_SECONDS, publisher.longest_delay)
-        self._again = Backoff(_AGAIN_SECONDS, publisher.longest_delay)
+        self._again = Backoff(min(_AGAIN_SECONDS, publisher.longest_delay), publisher.longest_delay)
         self._after = 0  # turns up to this one are stepped over: the sink did not take some of them
         self._held: set[str] = set()  # faxes of those
         self._again_due = 0.0  # when they are tried again

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from receiver.showing.masking import masked
@@ -67,5 +67,22 @@ def line(happened: Mapping[str, Any]) -> str:
     else:
         amended = f"revision {happened['revision']}" if happened["revision"] > 1 else None
         words = [happened["outcome"], happened["reason"], amended, happened["number"]]
-    known = [happened["at"][:19].replace("T", " "), f"{happened['kind']:<7}", happened["id"], happened["endpoint"]]
-    return _UNSHOWN.sub(" ", "  ".join(str(word) for word in (*known, *words) if word is not None))
+    known = [_time(happened), f"{happened['kind']:<7}", happened["id"], happened["endpoint"]]
+    return _joined([*known, *words])
+
+
+def answered(posted: Mapping[str, Any]) -> str:
+    """For people: an event that was posted to a consumer, and the answer."""
+    amended = f"revision {posted['revision']}" if posted["revision"] > 1 else None
+    answer = [_time(posted), posted["status"], f"{posted['seconds'] * 1000:.0f} ms"]
+    return _joined(
+        [*answer, posted["id"], posted["endpoint"], posted["outcome"], posted["reason"], amended, posted["number"]]
+    )
+
+
+def _time(happened: Mapping[str, Any]) -> str:
+    return str(happened["at"])[:19].replace("T", " ")
+
+
+def _joined(words: Sequence[object]) -> str:
+    return _UNSHOWN.sub(" ", "  ".join(str(word) for word in words if word is not None))

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import Store, places, projection, sinks
+from receiver.store import Store, listening, places, projection, sinks
 from receiver.store.browsing import typed_seq
 from receiver.store.damage import is_damage
 from receiver.store.known import is_newest
@@ -183,7 +183,7 @@ def _delete(connection: Connection, tables: Tables, sink: str, letters: Sequence
 
 def _nowhere_else(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[int]:
     """Those that no sink waits for, has as a dead letter or has taken; what has gone out is not forgotten."""
-    others = sinks.names(connection, tables)
+    others = (*sinks.names(connection, tables), *listening.names(connection, tables))
     if len(others) == 1:
         return list(seqs)
     query, _ = events_with_states(tables, others)

@@ -12,10 +12,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import places, projection, sinks
+from receiver.store import listening, places, projection
 from receiver.store.browsing import seqs_of_fax
 from receiver.store.postgresql import wake
-from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
+from receiver.store.tables import PROJECTOR, Tables, insert_or_keep
 from receiver.store.turns import put_in
 
 AT_ONCE = 50  # faxes, or receipts, in a transaction: callbacks wait for it
@@ -92,7 +92,7 @@ def discrepancies(connection: Connection, tables: Tables, seqs: Sequence[int]) -
 def _take_out(connection: Connection, tables: Tables, seqs: Sequence[int], passed: places.Places, *, drop: bool) -> int:
     """Their rows of ``waiting`` and their dead letters, whatever the sink; how many events had one."""
     waiting, dead = tables.waiting, tables.dead_letters
-    known = (QUEUE, *sinks.names(connection, tables), *sinks.waited_for(connection, tables))
+    known = listening.every_sink(connection, tables)
     in_turn = waiting.c.sink.in_(known), waiting.c.turn.in_(seqs), waiting.c.seq == waiting.c.turn
     again = waiting.c.sink != PROJECTOR, waiting.c.seq.in_(seqs), sa.text("seq <> turn")  # in the words of the index
     parked = dead.c.sink.in_(known), dead.c.seq.in_(seqs)

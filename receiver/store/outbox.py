@@ -319,7 +319,7 @@ def reclaim(connection: Connection, tables: Tables, now_ms: int) -> int:
     """
     table = tables.waiting
     holders = connection.scalars(sa.select(table.c.holder).where(table.c.holder.is_not(None)).distinct()).all()
-    dead = [holder for holder in holders if holder is not None and _is_dead(holder)]
+    dead = [holder for holder in holders if holder is not None and is_dead(holder)]
     return _give_back(connection, tables, sa.or_(table.c.until_ms <= now_ms, table.c.holder.in_(dead)))
 
 
@@ -334,7 +334,8 @@ def _give_back(connection: Connection, tables: Tables, condition: sa.ColumnEleme
     return int(connection.execute(update).rowcount)
 
 
-def _is_dead(holder: str) -> bool:
+def is_dead(holder: str) -> bool:
+    """Whether it was a process of this host, and has ended."""
     host, _, process = holder.partition("/")
     pid, _, started = process.partition("/")
     return host == _host() and _started(int(pid)) != started

@@ -13,11 +13,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import HOUR_MS, first_id, places, projection, sinks
+from receiver.store import HOUR_MS, first_id, listening, places, projection
 from receiver.store.jobs import accounts_with_jobs
 from receiver.store.outbox import LONGEST_RUN
 from receiver.store.places import Places
-from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
+from receiver.store.tables import PROJECTOR, Tables, insert_or_keep
 
 _VACUUMED_PAGES = 200  # in one transaction: callbacks wait for it
 _DAY_MS = 24 * 3600 * 1000
@@ -58,8 +58,7 @@ class _Purge:
         self._places = places.locked(connection, tables)
         self._before = Places.text(self._places)
         # Also those that nobody has made known: another process may have a configuration of its own.
-        known = {*sinks.names(connection, tables), *sinks.waited_for(connection, tables)}
-        self._sinks = (PROJECTOR, QUEUE, *sorted(known - {QUEUE}))
+        self._sinks = (PROJECTOR, *sorted(listening.every_sink(connection, tables)))
 
     def keep_places(self) -> None:
         if self._places.text() != self._before:
@@ -326,6 +325,9 @@ class _Purge:
                 deleted = self._connection.execute(table.delete().where(*mine)).rowcount
                 self._note(deleted, deleted)
 
+    def listeners(self) -> None:
+        listening.forget_unused(self._connection, self._tables, self._now_ms)
+
     def refusals(self) -> None:
         table = self._tables.refusals
         self._delete(table, table.c.from_ms, table.c.from_ms < self._rejected_age)
@@ -359,6 +361,7 @@ STEPS: tuple[Step, ...] = (
     _Purge.discrepancies,
     _Purge.stats,
     _Purge.refusals,
+    _Purge.listeners,
 )
 
 

@@ -15,7 +15,7 @@ from receiver.errors import ConfigurationError
 from receiver.settings import Filter, Sink
 from receiver.store import now_ms, outbox, places
 from receiver.store.states import covering
-from receiver.store.tables import PROJECTOR, QUEUE, Tables, insert_or_keep
+from receiver.store.tables import LISTENER, PROJECTOR, QUEUE, Tables, insert_or_keep
 from schemas.envelope import COMPLETED
 
 _AT_ONCE = 500  # rows in a transaction
@@ -90,7 +90,7 @@ def register(connection: Connection, tables: Tables, configured: Mapping[str, Si
     """Make the configured sinks known, and forget the others; which those are. Raises ConfigurationError as verify."""
     gone = verify(connection, tables, configured)
     for name in gone:
-        _forget(connection, tables, name)
+        forget(connection, tables, name)
     rows = [
         {"name": name, "made_at_ms": now_ms(), "filled_to": 0 if sink is not None and sink.from_oldest else None}
         for name, sink in configured.items()
@@ -100,12 +100,16 @@ def register(connection: Connection, tables: Tables, configured: Mapping[str, Si
 
 
 def waited_for(connection: Connection, tables: Tables) -> list[str]:
-    """The sinks that events wait for: one step in the key of ``waiting`` for each, however many rows there are."""
+    """
+    The sinks that events wait for, without those of ``listen``, which no configuration has.
+
+    One step in the key of ``waiting`` for each, however many rows there are.
+    """
     sink, found = tables.waiting.c.sink, ""
     sinks: list[str] = []
     while (found := connection.scalar(sa.select(sa.func.min(sink)).where(sink > found)) or "") != "":
         sinks.append(found)
-    return [name for name in sinks if name != PROJECTOR]
+    return [name for name in sinks if name != PROJECTOR and not name.startswith(LISTENER)]
 
 
 def left(connection: Connection, tables: Tables, name: str) -> int:
@@ -119,15 +123,18 @@ def drop_some(connection: Connection, tables: Tables, name: str) -> int:
     """Give up some of what waits for a sink, or is a dead letter of it; 0 when it is forgotten."""
     count = outbox.give_up(connection, tables, name, _AT_ONCE)
     if count == 0:
-        _forget(connection, tables, name)
+        forget(connection, tables, name)
     return count
 
 
-def _forget(connection: Connection, tables: Tables, name: str) -> None:
+def forget(connection: Connection, tables: Tables, name: str) -> None:
+    """With all that waits for it, or is a dead letter of it."""
     while outbox.give_up(connection, tables, name, _AT_ONCE):
         pass
     connection.execute(tables.taken.delete().where(tables.taken.c.sink == name))
     connection.execute(tables.sinks.delete().where(tables.sinks.c.name == name))
+    if name.startswith(LISTENER):
+        connection.execute(tables.meta.delete().where(tables.meta.c.name == name))
 
 
 # --- what it begins with --------------------------------------------------------------------------------------------

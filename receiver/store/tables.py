@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 PREFIX = "faxhook_"
 SCHEMA = "faxhook"
+LISTENER = "listen:"  # how the sinks of ``faxhook listen`` begin
 PROJECTOR = "projector"  # the sink that fills ``finds``
 TURNS = f"{SCHEMA}.turns"  # PostgreSQL's sequence of row numbers and turns
 

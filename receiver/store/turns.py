@@ -30,8 +30,8 @@ def put_in(connection: Connection, tables: Tables, some: sa.Select[tuple[int, st
     chosen = some.order_by(sa.column("seq")).subquery()
     turn: sa.ColumnElement[int]
     if connection.dialect.name == "sqlite":
-        others = connection.scalars(sa.select(tables.sinks.c.name).where(tables.sinks.c.name != QUEUE)).all()
-        last = connection.exec_driver_sql(last_of_sqlite(*others)).scalar_one()
+        known = {sink, *connection.scalars(sa.select(tables.sinks.c.name))} - {QUEUE, PROJECTOR}
+        last = connection.exec_driver_sql(last_of_sqlite(*sorted(known))).scalar_one()
         turn = sa.func.row_number().over(order_by=chosen.c.seq) + last
     else:
         turn = sa.func.nextval(TURNS)

@@ -130,9 +130,9 @@ def test_a_process_that_has_the_pid_of_a_dead_one_is_another():
     mine = outbox.owner()
     assert str(os.getpid()) in mine
     assert mine.startswith(socket.gethostname())
-    assert not outbox._is_dead(mine)
-    assert outbox._is_dead(mine + "1")
-    assert not outbox._is_dead(elsewhere()), "nobody here knows"
+    assert not outbox.is_dead(mine)
+    assert outbox.is_dead(mine + "1")
+    assert not outbox.is_dead(elsewhere()), "nobody here knows"
 
 
 @pytest.mark.parametrize("damage", [{"body": b"{}"}, {"checksum": "0" * 64}, {"body": None}, None])

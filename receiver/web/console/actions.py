@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy.engine import Connection
+
 from receiver.destinations import QUEUE
 from receiver.errors import NotFound
-from receiver.settings import EVERYTHING, Filter
+from receiver.settings import EVERYTHING
 from receiver.showing.evidence import signed
-from receiver.store import browsing, dead_letters, discrepancies, now_ms, republishing, sinks
+from receiver.store import browsing, dead_letters, discrepancies, listening, now_ms, republishing, sinks
 from receiver.store.dead_letters import DeadLetter
 from receiver.store.republishing import Chosen
 from receiver.web.console import events, faxes, others, receipts
@@ -97,10 +99,9 @@ def ask_republish(visit: Visit, event_id: str) -> Shown:
 
 def republish(visit: Visit, event_id: str) -> Elsewhere:
     audit(visit, "events.republish", f"id={event_id}")
-    count = sum(
-        republishing.one(visit.runtime.store, chosen, event_id)
-        for chosen in _everywhere(visit.runtime.settings.filters)
-    )
+    with visit.store.reading() as connection:
+        everywhere = _everywhere(visit, connection)
+    count = sum(republishing.one(visit.runtime.store, chosen, event_id) for chosen in everywhere)
     done = "republished" if count else "nothing"
     return Elsewhere(link(f"{events.PATH}/{event_id}", done=done))
 
@@ -112,17 +113,16 @@ def _targets(visit: Visit, event_id: str) -> list[str]:
             raise NotFound("there is no such event")
         return [
             chosen.sink
-            for chosen in _everywhere(visit.runtime.settings.filters)
+            for chosen in _everywhere(visit, connection)
             if republishing.is_chosen(connection, visit.store.tables, chosen, event_id)
         ]
 
 
-def _everywhere(filters: Any) -> list[Chosen]:
-    return [Chosen(sink=name, passing=passing) for name, passing in _sinks(filters).items()]
-
-
-def _sinks(filters: Any) -> dict[str, Filter]:
-    return {QUEUE: EVERYTHING, **filters}
+def _everywhere(visit: Visit, connection: Connection) -> list[Chosen]:
+    """Also what listens beside them."""
+    listeners = listening.filters(connection, visit.store.tables)
+    sinks = {QUEUE: EVERYTHING, **visit.runtime.settings.filters, **listeners}
+    return [Chosen(sink=name, passing=passing) for name, passing in sinks.items()]
 
 
 def _place(sink: str) -> str:
