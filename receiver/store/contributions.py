@@ -8,7 +8,6 @@ faxes. No figure holds anything personal.
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,14 +20,16 @@ from sqlalchemy.engine import Connection
 
 from receiver.facts import Facts
 from receiver.store import HOUR_MS
-from receiver.store.stats_columns import CALLING, ENDING, FIGURES, bucket
+from receiver.store.stats_columns import CALLING, ENDING, FIGURES, KEY, bucket
 from receiver.store.submissions import REPORT
-from receiver.store.tables import Tables, insert
+from receiver.store.tables import Tables
 from receiver.system.batches import batches
+from schemas.encoding import compact
 
 FIVE_MINUTES_MS = 5 * 60_000
 STEPS = {5: FIVE_MINUTES_MS, 60: HOUR_MS}  # minutes that a row is about -> milliseconds
 COST_UNIT = Decimal("0.000001")  # costs are added up in whole ones
+_PLACES = {name: at for at, name in enumerate(FIGURES)}
 OF_THE_FIRST = frozenset({"called", "missed", *CALLING})  # what no later event changes
 
 _AT_ONCE = 500  # values in one statement
@@ -51,11 +52,15 @@ class Counted:
 
     @classmethod
     def read(cls, text: str) -> "Counted":
-        revision, from_ms, key, figures = json.loads(text)
-        return cls(revision, from_ms, tuple(key), figures)
+        revision, five_minutes, key, ones, others = json.loads(text)
+        figures = {FIGURES[at]: 1 for at in ones} | {FIGURES[at]: count for at, count in others}
+        return cls(revision, five_minutes * FIVE_MINUTES_MS, tuple(key), figures)
 
     def text(self) -> str:
-        return json.dumps([self.revision, self.from_ms, self.key, self.figures], separators=(",", ":"))
+        """Short, since each fax has one: figures by their places, those that are 1 by the place alone."""
+        ones = [_PLACES[name] for name, count in self.figures.items() if count == 1]
+        others = [(_PLACES[name], count) for name, count in self.figures.items() if count != 1]
+        return compact([self.revision, self.from_ms // FIVE_MINUTES_MS, self.key, ones, others])
 
     def amended(self, later: "Counted") -> "Counted":
         """What is counted once a later event has said the rest: time and endpoint stay those of the first."""
@@ -78,29 +83,29 @@ def said(data: Mapping[str, Any], facts: Facts) -> Counted:
         *(data["endpoint"], provider, _country(facts["recipient"]["number"])),
         *(facts["outcome"], failure["reason"] if failure else "", (cost and cost[1]) or ""),
     )
-    figures = Counter(
-        faxes=1,
-        pages=_pages(facts["pages"]["sent"]),
-        tried=facts["attempts"] is not None,
-        first_tries=facts["attempts"] == 1 and facts["outcome"] == "delivered",
-        unlisted=_is_unlisted(provider, facts),
-        priced=cost is not None,
-        cost=cost[0] if cost else 0,
-    )
-    figures.update(_durations(ENDING, _time(facts["submitted_at"]), _time(facts["completed_at"])))
+    figures = {
+        "faxes": 1,
+        "pages": _pages(facts["pages"]["sent"]),
+        "tried": int(facts["attempts"] is not None),
+        "first_tries": int(facts["attempts"] == 1 and facts["outcome"] == "delivered"),
+        "unlisted": int(_is_unlisted(provider, facts)),
+        "priced": int(cost is not None),
+        "cost": cost[0] if cost else 0,
+        **_duration(ENDING, _time(facts["submitted_at"]), _time(facts["completed_at"])),
+    }
     if _calls(provider):
-        figures["missed" if data["observed_via"] == REPORT else "called"] = 1
-        if data["observed_via"] != REPORT:
-            figures.update(_durations(CALLING, completed, observed))
+        figures |= (
+            {"missed": 1} if data["observed_via"] == REPORT else {"called": 1} | _duration(CALLING, completed, observed)
+        )
     from_ms = int(ended * 1000) // FIVE_MINUTES_MS * FIVE_MINUTES_MS
-    return Counted(data["revision"], from_ms, key, {name: int(count) for name, count in figures.items() if count})
+    return Counted(data["revision"], from_ms, key, {name: count for name, count in figures.items() if count})
 
 
-def _durations(columns: Sequence[str], start: float | None, end: float | None) -> Iterable[str]:
+def _duration(columns: Sequence[str], start: float | None, end: float | None) -> dict[str, int]:
     """The bucket, where both times are known and can be true."""
     if start is None or end is None or end < start - _SKEW_SECONDS:
-        return ()
-    return (columns[bucket(end - start)],)
+        return {}
+    return {columns[bucket(end - start)]: 1}
 
 
 def _time(text: str | None) -> float | None:
@@ -229,30 +234,39 @@ class _Changes:
     """By how much rows grow, or shrink."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[Any, ...], Counter[str]] = {}
+        self._rows: dict[tuple[Any, ...], dict[str, int]] = {}
 
     def add(self, counted: Counted) -> None:
         for row in self._of(counted):
-            row.update(counted.figures)
+            for name, count in counted.figures.items():
+                row[name] = row.get(name, 0) + count
 
     def take_back(self, counted: Counted) -> None:
         for row in self._of(counted):
-            row.subtract(counted.figures)
+            for name, count in counted.figures.items():
+                row[name] = row.get(name, 0) - count
 
-    def _of(self, counted: Counted) -> Iterable[Counter[str]]:
+    def _of(self, counted: Counted) -> Iterable[dict[str, int]]:
         for step, milliseconds in STEPS.items():
             place = step, counted.from_ms // milliseconds * milliseconds, *counted.key
-            yield self._rows.setdefault(place, Counter())
+            yield self._rows.setdefault(place, {})
 
     def write(self, connection: Connection, tables: Tables) -> None:
-        table, dialect = tables.stats, connection.dialect.name
-        key = [column.name for column in table.primary_key]
         rows = [
-            dict(zip(key, place, strict=True)) | {name: grown[name] for name in FIGURES}
+            (*place, *(grown.get(name, 0) for name in FIGURES))
             for place, grown in sorted(self._rows.items())  # in one order, so that two never wait for each other
             if any(grown.values())
         ]
         if rows:
-            statement = insert(table, dialect)
-            sums = {name: table.c[name] + statement.excluded[name] for name in FIGURES}
-            connection.execute(statement.on_conflict_do_update(index_elements=key, set_=sums), rows)
+            connection.exec_driver_sql(_grow(connection.dialect.name, tables.stats.fullname), rows)
+
+
+@cache
+def _grow(dialect: str, table: str) -> str:
+    """For the driver itself: SQLAlchemy's way to a statement of so many columns takes longer than the rows."""
+    columns, mark = ("step", "from_ms", *KEY, *FIGURES), "?" if dialect == "sqlite" else "%s"
+    sums = ", ".join(f"{name} = known.{name} + excluded.{name}" for name in FIGURES)
+    return (
+        f"INSERT INTO {table} AS known ({', '.join(columns)}) VALUES ({', '.join(mark for _ in columns)})"  # noqa: S608
+        f" ON CONFLICT (step, from_ms, {', '.join(KEY)}) DO UPDATE SET {sums}"
+    )

@@ -150,7 +150,13 @@ def _plan(code: str) -> _Plan | None:
 @lru_cache(maxsize=4096)
 def country(number: str | None) -> str | None:
     """Whose a number in E.164 is, as two letters of ISO 3166; 001 for one of no country, None where nobody has it."""
-    parsed = _parsed(number, None) if number else None
+    if number is None or not number[1:].isdecimal():
+        return None
+    for width in (2, 3, 4):  # of its country code, with the +: nearly all are of one country
+        regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(number[1:width]), ())
+        if len(regions) == 1:
+            return str(regions[0])
+    parsed = _parsed(number, None)
     return None if parsed is None else phonenumbers.region_code_for_number(parsed)
 
 
