@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from receiver.cli import Failure, opening, printing
-from receiver.settings import Settings, secret_keys
+from receiver.settings import Filter, Settings, secret_keys
 from receiver.showing import events
 from receiver.showing import faxes as showing
 from receiver.showing.texts import readable
@@ -21,6 +21,7 @@ _NARROW = ("fax_id", "provider", "outcome", "reason", "state", "number", "seen_a
 _OUTCOMES = click.Choice(events.OUTCOMES)
 _STATES = click.Choice(events.STATES)
 _SEVERAL = 100  # events that are looked at to see whether they are of one fax
+_FILTERS = ("provider", "endpoint", "outcome")
 _NONE = "there is no such fax; personal data can be searched as long as [retention] bodies"
 
 _reveal = click.option("--reveal", is_flag=True, help="Show numbers, names and references as well; audited.")
@@ -150,17 +151,20 @@ def list_(
     **chosen: str | None,
 ) -> None:
     """The faxes with the newest results."""
-    wanted = {name: value for name, value in chosen.items() if value is not None}
-    begin, end = opening.milliseconds(since), opening.milliseconds(until)
-
-    def are(row: Mapping[str, Any]) -> bool:
-        return all(row[name] == value for name, value in wanted.items())
-
+    only = Filter(**{name: (value,) for name in _FILTERS if (value := chosen[name]) is not None})
     with opening.open_store(config) as store:
         _audit(store, reveal, "fax.list")
         with store.reading() as connection:
-            most = printing.limit(limit, is_json=is_json)
-            found = finding.newest(connection, store.tables, most, since_ms=begin, until_ms=end, are=are)
+            found = finding.newest(
+                connection,
+                store.tables,
+                printing.limit(limit, is_json=is_json),
+                since_ms=opening.milliseconds(since),
+                until_ms=opening.milliseconds(until),
+                only=only,
+                reason=chosen["reason"],
+                state=chosen["state"],
+            )
     _listed(found, limit, reveal=reveal, is_json=is_json)
 
 

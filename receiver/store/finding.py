@@ -2,23 +2,26 @@
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from receiver.store import browsing, kept_receipts, outbox, projection
+from receiver.settings import EVERYTHING, Filter
+from receiver.store import browsing, kept_receipts, outbox, projection, sinks
 from receiver.store.browsing import iso
 from receiver.store.known import facts_of, is_newest, learned_since, with_facts
 from receiver.store.projection import ENDING, LOOKED_THROUGH, Keys
+from receiver.store.states import events_with_states
 from receiver.store.tables import PROJECTOR, Tables
 from receiver.store.types import is_id
 from receiver.system.batches import batches
 
 OF_ENDING = 1000  # events with the same last four digits that a longer ending is looked for in
 _AT_ONCE = 500
+_WINDOW = 5000  # row numbers, looked through at once
 _NUMBER = re.compile(r"\+?[0-9][0-9 ()./-]*", re.ASCII)
 _EXPECTED = "expected"  # the state of a fax that was registered and has not ended
 
@@ -183,40 +186,55 @@ def newest(
     since_ms: int | None = None,
     until_ms: int | None = None,
     before: int | None = None,
-    are: Callable[[Mapping[str, Any]], bool] = lambda _row: True,
+    only: Filter = EVERYTHING,
+    reason: str | None = None,
+    state: str | None = None,
     most: int = 20_000,
 ) -> Found:
     """
-    The faxes whose newest event was made between two times and that are so, the newest first.
+    The faxes whose newest event was made between two times and is so, the newest first.
 
-    before: the row number of an event; only of older ones. At most so many faxes are looked at, so that asking for
-    something rare costs no more in a large store.
+    before: the row number of an event; only of older ones. reason: of a failure. So many row numbers are looked at and
+    no more, so that asking for something rare costs no more in a large store.
     """
-    faxes, events = tables.faxes, tables.events
+    seq = tables.events.c.seq
     first, last = projection.between(connection, tables, since_ms, until_ms)
-    last = last if before is None else before - 1 if last is None else min(last, before - 1)
-    in_time = browsing.in_time(tables, since_ms, until_ms)
-    rows: list[tuple[int, dict[str, Any]]] = []
-    looked_at, at_once = 0, min(2 * limit, _AT_ONCE)
-    while len(rows) <= limit:
-        its = (
-            sa.select(events.c.seq, events.c.fax_id)
-            .where(events.c.seq >= first)
-            .join_from(events, faxes, sa.and_(faxes.c.fax_id == events.c.fax_id, is_newest(tables)))
-        )
-        its = its.where(events.c.seq <= last) if last is not None else its
-        some = connection.execute(its.where(*in_time).order_by(events.c.seq.desc()).limit(at_once)).all()
-        seqs = {row.fax_id: row.seq for row in some}
-        rows += ((seqs[row["fax_id"]], row) for row in _described(connection, tables, list(seqs)) if are(row))
-        looked_at += len(some)
-        if len(some) < at_once:
+    # Each by itself, or SQLite reads the whole table.
+    lowest, highest = (connection.scalar(sa.select(end(seq))) for end in (sa.func.min, sa.func.max))
+    first = max(first, lowest or 0)
+    top = min(number for number in (last, highest or 0, before and before - 1) if number is not None)
+    query = _newest(connection, tables, only, reason, state).where(*browsing.in_time(tables, since_ms, until_ms))
+    found: list[Any] = []
+    notes: tuple[str, ...] = ()
+    looked_at, older = 0, None
+    while top >= first:
+        floor = max(first, top - _WINDOW + 1)
+        found += connection.execute(query.where(seq.between(floor, top)).limit(limit + 1 - len(found)))
+        if len(found) > limit:
+            older = found[limit - 1].seq
             break
-        last, at_once = some[-1].seq - 1, _AT_ONCE
-        if looked_at >= most and len(rows) <= limit:
-            notes = (f"only the newest {looked_at} faxes were looked at",)
-            return Found([row for _, row in rows], notes, last + 1)
-    found = [row for _, row in rows[:limit]]
-    return Found(found, older=rows[limit - 1][0] if len(rows) > limit else None)
+        looked_at += top - floor + 1
+        top = floor - 1
+        if looked_at >= most and top >= first:
+            older, notes = floor, (f"only the newest {looked_at} events were looked at",)
+            break
+    return Found(_described(connection, tables, [row.fax_id for row in found[:limit]]), notes, older)
+
+
+def _newest(
+    connection: Connection, tables: Tables, only: Filter, reason: str | None, state: str | None
+) -> sa.Select[tuple[int, str]]:
+    """Row number and fax of events that are the newest of theirs, the newest first."""
+    events, faxes = tables.events, tables.faxes
+    mine = sa.and_(faxes.c.fax_id == events.c.fax_id, is_newest(tables))
+    passing = [sinks.passing(tables, replace(only, provider=())), *browsing.failed_for(tables, reason)]
+    passing += [faxes.c.provider.in_(only.provider)] if only.provider else []
+    if state is None:
+        query = sa.select(events.c.seq, events.c.fax_id)
+    else:
+        of_all, its_state = events_with_states(tables, sinks.names(connection, tables))
+        query = of_all.with_only_columns(events.c.seq, events.c.fax_id).where(its_state == state)
+    return query.join(faxes, mine).where(*passing).order_by(events.c.seq.desc())
 
 
 # --- describing -----------------------------------------------------------------------------------------------------

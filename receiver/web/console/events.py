@@ -3,22 +3,18 @@
 import json
 
 from receiver.errors import NotFound
-from receiver.settings import Filter
 from receiver.showing import configured
 from receiver.showing import events as showing
 from receiver.store import browsing, dead_letters, figures
 from receiver.store.dead_letters import DeadLetter
-from receiver.web.console.receipts import choices
 from receiver.web.console.visiting import Shown, Visit, first_of
 
 PATH = "/console/events"
-_NARROWING = ("state", "outcome", "provider", "endpoint", "reason", "fax", "since", "until")
+_NARROWING = ("state", "fax", "since", "until")
 
 
 def listing(visit: Visit) -> Shown:
-    """The newest that are as is asked for."""
-    visit.choice("outcome", showing.OUTCOMES)
-    only = Filter(**{name: (value,) for name, value in visit.chosen("outcome", "provider", "endpoint").items()})
+    """The newest in a state and a time; by what else they may be, the faxes are listed."""
     with visit.store.reading() as connection:
         found = browsing.events(
             connection,
@@ -28,15 +24,13 @@ def listing(visit: Visit) -> Shown:
             since_ms=visit.milliseconds("since"),
             until_ms=visit.milliseconds("until"),
             fax_id=visit.arg("fax"),
-            only=only,
-            reason=visit.arg("reason"),
             before=visit.arg("before"),
         )
     rows, is_more = first_of(found, visit.most)
     values = {
         "rows": rows,
         "older": visit.link(before=rows[-1]["id"]) if is_more else None,
-        "choices": choices(visit) | {"state": list(showing.STATES), "outcome": list(showing.OUTCOMES)},
+        "states": list(showing.STATES),
         "chips": visit.chips(*_NARROWING),
     }
     return Shown("events.html", "Events", rows, values, showing.COLUMNS, rows)

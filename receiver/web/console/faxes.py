@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from receiver.errors import NotFound
+from receiver.settings import Filter
 from receiver.showing import events
 from receiver.showing import faxes as showing
 from receiver.store import finding
@@ -13,7 +14,7 @@ from receiver.web.console.visiting import Elsewhere, Shown, Visit
 
 PATH = "/console/faxes"
 _EXACT = ("provider", "endpoint", "outcome", "reason", "state")
-_LOOKED_AT = 2000  # for something rare; the page goes on from there
+_MOST, _MOST_WITH_STATES = 20_000, 8000  # events that are looked at for something rare; the page goes on from there
 _OF_REFERENCE = 10
 
 
@@ -75,11 +76,7 @@ def _searched(visit: Visit, text: str) -> finding.Found:
 
 
 def _newest(visit: Visit) -> finding.Found:
-    wanted = visit.chosen(*_EXACT)
-
-    def are(row: Mapping[str, Any]) -> bool:
-        return all(row[name] == value for name, value in wanted.items())
-
+    only = Filter(**{name: (value,) for name, value in visit.chosen("provider", "endpoint", "outcome").items()})
     with visit.store.reading() as connection:
         return finding.newest(
             connection,
@@ -88,8 +85,10 @@ def _newest(visit: Visit) -> finding.Found:
             since_ms=visit.milliseconds("since"),
             until_ms=visit.milliseconds("until"),
             before=visit.number("before"),
-            are=are,
-            most=_LOOKED_AT,
+            only=only,
+            reason=visit.arg("reason"),
+            state=visit.arg("state"),
+            most=_MOST_WITH_STATES if visit.arg("state") else _MOST,
         )
 
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,8 +9,10 @@ from receiver import __version__, hosting
 from receiver.doctor import examine
 from receiver.doctor.finding import TROUBLE, WARNING
 from receiver.errors import ConfigurationError
+from receiver.settings import Filter
 from receiver.showing import configured
 from receiver.showing import faxes as showing
+from receiver.showing.events import OUTCOMES
 from receiver.store import figures, finding
 from receiver.store.browsing import iso
 from receiver.store.discrepancies import KINDS
@@ -19,7 +20,7 @@ from receiver.store.figures import Figures
 from receiver.web.console.visiting import Shown, Visit
 
 _NEWEST = 8
-_LOOKED_AT = 500
+_NOT_DELIVERED = Filter(outcome=tuple(outcome for outcome in OUTCOMES if outcome != "delivered"))
 
 
 def overview(visit: Visit) -> Shown:
@@ -27,14 +28,10 @@ def overview(visit: Visit) -> Shown:
     with visit.store.reading() as connection:
         tables = visit.store.tables
         found = figures.read(connection, tables)
-        failed = finding.newest(connection, tables, _NEWEST, are=_is_failed, most=_LOOKED_AT)
+        failed = finding.newest(connection, tables, _NEWEST, only=_NOT_DELIVERED)
     rows = showing.shown(failed, reveal=False)
     document = {**_described(found, visit), "failed": rows}
     return Shown("overview.html", "Overview", document, {"figures": found, "needs": _needs(found), "rows": rows})
-
-
-def _is_failed(row: Mapping[str, Any]) -> bool:
-    return bool(row["outcome"] != "delivered")
 
 
 def _described(found: Figures, visit: Visit) -> dict[str, Any]:

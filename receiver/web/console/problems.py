@@ -6,7 +6,7 @@ from typing import Any
 from receiver import replay
 from receiver.errors import ConfigurationError, Refusal, StoreError, Unavailable
 from receiver.showing import problems as showing
-from receiver.store import figures, now_ms, stats
+from receiver.store import HOUR_MS, now_ms, refusals, stats
 from receiver.store.kept_receipts import Chosen
 from receiver.web.console.actions import confirm
 from receiver.web.console.visiting import Elsewhere, Shown, Visit, link
@@ -26,7 +26,7 @@ def page(visit: Visit) -> Shown:
     with visit.store.reading() as connection:
         tables = visit.store.tables
         groups, is_cut = showing.grouped(connection, tables, since_ms)
-        refusals = figures.read(connection, tables).refusals.most_common()
+        refused = refusals.since(connection, tables, now_ms() - HOUR_MS).most_common()
         unknown = stats.read(connection, tables, ("provider",), since_ms, now_ms()).rows
     rows = [group.described() for group in groups]
     since = visit.arg("since") or "7d"
@@ -39,7 +39,7 @@ def page(visit: Visit) -> Shown:
         "rows": rows,
         "is_cut": is_cut,
         "most": showing.MOST,
-        "refusals": refusals,
+        "refusals": refused,
         "unknown": [row for row in unknown if row["unknown_codes"]],
         "since": since,
     }
