@@ -2,6 +2,7 @@
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -64,6 +65,18 @@ def failing(url: str, *ids: str, seconds: float = 60.0) -> set[str]:
 def test_the_consumer_of_deploy_passes_all_25_rules(start: Start) -> None:
     assert len(IDS) == len(RULES) == 25
     assert failing(start()) == set()
+
+
+def test_the_consumer_of_deploy_does_once_what_an_event_asks_for(start: Start, tmp_path: Path) -> None:
+    first = samples.completed()
+    second = samples.contradicting(first)
+    with closing(asking.Consumer(start(), SECRET, 60)) as consumer:
+        once, newer = consumer.request(first), consumer.request(second)
+        assert {one.status for one in consumer.ask_at_once([newer, *[once] * 7, newer])} == {204}
+        consumer.ask(consumer.request(samples.completed(), key=b"no key of this consumer's"))
+    with closing(sqlite3.connect(tmp_path / "faxes.db")) as database:
+        assert database.execute("SELECT revision, outcome FROM faxes").fetchall() == [(2, "failed")]
+        assert database.execute("SELECT count(*) FROM seen").fetchone() == (2,)
 
 
 RAISE = "raise sqlite3.OperationalError"

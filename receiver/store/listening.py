@@ -145,6 +145,13 @@ def leave(connection: Connection, tables: Tables, listener: Listener) -> None:
         keep(connection, tables, replace(known, holder=None), shared_ms(connection))
 
 
+def forgotten(connection: Connection, tables: Tables, seqs: Sequence[int]) -> int:
+    """How many of these events have no payload any more, and go nowhere."""
+    events = tables.events
+    gone = events.c.seq.in_(seqs), events.c.body.is_(None)
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(events).where(*gone)) or 0)
+
+
 def room(connection: Connection, tables: Tables, listener: Listener) -> int:
     """How many more events may wait for it."""
     waiting = tables.waiting

@@ -207,6 +207,16 @@ def test_a_consumer_that_is_away_is_told_once_and_410_ends_it(filled: Stock, end
         again.close()
 
 
+def test_events_that_retention_has_forgotten_are_counted(filled: Stock, endpoint: Endpoint) -> None:
+    filled.fill(3)
+    filled.rewrite(filled.events()[0]["id"], body=None)
+    with started(filled, endpoint.port, "--from", "oldest") as process:
+        assert process.stderr is not None
+        assert b"1 of the events" in process.stderr.readline()
+        until(lambda: len(endpoint.took) == 2)
+        ended(process)
+
+
 def test_a_reader_of_the_list_that_goes_ends_it_quietly(filled: Stock, endpoint: Endpoint) -> None:
     with started(filled, endpoint.port) as process:
         assert process.stdout is not None
