@@ -15,6 +15,7 @@ import click
 import pytest
 import sqlalchemy as sa
 import standardwebhooks
+from queued import queued, virtual_host
 from stock import Process, Stock, stock
 from test_webhook_sink import SECRET, Endpoint
 from waiting import until
@@ -22,7 +23,8 @@ from waiting import until
 from receiver.cli import main
 from receiver.errors import StoreError
 from receiver.settings import EVERYTHING, Filter
-from receiver.store import listening, now_ms, outbox, republishing, retention, sinks
+from receiver.store import dead_letters, erasing, listening, now_ms, outbox, republishing, retention, sinks
+from receiver.store.erasing import UndeliveredError
 from receiver.store.following import Following
 from receiver.store.listening import Listener
 from receiver.store.tables import QUEUE
@@ -401,6 +403,46 @@ def test_sinks_drop_forgets_it(filled: Stock, capsys: pytest.CaptureFixture[str]
     here(filled, "sinks", "drop", SINK, "--yes")
     assert "is dropped, with 2 events" in capsys.readouterr().out
     assert known(filled) == []
+
+
+def test_an_erasure_takes_out_what_waits_for_it(anywhere: Stock) -> None:
+    anywhere.fill(2)
+    anywhere.consumed()
+    reader = Reader(anywhere)
+    reader.fill()
+    fax_id = anywhere.events()[0]["fax_id"]
+    store = anywhere.runtime.store
+    with pytest.raises(UndeliveredError), store.writing() as connection:
+        erasing.faxes(connection, store.tables, [fax_id], drop=False)
+    with store.writing() as connection:
+        assert erasing.faxes(connection, store.tables, [fax_id], drop=True).dropped == 1
+    assert len(reader.take()) == 1
+
+
+def test_a_dead_letter_of_the_queue_that_has_gone_here_is_not_forgotten_when_it_is_dropped(anywhere: Stock) -> None:
+    """In a file its number would be given again, to an event that seems to have been here."""
+    (event_id,) = anywhere.fill(1)
+    reader = Reader(anywhere)
+    reader.fill()
+    assert reader.take() == [event_id]
+    anywhere.park(event_id)
+    store = anywhere.runtime.store
+    with store.writing() as connection:
+        letters = dead_letters.after(connection, store.tables)
+        assert dead_letters.drop(connection, store.tables, letters) == 1
+    anywhere.fax(2)
+    reader.fill()
+    assert len(reader.take()) == 1
+
+
+@pytest.mark.service("rabbitmq")
+def test_beside_rabbitmq_the_queue_keeps_all_of_it(tmp_path: Path, endpoint: Endpoint) -> None:
+    with virtual_host() as url, queued(tmp_path, url) as made:
+        made.fill_queue(3)
+        with started(made, endpoint.port, "--from", "oldest") as process:
+            until(lambda: len(endpoint.took) == 3)
+            ended(process)
+        assert made.waiting() == 3
 
 
 @pytest.mark.service("postgresql")
