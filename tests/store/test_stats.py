@@ -2,6 +2,8 @@
 
 import json
 import random
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -12,6 +14,7 @@ from decimal import Decimal
 import pytest
 import sqlalchemy as sa
 from announcing import KEYS, deliver, fax, identity, numbered, project, rows, submission, tell_all
+from stock import environment
 from test_retention import DAY, START, purged
 
 from receiver.outgoing import place
@@ -356,6 +359,37 @@ def test_a_projector_that_ends_in_its_transaction_has_counted_nothing(store):
     with store.writing() as connection:
         assert projection.take(connection, store.tables, rows_of_it) == 0, "a former projector that is late"
     assert counted(store, "faxes") == [(5,)]
+
+
+PROJECTING = """
+import sys, time
+from receiver.outgoing.projector import Projector
+from receiver.store import Store
+projector = Projector(Store(sys.argv[1]), [b"a secret of the tests"], lambda: True)
+print("begun", flush=True)
+while True:
+    time.sleep(min(projector.step(), 0.01))
+"""
+
+
+@pytest.mark.campaign
+def test_a_projector_that_is_killed_again_and_again_counts_each_fax_once(store):
+    made = Random(store, random.randrange(10**6))
+    url = store.url.render_as_string(hide_password=False)
+    for _ in range(15):
+        command = [sys.executable, "-c", PROJECTING, url]
+        with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            for _ in range(5):
+                tell_all(store, *[made.one(400) for _ in range(20)])
+            time.sleep(made.chance.random() / 10)
+            process.kill()
+    project(store)
+    for by in ((), ("provider", "reason", "country"), ("hour",)):
+        assert read(store, by, START - 101 * HOUR_MS, START + HOUR_MS) == recounted(
+            store, by, START - 101 * HOUR_MS, START + HOUR_MS
+        )
 
 
 @pytest.mark.service("postgresql")

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from receiver import body
 from receiver.outgoing import delivery
-from receiver.store import clock, outbox, projection, retention, sqlite, sqlite_rows, writer
+from receiver.store import clock, contributions, outbox, projection, retention, sqlite, sqlite_rows, writer
 from receiver.store.recording import record
 from receiver.store.submissions import Announcement
 
@@ -159,6 +159,10 @@ def projector_skips():
     projection._add = but_some
 
 
+def an_amendment_counts_as_another_fax():
+    contributions._counted = lambda _connection, _tables, _seqs: {}
+
+
 def checksums_are_not_looked_at():
     outbox.checksum = lambda _event_id, _body: ANYTHING
 
@@ -194,5 +198,6 @@ SABOTAGES = {
         order_of_a_fax_is_not_kept,
         checksums_are_not_looked_at,
         projector_skips,
+        an_amendment_counts_as_another_fax,
     )
 }
