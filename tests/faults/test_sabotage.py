@@ -88,7 +88,7 @@ CHECKS = [
     ),
     (
         "an_amendment_counts_as_another_fax",
-        "store/test_stats.py::test_counters_are_what_a_recount_gives[sqlite-250]",
+        "store/test_stats.py::test_counters_are_what_a_recount_gives[sqlite-150]",
         "'faxes'",
     ),
     (

@@ -219,7 +219,7 @@ def ms_of(time):
     return None if time is None else round(time.timestamp() * 1000)
 
 
-@pytest.mark.parametrize("count", [250, pytest.param(10_000, marks=pytest.mark.campaign)])
+@pytest.mark.parametrize("count", [150, pytest.param(10_000, marks=pytest.mark.campaign)])
 def test_counters_are_what_a_recount_gives(store, count):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
@@ -238,7 +238,7 @@ def test_counters_are_what_a_recount_gives(store, count):
     for since, until in windows:
         since = since if since >= fine else since // HOUR_MS * HOUR_MS
         until = until if until >= fine else until // HOUR_MS * HOUR_MS
-        for by in ((), ("provider", "reason"), ("endpoint",), ("country", "hour"), stats.BY):
+        for by in (("provider", "country"), stats.BY):
             assert read(store, by, since, until) == recounted(store, by, since, until), (by, since, until)
 
 
