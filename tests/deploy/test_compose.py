@@ -151,6 +151,7 @@ def test_prometheus_has_the_figures_and_the_rules(stack: Stack) -> None:
 @pytest.mark.tool("prometheus")
 def test_what_is_kept_is_in_the_volumes_and_everything_ends_in_time(stack: Stack) -> None:
     """The last of these tests: nothing runs afterwards."""
+    until(lambda: "ended" in stack.log("consumer"))
     for name in ("web", "relay", "consumer"):
         grace = int(stack.services[name]["stop_grace_period"].removesuffix("s"))
         assert stop(stack.processes[name], grace) == 0, stack.log(name)

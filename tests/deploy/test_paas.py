@@ -19,13 +19,14 @@ import image
 import psycopg
 import pytest
 import yaml
+from commands import assert_taken
 from documents import below
 from house import ask
 from platforms import ROOT, amqp, faxhook, is_ready, log, of_documents, running, take_all, variables
 from ports import free_port
 from waiting import until
 
-from receiver import hosting
+from receiver import hosting, settings
 
 DEPLOY = ROOT / "deploy"
 HOOKS = (DEPLOY / "hooks.toml").read_text()
@@ -289,6 +290,18 @@ def render(slug: Path, service: dict[str, Any], database: str, **asked_for: str)
     return variables(slug, RENDER="true", PORT=str(free_port()), **found)
 
 
+def test_on_render_the_blueprints_commands_and_variables_are_understood(slug: Path) -> None:
+    (service,) = RENDER["services"]
+    asked_for = {"OPENFAX_TOKEN": secrets.token_urlsafe(32), "FAXHOOK_BROKER_URL": ""}
+    env = render(slug, service, "postgresql://faxes:word@host/faxes", **asked_for)
+    assert_taken(shlex.split(service["preDeployCommand"]))
+    read = settings.load(None, env)
+    hosting.check(read, env)
+    assert (read.store.url, read.queue.url) == ("postgresql+psycopg://faxes:word@host/faxes", "embedded:")
+    assert (read.server.bind, read.server.workers) == (f"0.0.0.0:{env['PORT']}", int(env["WEB_CONCURRENCY"]))
+
+
+@pytest.mark.campaign
 @pytest.mark.service("postgresql")
 @pytest.mark.service("rabbitmq")
 def test_on_render_the_blueprint_migrates_serves_relays_and_ends_in_time(
