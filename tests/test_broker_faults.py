@@ -18,7 +18,8 @@ from waiting import until
 from receiver.outgoing import publisher as publishing
 from receiver.store.submissions import checksum
 
-pytestmark = pytest.mark.service("rabbitmq")
+# A node takes long to begin and to come back, so that these are part of the campaign.
+pytestmark = [pytest.mark.service("rabbitmq"), pytest.mark.campaign]
 
 
 @pytest.fixture
@@ -148,7 +149,6 @@ def test_during_an_alarm_the_relay_keeps_its_connection_and_makes_no_copies(
 # --- the whole service -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.campaign
 @pytest.mark.parametrize(("fault", "trouble"), [("frozen", "timeout"), ("alarmed", "blocked")])
 def test_callbacks_do_not_notice_a_broker_that_stalls_and_sigterm_ends_it_all(
     tmp_path: Path, sqlite_url: str, node: Node, own: Line, fault: str, trouble: str
@@ -176,7 +176,6 @@ def test_callbacks_do_not_notice_a_broker_that_stalls_and_sigterm_ends_it_all(
         check(made, own.take(), load)
 
 
-@pytest.mark.campaign
 def test_a_stopped_broker_and_a_killed_relay_change_no_answer_and_lose_nothing(tmp_path: Path, sqlite_url: str) -> None:
     (tmp_path / "node").mkdir()
     # A node of its own: one that has been frozen or alarmed before did not always stop and start again.

@@ -125,9 +125,8 @@ def next_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    "kind", [pytest.param("sqlite", marks=pytest.mark.campaign), pytest.param("postgresql", marks=SERVICE)]
-)
+@pytest.mark.campaign
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=SERVICE)])
 def test_an_upgrade_and_its_way_back_lose_nothing(
     store_of: StoreOf, next_version: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -37,7 +37,7 @@ def replayed(chance, one):
 def test_they_are_what_a_look_at_all_finds(store, seed, monkeypatch):
     monkeypatch.setattr(paging, "AT_ONCE", 7)  # so that there are many windows
     chance = random.Random(seed)
-    count = 120 if seed else 60
+    count = 120 if seed else 30
     told = [some(chance, number) for number in range(count)]
     tell_all(store, *told)
     for one in chance.sample([one for one in told if not one.is_report], count // 3):
