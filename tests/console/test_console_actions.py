@@ -28,12 +28,13 @@ def test_each_action_and_page_is_for_its_role_alone(desk: House) -> None:
         token = browser.token()
         stocked(desk).park(ids["event_id"])
         for action in ACTIONS:
-            path, may = named(action.rule, ids), action.role in ((roles,) if isinstance(roles, str) else roles)
+            path = named(action.rule, ids) + ("?since=1h" if action.name == "republish_some" else "")
+            may = action.role in ((roles,) if isinstance(roles, str) else roles)
             before = audited(desk)
             asked = browser._ask("GET", path, None).status
             assert asked == (200 if may else 403), (name, path)
             assert audited(desk) == before, "asking changes nothing"
-            done = browser.post(path, {"token": token}).status
+            done = browser.post(path, {"token": token, "since": "1h", "until": "0s"}).status
             assert (done in (200, 303)) if may else (done == 403), (name, path, done)
             assert (audited(desk) == before) or may
         for page in PAGES:
@@ -176,9 +177,30 @@ def test_an_event_is_put_into_the_queue_again_with_the_count_before(desk_anywher
     assert "Nothing" in browser.words(path)
     stocked(at).consumed()
     assert "1 event is put into the queue again" in browser.words(path)
-    assert "in the queue again" in text(browser.submit(path))
+    assert "In the queue again" in text(browser.submit(path))
     assert printed(at, "events", "list")[0]["state"] == "pending"
     assert audited(at) == [("otto", "events.republish", f"id={event['id']}")]
+
+
+def test_the_events_of_a_time_are_put_into_the_queue_again(
+    desk_anywhere: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = desk_anywhere
+    stocked(at).fill(7)
+    stocked(at).consumed("--max", "5")
+    browser = sign_in(at, "otto")
+    path = next(link for link in browser.links("/console/events?since=1h") if "republish" in link)
+    assert "Events that are put into the queue again: 5." in browser.words(path)
+    assert "In the queue again" in text(browser.submit(path))
+    assert {one["state"] for one in printed(at, "events", "list")} == {"pending"}
+    ((actor, action, subject),) = audited(at)
+    assert (actor, action) == ("otto", "events.republish")
+    assert re.fullmatch(r"since=\S+Z until=\S+Z", subject)
+    assert "again: 0." in browser.words(path)
+    assert browser.get("/console/events/republish").status == 422
+    assert browser.post("/console/events/republish", {"token": browser.token(), "since": "x"}).status == 422
+    monkeypatch.setattr("receiver.web.console.actions._MOST_WINDOWS", 0)
+    assert "choose a shorter time" in browser.words(path)
 
 
 def test_dead_letters_are_sent_again(desk_anywhere: House) -> None:

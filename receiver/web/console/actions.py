@@ -1,13 +1,16 @@
 """What people do in the console: each first says what would happen, and leaves an audit row with who did it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from receiver.destinations import QUEUE
-from receiver.errors import NotFound
+from receiver.errors import NotFound, Unprocessable
 from receiver.settings import EVERYTHING
+from receiver.showing import times
 from receiver.showing.evidence import signed
 from receiver.store import browsing, dead_letters, discrepancies, listening, now_ms, republishing, sinks
 from receiver.store.dead_letters import DeadLetter
@@ -15,6 +18,7 @@ from receiver.store.republishing import Chosen
 from receiver.web.console import events, faxes, others, receipts
 from receiver.web.console.visiting import Download, Elsewhere, Shown, Visit, link
 
+_MOST_WINDOWS = 40  # of row numbers that are republished with one click: 20,000 events
 QUEUE_PATH, DISCREPANCIES = "/console/queue", "/console/discrepancies"
 
 
@@ -127,6 +131,40 @@ def _everywhere(visit: Visit, connection: Connection) -> list[Chosen]:
 
 def _place(sink: str) -> str:
     return "the queue" if sink == QUEUE else f"the sink {sink}"
+
+
+def ask_republish_some(visit: Visit) -> Shown:
+    """How many events of a time there are for each place."""
+    title, back = "Put the events of a time into the queue again", link(events.PATH, **visit.chosen("since", "until"))
+    since_ms, until_ms = visit.milliseconds("since"), visit.milliseconds("until")
+    if since_ms is None:
+        raise Unprocessable(f"since: expected {times.EXPECTED}")
+    both = since_ms, now_ms() if until_ms is None else until_ms
+    with visit.store.reading() as connection:
+        everywhere = [replace(one, since_ms=both[0], until_ms=both[1]) for one in _everywhere(visit, connection)]
+        windows = list(islice(republishing.windows(connection, visit.store.tables, everywhere[0]), _MOST_WINDOWS + 1))
+    if len(windows) > _MOST_WINDOWS:
+        narrower = "These are more than can be done here: choose a shorter time, or use faxhook events republish."
+        return confirm(title, [narrower], "", back)
+    counts = {chosen.sink: republishing.some(visit.store, chosen, dry_run=True) for chosen in everywhere}
+    sentences = [f"Events that are put into {_place(sink)} again: {count}." for sink, count in counts.items()]
+    fields = {"since": browsing.iso(both[0]), "until": browsing.iso(both[1])}
+    return confirm(title, sentences, "Put them in" if any(counts.values()) else "", back, fields=fields)
+
+
+def republish_some(visit: Visit) -> Elsewhere:
+    """What the page before has counted, and what of its time has been published since."""
+    since, until = (visit.form.get(name, "") for name in ("since", "until"))
+    try:
+        since_ms, until_ms = (round(times.instant(text).timestamp() * 1000) for text in (since, until))
+    except ValueError:
+        raise Unprocessable(f"since and until: expected {times.EXPECTED}") from None
+    audit(visit, "events.republish", f"since={since} until={until}")
+    with visit.store.reading() as connection:
+        everywhere = _everywhere(visit, connection)
+    some = (replace(chosen, since_ms=since_ms, until_ms=until_ms) for chosen in everywhere)
+    count = sum(republishing.some(visit.runtime.store, chosen) for chosen in some)
+    return Elsewhere(link(events.PATH, since=since, until=until, done="republished" if count else "nothing"))
 
 
 # --- dead letters ---------------------------------------------------------------------------------------------------

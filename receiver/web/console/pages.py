@@ -60,6 +60,7 @@ ACTIONS = (
         "/console/receipts/<receipt_id>/reveal", "reveal_receipt", PRIVACY, actions.ask_reveal, actions.reveal_receipt
     ),
     Action("/console/problems/replay", "replay_group", OPERATOR, problems.ask_replay, problems.perform_replay),
+    Action("/console/events/republish", "republish_some", OPERATOR, actions.ask_republish_some, actions.republish_some),
     Action("/console/events/<event_id>/republish", "republish", OPERATOR, actions.ask_republish, actions.republish),
     Action("/console/events/<event_id>/reveal", "reveal_event", PRIVACY, actions.ask_reveal, actions.reveal_event),
     Action("/console/dead-letters/<event_id>/replay", "revive", OPERATOR, actions.ask_revive, actions.revive),

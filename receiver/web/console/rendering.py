@@ -18,7 +18,7 @@ _DAY = len("2026-11-21")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run what begins so
 # What an action has come to, and whether that is bad.
 _NOTICES = {
-    "republished": ("It is in the queue again.", False),
+    "republished": ("In the queue again.", False),
     "revived": ("It waits to be sent again.", False),
     "closed": ("It is closed.", False),
     "group": ("They were processed again; those that are still here were refused again.", False),
