@@ -100,7 +100,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, installed: Path) -> Iterator
     with machine(folder, folder / "checkout", installed) as made:
         Image().make_user(made)
         made.sh(MAKE_VARIABLES)
-        text = (folder / "checkout" / "deploy" / ".env").read_text()
+        kept = folder / "checkout" / "deploy" / ".env"
+        assert kept.stat().st_mode & 0o077 == 0
+        text = kept.read_text()
         found = dict(line.split("=", 1) for line in text.splitlines())
         up = Stack(made, compose.services(found, *PROFILES), found)
         try:
@@ -122,6 +124,25 @@ def test_up_ends_with_one_simulated_event_that_the_consumer_has_read(stack: Stac
     for name in stack.services:
         if not stack.services[name].get("healthcheck", {}).get("disable"):
             until(lambda name=name: stack.is_healthy(name))
+
+
+@pytest.mark.campaign
+@pytest.mark.tool("ip")
+@pytest.mark.tool("prometheus")
+def test_the_doctor_has_two_doubts_which_the_document_explains(stack: Stack) -> None:
+    (service, command) = re.findall(r"exec (\w+) (faxhook \w+)", below(HEADING))[0]
+    doctor = compose.container_with(stack.container(service), [*command.split(), "--json"])
+
+    def doubts() -> list[str]:
+        return [one["detail"] for one in json.loads(doctor.run(stack.made).stdout) if one["verdict"] != "ok"]
+
+    # The relay may just have begun.
+    until(lambda: len(doubts()) == 2)
+    of_file, of_queue = doubts()
+    assert "faxhook.toml can be read by others" in of_file
+    assert of_queue.startswith("queue.url: amqp:// sends events and the password in the clear")
+    assert "`hooks.toml` can be read by others" in below(HEADING)
+    assert "`amqp://`" in below(HEADING)
 
 
 def asked(stack: Stack, path: str) -> Any:
