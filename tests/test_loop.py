@@ -107,8 +107,8 @@ def test_strangers_with_very_many_chunks_hinder_nobody(server: asked.Served) -> 
 
     with ThreadPoolExecutor(40) as threads, server.connect() as good:
         sending = [threads.submit(send, number) for number in range(40)]
-        times = []
-        while not all(one.done() for one in sending):
+        times: list[float] = []
+        while not times or not all(one.done() for one in sending):
             began = time.monotonic()
             good.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
             assert live.answer(good)[0] == 200
