@@ -17,11 +17,14 @@ COLUMNS = (
 )
 
 
-def search(store: Store, settings: Settings, keys: Keys, text: str, limit: int) -> Found:
-    """The faxes that this text names, by an id, a number or a reference."""
+def search(
+    store: Store, settings: Settings, keys: Keys, text: str, limit: int, *, longest_ending: int | None = None
+) -> Found:
+    """The faxes that this text names, by an id, a number or a reference. longest_ending: as for ``finding.search``."""
     with store.reading() as connection:
         notes = projection.foreign_keys(connection, store.tables, keys)
-        found = finding.search(connection, store.tables, keys, text, numbers(settings, text), limit)
+        may_be = numbers(settings, text)
+        found = finding.search(connection, store.tables, keys, text, may_be, limit, longest_ending=longest_ending)
     return replace(found, notes=(*found.notes, *notes))
 
 

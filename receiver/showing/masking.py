@@ -10,6 +10,7 @@ _NUMBERS = ("number", "number_raw", "station_id")
 # Of rows of reports and registered jobs: what says nothing of a person, beside counts.
 _HARMLESS = ("calldate", "direction", "duration", "line", "fax_id", "expected", "pages.total", "submitted_at")
 _ALSO_NUMBERS = ("did", "src", "dst", "recipient.number", "recipient.number_raw", "sender.number")
+_LONGEST_CODE = 6  # digits
 _PERSONAL = ("recipient", "sender", "reference")
 
 
@@ -21,8 +22,14 @@ def masked(envelope: Mapping[str, Any]) -> dict[str, Any]:
             data[part] = {name: _hidden(name, value) for name, value in data[part].items()}
     status = data.get("provider_status")
     if isinstance(status, dict):  # some providers write the number called into the text
-        data["provider_status"] = {**status, "text": _hidden("text", status.get("text"))}
+        hidden = {"code": _code(status.get("code")), "text": _hidden("text", status.get("text"))}
+        data["provider_status"] = status | hidden
     return {**envelope, "data": data}
+
+
+def _code(code: object) -> object:
+    """Hidden where it has the digits of a number: a code that no table lists may be anything."""
+    return MASK if sum(character.isdigit() for character in str(code)) > _LONGEST_CODE else code
 
 
 def masked_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,11 +44,21 @@ class Found:
 # --- searching ------------------------------------------------------------------------------------------------------
 
 
-def search(connection: Connection, tables: Tables, keys: Keys, text: str, numbers: Iterable[str], limit: int) -> Found:
+def search(
+    connection: Connection,
+    tables: Tables,
+    keys: Keys,
+    text: str,
+    numbers: Iterable[str],
+    limit: int,
+    *,
+    longest_ending: int | None = None,
+) -> Found:
     """
     The faxes that this text names: an id of ours or of the provider, a reference, a number or the end of one.
 
-    numbers: in E.164, what it may be as a number.
+    numbers: in E.164, what it may be as a number. longest_ending: digits that the end of one may have; who may not see
+    numbers would learn them digit by digit.
     """
     fax_ids = _of_id(connection, tables, text.lower()) if is_id(text.lower()) else []
     whole = projection.digits(text) if _NUMBER.fullmatch(text) else ""
@@ -56,7 +66,9 @@ def search(connection: Connection, tables: Tables, keys: Keys, text: str, number
     wanted |= {("number", projection.digits(number)) for number in (*numbers, whole)} - {("number", "")}
     found, notes = _find(connection, tables, keys, wanted, limit)
     is_ending = len(whole) >= ENDING and not text.startswith("+") and not any(_has(row, "number") for row in found)
-    if is_ending:
+    if is_ending and longest_ending is not None and len(whole) > longest_ending:
+        notes = (*notes, f"the end of a number has {longest_ending} digits here")
+    elif is_ending:
         more, further = _find_ending(connection, tables, keys, whole, limit)
         found, notes = found + more, (*notes, *further)
     return Found(_described(connection, tables, [*fax_ids, *(row.fax_id for row in found)])[:limit], notes)

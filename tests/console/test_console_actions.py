@@ -200,6 +200,8 @@ def test_the_events_of_a_time_are_put_into_the_queue_again(
     assert browser.get("/console/events/republish").status == 422
     assert browser.post("/console/events/republish", {"token": browser.token(), "since": "x"}).status == 422
     monkeypatch.setattr("receiver.web.console.actions._MOST_WINDOWS", 0)
+    sent = {"token": browser.token(), "since": "1970-01-01T00:00:00Z", "until": "2100-01-01T00:00:00Z"}
+    assert browser.post("/console/events/republish", sent).status == 422
     assert "choose a shorter time" in browser.words(path)
 
 

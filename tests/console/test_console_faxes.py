@@ -120,3 +120,13 @@ def test_csv_has_whole_rows_and_no_formula(desk: House) -> None:
     assert head.startswith("fax_id,provider,account")
     assert "order-4711" not in line
     assert "********39" in line
+
+
+def test_who_may_not_see_numbers_does_not_learn_them_digit_by_digit(desk: House) -> None:
+    take(desk, destnum="2085550139")
+    stocked(desk).project()
+    viewer, privacy = sign_in(desk, "vera"), sign_in(desk, "paul")
+    for ending, found in (("0139", (1, 1)), ("50139", (0, 1)), ("5550139", (0, 1)), ("+12085550139", (1, 1))):
+        shown = [isinstance(who.json(f"/console/faxes?q={quote(ending)}"), dict) for who in (viewer, privacy)]
+        assert tuple(map(int, shown)) == found, ending
+    assert "has 4 digits here" in viewer.words("/console/faxes?q=50139")

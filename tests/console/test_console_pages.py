@@ -18,10 +18,12 @@ from test_console_faxes import take
 import receiver
 from receiver import bootstrap
 from receiver.cli import main
+from receiver.showing.masking import masked
 from receiver.store import discrepancies, jobs, now_ms
 from receiver.store.discrepancies import Discrepancy
 from receiver.store.jobs import ExpectedFax
 from receiver.store.trouble import Limits
+from receiver.web.console import rendering
 from receiver.web.console.pages import PAGES
 
 EMPTY = [page.rule for page in PAGES if "<" not in page.rule]
@@ -253,3 +255,22 @@ def test_few_pages_read_at_once_and_the_others_are_asked_to_come_again(
         go_on.set()
         assert [one.result().status for one in slow] == [200, 200]
         assert browser.get("/console/receipts").status == 200
+
+
+def test_a_number_that_no_database_has_is_nothing_and_no_fault_of_ours(desk: House) -> None:
+    browser = sign_in(desk, "otto")
+    much = "9" * 25
+    for path in (f"/console/discrepancies/{much}", f"/console/discrepancies/{much}/close"):
+        assert browser.get(path).status == 404
+    assert browser.get(f"/console/discrepancies?after=1.{much}").status == 200
+
+
+@pytest.mark.parametrize("text", ["=1+1", "a;=1+1", "a\n=1+1", "a\t @x", "\n=1+1"])
+def test_no_cell_of_a_csv_is_a_formula_whatever_separates_them(text: str) -> None:
+    assert rendering._cell(text) == f"'{text}"
+    assert rendering._cell("-12.5") == "-12.5"
+
+
+def test_a_code_that_may_be_a_number_is_hidden() -> None:
+    for code, shown in (("NOANSWER +4930123456", "********"), ("-1", "-1"), ("success", "success"), (None, None)):
+        assert masked({"data": {"provider_status": {"code": code}}})["data"]["provider_status"]["code"] == shown

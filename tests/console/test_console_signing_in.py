@@ -1,14 +1,22 @@
 """Who gets into the console, who does not, and for how long."""
 
+import base64
+import threading
 import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from desk import PROXY, Browser, audited, console, sign_in, text
 from house import House, house
 
+from receiver.auth import credentials
+from receiver.auth.credentials import Credentials
+from receiver.settings import Console, ConsoleUser
 from receiver.web.console import sessions
-from receiver.web.console.persons import Attempts
+from receiver.web.console.persons import Attempts, Passwords
 
 NAVIGATED = {"Accept": "text/html"}
 PROXIES = 'trusted_proxies = ["127.0.0.1/32"]'
@@ -55,15 +63,56 @@ def test_wrong_passwords_are_forgotten_after_a_minute() -> None:
     attempts = Attempts(lambda: now[0])
     for client in ("a", None):
         for _ in range(10):
-            assert not attempts.are_too_many(client)
-            attempts.note(client)
-        assert attempts.are_too_many(client)
-    assert not attempts.are_too_many("b")
+            assert attempts.begin(client)
+        assert not attempts.begin(client)
+    for _ in range(20):
+        assert attempts.begin("b")
+        attempts.right("b")
     now[0] = 61.0
-    assert not attempts.are_too_many("a")
+    assert attempts.begin("a")
     for number in range(5000):
-        attempts.note(str(number))
+        attempts.begin(str(number))
     assert len(attempts._wrong) == 1000
+
+
+def test_whoever_has_one_ipv6_address_has_no_more_attempts_with_others_of_its_network() -> None:
+    attempts = Attempts()
+    assert sum(attempts.begin(f"2001:db8::{number:x}") for number in range(50)) == 10
+    assert attempts.begin("2001:db8:0:1::1")
+
+
+def test_a_sign_in_holds_up_no_callback_and_few_are_checked_at_once(
+    desk: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the lock of the callbacks' slow hashes nor more than two threads."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def match(_self: Credentials, _user: str, _password: str) -> bool:
+        begun.release()
+        go_on.wait(60)
+        return False
+
+    monkeypatch.setattr(Credentials, "match", match)
+    with ThreadPoolExecutor(2) as threads:
+        wrong = {"user": "vera", "password": "x"}
+        waiting = [threads.submit(Browser(desk).post, "/console/sign-in", wrong) for _ in range(2)]
+        for _ in waiting:
+            assert begun.acquire(timeout=60)
+        assert Browser(desk).post("/console/sign-in", wrong).status == 503
+        go_on.set()
+        assert [one.result().status for one in waiting] == [401, 401]
+    mine = Passwords(Console("basic", (ConsoleUser("vera", "x", frozenset()),), {}, "", ""), b"key")._credentials
+    assert mine._slow_checks is not credentials._OF_THIS_PROCESS
+
+
+def test_the_cookie_helps_nobody_to_guess_the_password(desk: House) -> None:
+    value = sign_in(desk, "vera").cookie.partition("=")[2]
+    payload = value.lstrip(".").partition(".")[0]
+    told = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    told = zlib.decompress(told) if value.startswith(".") else told
+    assert b"vera" in told
+    for guess in ("vera-password", "vera\0vera-password"):
+        assert sha256(guess.encode()).hexdigest().encode() not in told
 
 
 def test_the_cookie_is_for_this_host_alone_and_what_was_changed_in_it_is_none(desk: House) -> None:

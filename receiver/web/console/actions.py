@@ -140,16 +140,24 @@ def ask_republish_some(visit: Visit) -> Shown:
     if since_ms is None:
         raise Unprocessable(f"since: expected {times.EXPECTED}")
     both = since_ms, now_ms() if until_ms is None else until_ms
-    with visit.store.reading() as connection:
-        everywhere = [replace(one, since_ms=both[0], until_ms=both[1]) for one in _everywhere(visit, connection)]
-        windows = list(islice(republishing.windows(connection, visit.store.tables, everywhere[0]), _MOST_WINDOWS + 1))
-    if len(windows) > _MOST_WINDOWS:
-        narrower = "These are more than can be done here: choose a shorter time, or use faxhook events republish."
-        return confirm(title, [narrower], "", back)
+    everywhere = _of_a_time(visit, *both)
+    if everywhere is None:
+        return confirm(title, [_TOO_MANY], "", back)
     counts = {chosen.sink: republishing.some(visit.store, chosen, dry_run=True) for chosen in everywhere}
     sentences = [f"Events that are put into {_place(sink)} again: {count}." for sink, count in counts.items()]
     fields = {"since": browsing.iso(both[0]), "until": browsing.iso(both[1])}
     return confirm(title, sentences, "Put them in" if any(counts.values()) else "", back, fields=fields)
+
+
+_TOO_MANY = "These are more than can be done here: choose a shorter time, or use faxhook events republish."
+
+
+def _of_a_time(visit: Visit, since_ms: int, until_ms: int) -> list[Chosen] | None:
+    """For each place; None where there are too many."""
+    with visit.store.reading() as connection:
+        everywhere = [replace(one, since_ms=since_ms, until_ms=until_ms) for one in _everywhere(visit, connection)]
+        windows = list(islice(republishing.windows(connection, visit.store.tables, everywhere[0]), _MOST_WINDOWS + 1))
+    return None if len(windows) > _MOST_WINDOWS else everywhere
 
 
 def republish_some(visit: Visit) -> Elsewhere:
@@ -159,11 +167,11 @@ def republish_some(visit: Visit) -> Elsewhere:
         since_ms, until_ms = (round(times.instant(text).timestamp() * 1000) for text in (since, until))
     except ValueError:
         raise Unprocessable(f"since and until: expected {times.EXPECTED}") from None
+    everywhere = _of_a_time(visit, since_ms, until_ms)
+    if everywhere is None:
+        raise Unprocessable(_TOO_MANY)
     audit(visit, "events.republish", f"since={since} until={until}")
-    with visit.store.reading() as connection:
-        everywhere = _everywhere(visit, connection)
-    some = (replace(chosen, since_ms=since_ms, until_ms=until_ms) for chosen in everywhere)
-    count = sum(republishing.some(visit.runtime.store, chosen) for chosen in some)
+    count = sum(republishing.some(visit.runtime.store, chosen) for chosen in everywhere)
     return Elsewhere(link(events.PATH, since=since, until=until, done="republished" if count else "nothing"))
 
 

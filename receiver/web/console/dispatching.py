@@ -25,6 +25,7 @@ from receiver.web.console.visiting import HOME, Download, Elsewhere, Person, Sho
 
 _AT_ONCE = 2  # pages that read, in each process: as many connections as there are
 _WAIT_SECONDS = 2.0
+_LARGEST = 2**63 - 1
 _MOST_WAITING = 4  # callbacks need threads too
 _LATER = [("Retry-After", "60")]
 _SIGN_IN = "/console/sign-in"
@@ -36,11 +37,13 @@ class Dispatcher:
 
     def __init__(self, runtime: Runtime, console: Console) -> None:
         self._runtime = runtime
-        self._passwords = Passwords(console) if console.auth == "basic" else None
+        keys = secret_keys(runtime.settings)
+        self._passwords = Passwords(console, keys[0]) if console.auth == "basic" else None
         self._attempts = Attempts()
         self._by_proxy = ByProxy(console, runtime.settings)
         self._proxies = Proxies(runtime.settings.server.trusted_proxies)
-        self._sessions = Sessions(secret_keys(runtime.settings))
+        self._sessions = Sessions(keys)
+        self._signing_in = threading.BoundedSemaphore(_AT_ONCE)
         self._reading = threading.BoundedSemaphore(_AT_ONCE)
         self._waiting = threading.BoundedSemaphore(_AT_ONCE + _MOST_WAITING)
         self._slow = threading.Lock()
@@ -56,6 +59,7 @@ class Dispatcher:
             return self._not_signed_in()
         visit = self._visit(session, person)
         _refuse_others(person, page.role)
+        _refuse_impossible(named)
         with self._alone() if page.is_slow else self._turn():
             found = page.show(visit, **named)
         return self._answered(found, visit, session)
@@ -67,6 +71,7 @@ class Dispatcher:
         if person is None or session is None:
             return self._not_signed_in()
         _refuse_others(person, action.role)
+        _refuse_impossible(named)
         if request.method == "POST":
             guarding.refuse_other_sites(request.environ, self._runtime.settings.server.public_url)
             guarding.refuse_wrong_token(posted, self._sessions.token(session))
@@ -160,19 +165,28 @@ class Dispatcher:
         posted = guarding.form(request.environ)
         guarding.refuse_other_sites(request.environ, self._runtime.settings.server.public_url)
         client = self._client()
-        if self._attempts.are_too_many(client):
+        if not self._attempts.begin(client):
             return self._problem(429, "too many wrong passwords came from here; try again in a minute", _LATER)
-        person = self._passwords.sign_in(posted.get("user", ""), posted.get("password", ""))
+        person = self._checked(self._passwords, posted)
         if person is None:
-            self._attempts.note(client)
             log.warning("console_sign_in_refused", client=client)
             return self._sign_in_page(401, after, is_wrong=True)
+        self._attempts.right(client)
         with self._runtime.store.writing() as connection:
             browsing.audit(connection, self._runtime.store.tables, "console.sign-in", "", person.name)
         response = self._redirected(after)
         session = self._sessions.begun(person.name, self._passwords.proof(person.name))
         response.headers.add("Set-Cookie", self._sessions.cookie(session))
         return response
+
+    def _checked(self, passwords: Passwords, posted: Mapping[str, str]) -> Person | None:
+        """Few at once: a slow hash holds its thread, and callbacks need threads too. Raises Unavailable."""
+        if not self._signing_in.acquire(blocking=False):
+            raise Unavailable("too many sign in at once; try again", retry_after_seconds=2)
+        try:
+            return passwords.sign_in(posted.get("user", ""), posted.get("password", ""))
+        finally:
+            self._signing_in.release()
 
     def _client(self) -> str | None:
         address = self._proxies.client(request.remote_addr or "", request.headers.get("X-Forwarded-For"))
@@ -232,6 +246,12 @@ def _refuse_others(person: Person, role: str) -> None:
         raise Forbidden("you are signed in, but none of your groups has a role here")
     if not person.may(role):
         raise Forbidden(f"this needs the role {role}, which you do not have")
+
+
+def _refuse_impossible(named: Mapping[str, object]) -> None:
+    """Of a path: no database counts so far."""
+    if any(isinstance(value, int) and value > _LARGEST for value in named.values()):
+        raise NotFound("there is nothing here")
 
 
 def _wants_json() -> bool:

@@ -8,9 +8,9 @@ from receiver.errors import NotFound
 from receiver.settings import Filter
 from receiver.showing import events
 from receiver.showing import faxes as showing
-from receiver.store import finding
+from receiver.store import finding, projection
 from receiver.web.console import rendering
-from receiver.web.console.visiting import Elsewhere, Shown, Visit
+from receiver.web.console.visiting import PRIVACY, Elsewhere, Shown, Visit
 
 PATH = "/console/faxes"
 _EXACT = ("provider", "endpoint", "outcome", "reason", "state")
@@ -72,7 +72,9 @@ def listing(visit: Visit) -> Shown | Elsewhere:
 
 def _searched(visit: Visit, text: str) -> finding.Found:
     runtime = visit.runtime
-    return showing.search(visit.store, runtime.settings, runtime.find_keys, text, visit.most)
+    longest = None if visit.person.may(PRIVACY) else projection.ENDING
+    found = runtime.settings, runtime.find_keys, text, visit.most
+    return showing.search(visit.store, *found, longest_ending=longest)
 
 
 def _newest(visit: Visit) -> finding.Found:

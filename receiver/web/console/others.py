@@ -26,7 +26,11 @@ _ENDPOINT_COLUMNS = ("endpoint", "provider", "account", "auth", "url")
 def open_discrepancies(visit: Visit) -> Shown:
     """The oldest first; with ``all`` those that are closed as well."""
     place = visit.place("after")
-    after = discrepancies.BEGINNING if place is None else (place[0], int(place[1]) if place[1].isdecimal() else 0)
+    after = (
+        discrepancies.BEGINNING
+        if place is None
+        else (place[0], int(place[1]) if place[1].isdecimal() and len(place[1]) < 19 else 0)
+    )
     with visit.store.reading() as connection:
         found = discrepancies.listing(
             connection,

@@ -15,7 +15,7 @@ from receiver.web.console.visiting import Shown, Visit, link
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
 _DAY = len("2026-11-21")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # spreadsheets run what begins so
+_FORMULA = re.compile(r"(^|[;\t\r\n])\s*[=+\-@]|^[\t\r]")  # spreadsheets run what begins so, or a cell in it
 # What an action has come to, and whether that is bad.
 _NOTICES = {
     "republished": ("In the queue again.", False),
@@ -84,7 +84,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     text = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not text.lstrip("-").replace(".", "", 1).isdigit() else text
+    return f"'{text}" if _FORMULA.search(text) and not text.lstrip("-").replace(".", "", 1).isdigit() else text
 
 
 @cache

@@ -58,8 +58,8 @@ def answer_before_commit():
 def synchronous_off():
     engine_of = sqlite._engine
 
-    def weak(url, file):
-        engine = engine_of(url, file)
+    def weak(url, file, limits):
+        engine = engine_of(url, file, limits)
         sa.event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
         return engine
 
