@@ -115,8 +115,9 @@ class _Listens:
             return False
         place = self._following.settled
         with self._store.writing() as connection:
-            self._listener = listening.fill(connection, self._store.tables, self._listener, seqs, place)
+            filled = listening.fill(connection, self._store.tables, self._listener, seqs, place)
             gone = listening.forgotten(connection, self._store.tables, seqs) if seqs else 0
+        self._listener = filled  # it has committed: until then its place is not there to begin anew behind
         if gone:
             self._tell(f"{gone} of the events are older than [retention] bodies: what they said is gone, none is sent")
         self._life_due = time.monotonic() + _LIFE_SECONDS

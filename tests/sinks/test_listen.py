@@ -22,12 +22,15 @@ from waiting import until
 
 from receiver.cli import main
 from receiver.errors import StoreError
-from receiver.settings import EVERYTHING, Filter
+from receiver.outgoing.listening import Posted, listen
+from receiver.settings import EVERYTHING, Filter, Sink
 from receiver.store import dead_letters, erasing, listening, now_ms, outbox, republishing, retention, sinks
 from receiver.store.erasing import UndeliveredError
 from receiver.store.following import Following
 from receiver.store.listening import Listener
 from receiver.store.tables import QUEUE
+from receiver.store.trouble import StoreUnavailable
+from receiver.system.stopping import ThreadStop
 
 SINK = "listen:local"
 
@@ -330,6 +333,30 @@ def test_events_that_are_sent_again_and_new_ones_do_not_get_in_each_other_s_way(
     new = anywhere.fill(9) - set(taken)
     reader.fill()
     assert Counter(reader.take()) == Counter([*taken, *new])
+
+
+def test_what_was_read_in_a_transaction_that_failed_is_read_again(
+    filled: Stock, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, jobs, forgotten = ThreadStop(), list[str](), listening.forgotten
+
+    def fail_once(*_: object) -> int:
+        monkeypatch.setattr(listening, "forgotten", forgotten)
+        raise StoreUnavailable("SQLITE_IOERR")
+
+    def tell(what: Posted | str) -> None:
+        if isinstance(what, str):
+            filled.fax(2)
+            return
+        jobs.append(json.loads(what.body)["data"]["provider_job_id"])
+        if jobs[-1] == "2":  # of the one batch with what came before
+            stop.ask()
+
+    filled.fax(1)
+    monkeypatch.setattr(listening, "forgotten", fail_once)
+    sink = Sink(SINK, f"http://127.0.0.1:{endpoint.port}/", secrets=(SECRET,), allow_private=True)
+    listen(filled.runtime.store, sink, Reader(filled).listener, stop, tell)
+    assert sorted(jobs) == ["1", "2"]
 
 
 def test_unused_for_a_week_it_is_forgotten_with_what_waits_for_it(anywhere: Stock) -> None:
