@@ -10,6 +10,7 @@ import pytest
 from stock import Process, Stock
 from waiting import until
 
+from receiver.showing import happenings
 from receiver.store import following
 
 
@@ -55,6 +56,11 @@ def test_of_a_number_two_digits_are_shown_and_no_name(filled: Stock) -> None:
     assert b"********39" in said
     assert b"5550139" not in said.replace(b"-", b"")
     assert b"Roe" not in said
+
+
+@pytest.mark.parametrize("body", [None, b"", b"\xff", b"[]", b"5", b'{"data":5}', b'{"data":null}', b'{"data":["a"]}'])
+def test_what_only_a_payload_tells_is_null_where_it_is_damaged(body: bytes | None) -> None:
+    assert set(happenings.of_payload(body).values()) == {None}
 
 
 def test_a_reader_that_goes_ends_it_without_a_word(filled: Stock) -> None:

@@ -45,7 +45,7 @@ def of_payload(body: bytes | None) -> dict[str, Any]:
     """Endpoint, provider, reason and the number's last two digits."""
     try:
         data = masked(json.loads(body or b"{}"))["data"]
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         data = {}
     return {
         "endpoint": data.get("endpoint"),
