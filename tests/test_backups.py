@@ -3,8 +3,9 @@
 import json
 import re
 import threading
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from disks import disk
@@ -23,6 +24,7 @@ from moving import (
 from served import Load
 from stock import Stock, stock
 
+from receiver.store import backups
 from receiver.store.sqlite import SQLITE
 
 
@@ -213,6 +215,28 @@ def test_a_log_that_was_left_without_its_file_is_not_taken_for_the_restored_ones
     assert (result.exit_code, "-wal: exists" in result.output) == (1, True), result.output
     log.unlink()
     assert told(filled, "store", "restore", backed_up).exit_code == 0
+
+
+def test_nothing_is_restored_where_its_log_cannot_be_emptied(
+    filled: Stock, backed_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody reads all that is written, such as a search for viruses: the last to close empties the log."""
+    folder = tmp_path / "new"
+    made_whole, readers = backups.made_whole, ExitStack()
+
+    def watched(*arguments: Any, **options: Any) -> None:
+        (part,) = folder.glob(".*.part")
+        reader = readers.enter_context(closing(SQLITE.connect(part, isolation_level=None)))
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM faxhook_waiting").fetchone()
+        made_whole(*arguments, **options)
+
+    monkeypatch.setattr(backups, "made_whole", watched)
+    filled.config.write_text(filled.config.read_text().replace(str(path_of(filled)), f"{folder}/faxhook.db"))
+    with readers:
+        result = told(filled, "store", "restore", backed_up)
+    assert (result.exit_code, f"{folder}/faxhook.db: another program" in result.output) == (1, True), result.output
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("kind", ["sqlite", pytest.param("postgresql", marks=SERVICE)])

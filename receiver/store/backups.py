@@ -74,7 +74,7 @@ def make(store: Store, target: Path, secret_keys: Sequence[str], tell: Callable[
         else:
             counted = _gather(store, part, tell)
         with closing(SQLITE.connect(part, isolation_level=None)) as connection:
-            connection.execute("PRAGMA journal_mode=DELETE")
+            _without_log(connection, target)
             (revision,) = connection.execute(f"SELECT version_num FROM {_REVISION}").fetchone()  # noqa: S608
             tables = _tables(connection)
             for name, tally in counted.items():
@@ -161,6 +161,22 @@ def _restore_file(backup: Path, target: Path, *, project_anew: bool) -> None:
             migrate(store)
             with store.writing() as connection:
                 made_whole(connection, store.tables, project_anew=project_anew)
+        with closing(SQLITE.connect(part, isolation_level=None)) as connection:
+            _without_log(connection, target)
+
+
+def _without_log(connection: Any, target: Path) -> None:
+    """
+    Have all that was written in the file itself, whose log does not go with it: SQLite leaves rows there, and tells
+    nobody, where it cannot bring them over when the file is closed.
+
+    target: what the file is going to be.
+    """
+    (mode,) = connection.execute("PRAGMA journal_mode=DELETE").fetchone()
+    if mode != "delete":
+        raise StoreError(
+            f"{target}: its log could not be emptied into it; does another program read it? Nothing was kept"
+        )
 
 
 def _write_anew(store: Store, part: Path) -> None:
