@@ -25,6 +25,7 @@ from served import Load
 from stock import Stock, stock
 
 from receiver.store import backups
+from receiver.store.projection import Keys, note_maker
 from receiver.store.sqlite import SQLITE
 
 
@@ -200,6 +201,43 @@ def test_another_secret_key_is_refused_until_it_is_said_to_be_lost(tmp_path: Pat
     key = (tmp_path / "old" / "state" / "secret_key").read_text()
     config.write_text(with_key(text, f'["a new one of them", "{key}"]'))
     assert run("store", "restore", backup, "--config", config).exit_code == 0
+
+
+def noted(made: Stock, *keys: str) -> list[str]:
+    """Their marks, the first noted as a relay that works with them notes it."""
+    known = Keys([key.encode() for key in keys])
+    with made.runtime.store.writing() as connection:
+        note_maker(connection, made.runtime.store.tables, known)
+    return known.marks
+
+
+def test_a_backup_without_the_relay_s_secret_key_is_refused(filled: Stock, tmp_path: Path) -> None:
+    (mark,) = noted(filled, "the key that the relay has")
+    backup, config = tmp_path / "backup.db", filled.config
+    text, kept = config.read_text(), config.parent / "state" / "secret_key"
+    other = told(filled, "store", "backup", backup)
+    assert (other.exit_code, f"works with the secret key {mark}, configured is" in other.output) == (2, True)
+    kept.unlink()
+    none = told(filled, "store", "backup", backup)
+    assert (none.exit_code, f"none is configured, and {kept} is not there" in none.output) == (2, True), none.output
+    assert not backup.exists()
+    assert not kept.exists(), "no key is made by asking"
+    config.write_text(with_key(text, '["the next key of all", "the key that the relay has"]'))
+    assert told(filled, "store", "backup", backup).exit_code == 0
+    assert backups.read(backup).secret_keys[0] == mark, "the relay has not begun with the next one yet"
+
+
+def test_each_secret_key_of_a_backup_must_be_configured(filled: Stock, tmp_path: Path) -> None:
+    text, backup = filled.config.read_text(), tmp_path / "backup.db"
+    new, old = noted(filled, "the new key of all", "the old key of all")
+    filled.config.write_text(with_key(text, '["the new key of all", "the old key of all"]'))
+    assert told(filled, "store", "backup", backup).exit_code == 0
+    verified = told(filled, "store", "verify", backup)
+    assert (verified.exit_code, f"the secret keys {new} and {old}, as configured" in verified.output) == (0, True)
+    filled.config.write_text(with_key(text.replace("faxhook.db", "new.db"), '"the new key of all"'))
+    for command in ("verify", "restore"):
+        result = told(filled, "store", command, backup)
+        assert (result.exit_code, f"configured is {new}; {old} is missing" in result.output) == (2, True), result.output
 
 
 def test_a_log_that_was_left_without_its_file_is_not_taken_for_the_restored_ones(

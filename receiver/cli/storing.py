@@ -1,5 +1,6 @@
 """store backup, restore, verify, copy, salvage and compact."""
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +16,7 @@ from receiver.store.backups import Manifest
 from receiver.store.copying import copy as carry_over
 from receiver.store.copying import left_alone
 from receiver.store.migrating import check_version
-from receiver.store.projection import Keys
+from receiver.store.projection import Keys, maker
 from receiver.store.remembered import place
 from receiver.store.salvaging import salvage as read_what_can_be_read
 from receiver.store.sqlite import url_of
@@ -45,7 +46,7 @@ def backup(target: Path, config: Path | None) -> None:
         target /= f"faxhook-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.db"
     with opening.open_store(config) as running, exiting_on_sigterm(), progress() as tell:
         try:
-            manifest = backups.make(running, target, Keys(secret_keys(its_settings)).marks, tell)
+            manifest = backups.make(running, target, _marks_for(running, its_settings), tell)
         except FileExistsError:
             raise ConfigurationError(f"{target}: exists; expected the name of a new file, or a folder") from None
     click.echo(f"{target}: {_described(manifest)}")
@@ -56,14 +57,14 @@ def backup(target: Path, config: Path | None) -> None:
 @opening.config_option
 def verify(source: Path, config: Path | None) -> None:
     """
-    Read all of a backup: is the file sound, is each table as it was written, is the secret key the configured one?
+    Read all of a backup: is the file sound, is each table as it was written, are its secret keys configured?
 
     Exit code 1 when something was changed or is damaged, 2 with another key.
     """
     its_settings = opening.load(config)
     manifest = _whole(source)
     _refuse_another_key(manifest, its_settings)
-    click.echo(f"{source}: whole; {_described(manifest)}, which is configured")
+    click.echo(f"{source}: whole; {_described(manifest)}, as configured")
 
 
 @store.command()
@@ -129,8 +130,13 @@ def _at(url: str, name: str) -> Store:
 
 
 def _described(manifest: Manifest) -> str:
-    key = manifest.secret_keys[0]
-    return f"{manifest.rows} rows in {len(manifest.tables)} tables, as at {manifest.made_at}, with the secret key {key}"
+    """With the marks of its keys."""
+    tables = f"{manifest.rows} rows in {len(manifest.tables)} tables, as at {manifest.made_at}"
+    return f"{tables}, with {_named(manifest.secret_keys)}"
+
+
+def _named(marks: Sequence[str]) -> str:
+    return f"the secret key{'s' if len(marks) > 1 else ''} {' and '.join(marks)}"
 
 
 def _whole(source: Path) -> Manifest:
@@ -143,19 +149,52 @@ def _whole(source: Path) -> Manifest:
     return manifest
 
 
-def _refuse_another_key(manifest: Manifest, settings: Settings) -> None:
-    """What the store has by hashes, such as numbers, is found with this key only."""
-    made_with = manifest.secret_keys[0]
-    kept = settings.server.state_dir / "secret_key"
-    is_there = bool(settings.server.secret_keys) or kept.exists()  # none is made for this
-    configured = Keys(secret_keys(settings)).marks if is_there else []
-    if made_with not in configured:
-        has = f"the configured one is {configured[0]}" if configured else f"none is configured, and {kept} is not there"
+def _marks_for(running: Store, settings: Settings) -> list[str]:
+    """
+    The marks of the configured secret keys, the one that made the store's hashes first.
+
+    Raises ConfigurationError where that is none of them: nobody could tell by the backup which key it needs.
+    """
+    with running.reading() as connection:
+        made_by = maker(connection, running.tables)
+    if made_by is None:  # no relay has begun: as it will
+        return Keys(secret_keys(settings)).marks
+    configured = _configured_marks(settings)
+    if made_by not in configured:
         raise ConfigurationError(
-            f"server.secret_key: the backup was made with the secret key {made_with}, {has}. Put back the key"
-            " that belongs to the backup, or list it after the present one; if it is lost: faxhook store restore"
-            " --key-is-lost"
+            f"server.secret_key: the relay of this store works with {_named([made_by])}, {_has(configured, settings)}."
+            " Take the backup with the configuration and state_dir of the relay; if its key is lost, start the relay"
+            " with the present one before"
         )
+    return [made_by, *(mark for mark in configured if mark != made_by)]
+
+
+def _refuse_another_key(manifest: Manifest, settings: Settings) -> None:
+    """What the store has by hashes, such as numbers, is found with all of these keys only."""
+    configured = _configured_marks(settings)
+    missing = [mark for mark in manifest.secret_keys if mark not in configured]
+    if missing:
+        raise ConfigurationError(
+            f"server.secret_key: the backup was made with {_named(manifest.secret_keys)}, {_has(configured, settings)};"
+            f" {' and '.join(missing)} is missing. Put back what belongs to the backup, or list it after the present"
+            " one; if it is lost: faxhook store restore --key-is-lost"
+        )
+
+
+def _configured_marks(settings: Settings) -> list[str]:
+    """None where there is no key: none is made for the question."""
+    is_there = bool(settings.server.secret_keys) or _kept_key(settings).exists()
+    return Keys(secret_keys(settings)).marks if is_there else []
+
+
+def _has(configured: Sequence[str], settings: Settings) -> str:
+    if not configured:
+        return f"none is configured, and {_kept_key(settings)} is not there"
+    return f"configured is {' and '.join(configured)}"
+
+
+def _kept_key(settings: Settings) -> Path:
+    return settings.server.state_dir / "secret_key"
 
 
 @store.command()

@@ -95,10 +95,15 @@ def note_maker(connection: Connection, tables: Tables, keys: Keys) -> None:
     connection.execute(replace.values(name=_MADE_BY, value=keys.marks[0]))
 
 
+def maker(connection: Connection, tables: Tables) -> str | None:
+    """The mark of the secret whose keys are written; None where no projector has begun."""
+    return connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.name == _MADE_BY))
+
+
 def foreign_keys(connection: Connection, tables: Tables, keys: Keys) -> tuple[str, ...]:
     """A sentence where the projector makes keys with a secret that is none of these."""
-    maker = connection.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.name == _MADE_BY))
-    if maker is None or maker in keys.marks:
+    made_by = maker(connection, tables)
+    if made_by is None or made_by in keys.marks:
         return ()
     trouble = "the relay works with another secret key, so that numbers and references cannot be found from here"
     return (f"{trouble}: set the same server.secret_key for both",)
