@@ -115,6 +115,24 @@ def test_row_numbers_come_once_and_those_that_commit_late_come_later(anywhere: S
     assert given(made, reading) == []
 
 
+def test_what_is_under_way_at_the_beginning_is_given_when_it_commits(anywhere: Stock) -> None:
+    store, events = anywhere.runtime.store, anywhere.runtime.store.tables.events
+    with store.reading() as connection:
+        assert following.from_now(connection, store.tables) == (0, ())
+    anywhere.fill(3)
+    with store.writing() as connection:
+        rows = [dict(row) for row in connection.execute(events.select().order_by(events.c.seq)).mappings()]
+        connection.execute(events.delete().where(events.c.seq == rows[1]["seq"]))
+    with store.reading() as connection:
+        reading = following.Following(*following.from_now(connection, store.tables))
+    assert given(anywhere, reading) == []
+    with store.writing() as connection:
+        connection.execute(events.insert(), [rows[1]])
+    late = [] if store.file is not None else [rows[1]["seq"]]  # a file's events commit in the order of their numbers
+    assert given(anywhere, reading) == late
+    assert (given(anywhere, reading), reading.settled) == ([], rows[2]["seq"])
+
+
 def test_a_number_that_nobody_takes_is_waited_for_so_long_and_no_longer(
     anywhere: Stock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ def tail(config: Path | None, is_json: bool) -> None:
 def _follow(store: Store, changes: Changes, stop: Stop, out: lines.Output, *, is_json: bool) -> None:
     backoff = Backoff(_FIRST_DELAY_SECONDS, _LONGEST_DELAY_SECONDS)
     with store.reading() as connection:
-        latest = _Latest(following.newest(connection, store.tables))
+        latest = _Latest(following.Following(*following.from_now(connection, store.tables)))
     click.echo("what comes from now on; Ctrl-C ends it", err=True)
     while not stop.asked and not lines.has_no_reader(out):
         try:
@@ -68,8 +68,8 @@ def _follow(store: Store, changes: Changes, stop: Stop, out: lines.Output, *, is
 class _Latest:
     """What has happened since the last look, receipts before the events that they made."""
 
-    def __init__(self, place: int) -> None:
-        self._events = following.Following(place)
+    def __init__(self, events: following.Following) -> None:
+        self._events = events
         self._receipts = following.FollowingReceipts(now_ms())
         self._seqs: list[int] = []  # of events that are still to be read
         self._ready: list[Mapping[str, Any]] = []

@@ -107,15 +107,14 @@ class _Listens:
 
     def _fill(self) -> bool:
         if self._following is None:
-            self._following = Following(self._listener.place)
+            self._following = Following(self._listener.place, self._listener.missing)
         with self._store.reading() as connection:
             room = listening.room(connection, self._store.tables, self._listener)
             seqs = self._following.read(connection, self._store.tables, room) if room > 0 else []
         if not seqs and time.monotonic() < self._life_due:
             return False
-        place = self._following.settled
         with self._store.writing() as connection:
-            filled = listening.fill(connection, self._store.tables, self._listener, seqs, place)
+            filled = listening.fill(connection, self._store.tables, self._listener, seqs, self._following)
             gone = listening.forgotten(connection, self._store.tables, seqs) if seqs else 0
         self._listener = filled  # it has committed: until then its place is not there to begin anew behind
         if gone:

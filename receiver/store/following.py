@@ -9,6 +9,7 @@ its arrival, and its commit is later: ids are looked for again in the same way.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,8 +21,12 @@ from receiver.store.tables import Tables
 LATE_SECONDS = 120.0  # a transaction has statements of seconds, and no minute without one
 _AT_ONCE = 500
 _RANGES = 100  # of row numbers, in one statement
+_UNDER_WAY = 500  # row numbers that transactions may have which are open at one moment
 _RECENT_MS = 10_000  # how late a receipt nearly always is at most, by the clocks of several machines
 _FROM_THE_START_SECONDS = 5.0
+
+
+Range = tuple[int, int]  # of row numbers, both included
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +39,23 @@ class _Gap:
 
 
 class Following:
-    """The row numbers of events behind ``place``, each given once."""
+    """The row numbers of events behind ``place``, and of ``missing`` ones before it that come late, each given once."""
 
-    def __init__(self, place: int) -> None:
-        self._newest = place
-        self._gaps: list[_Gap] = []  # in the order of their numbers, which is that in which they were noticed
+    def __init__(self, place: int, missing: Sequence[Range] = ()) -> None:
+        self._start = self._newest = place
+        now = time.monotonic()
+        # In the order of their numbers, which is that in which they were noticed.
+        self._gaps = [_Gap(first, last, now) for first, last in missing]
 
     @property
     def settled(self) -> int:
-        """No event up to this row number will come any more that was not given."""
-        return self._gaps[0].first - 1 if self._gaps else self._newest
+        """No event up to this row number will come any more that was not given, but for those missing."""
+        return next((gap.first - 1 for gap in self._gaps if gap.first > self._start), self._newest)
+
+    @property
+    def missing(self) -> tuple[Range, ...]:
+        """Of those before the place, what may still come."""
+        return tuple((gap.first, gap.last) for gap in self._gaps if gap.first <= self._start)
 
     def read(self, connection: Connection, tables: Tables, limit: int = _AT_ONCE) -> list[int]:
         """Those that were not there before, in order: about ``limit`` at most."""
@@ -91,6 +103,22 @@ def _without(gap: _Gap, found: Sequence[int]) -> list[_Gap]:
 def newest(connection: Connection, tables: Tables) -> int:
     """The highest row number of an event; 0 without any."""
     return connection.scalar(sa.select(sa.func.max(tables.events.c.seq))) or 0
+
+
+def from_now(connection: Connection, tables: Tables) -> tuple[int, tuple[Range, ...]]:
+    """
+    Where to begin with what is committed from now on: the highest row number of an event, and the lower ones without
+    an event, which transactions that are under way may have.
+    """
+    seq = tables.events.c.seq
+    highest = sa.select(sa.func.max(seq)).scalar_subquery()
+    found = list(connection.scalars(sa.select(seq).where(seq > highest - _UNDER_WAY).order_by(seq)))
+    if not found:
+        return 0, ()
+    if connection.dialect.name == "sqlite":  # which commits in the order of its numbers
+        return found[-1], ()
+    before = [max(0, found[-1] - _UNDER_WAY), *found]
+    return found[-1], tuple((one + 1, other - 1) for one, other in pairwise(before) if other > one + 1)
 
 
 def events(connection: Connection, tables: Tables, seqs: Sequence[int]) -> list[sa.Row[Any]]:

@@ -18,7 +18,7 @@ from receiver.errors import StoreError
 from receiver.settings import EVERYTHING, Filter
 from receiver.store import outbox, places, sinks
 from receiver.store.clock import shared_ms
-from receiver.store.following import newest
+from receiver.store.following import Following, Range, from_now
 from receiver.store.states import covering
 from receiver.store.tables import LISTENER, QUEUE, Tables, insert_or_keep
 from receiver.store.turns import put_in
@@ -31,8 +31,9 @@ MOST_WAITING = 500  # the rest waits in ``events`` alone, where retention does n
 @dataclass(frozen=True, slots=True)
 class Listener:
     """
-    sink: its name. place: events up to this row number were looked at. event_id, made_at_ms: of the event there; None
-    where there is none. holder, until_ms: the process that reads, as holders of leases are named.
+    sink: its name. place: events up to this row number were looked at, but for those missing: what was not committed
+    when it began. event_id, made_at_ms: of the event there; None where there is none. holder, until_ms: the process
+    that reads, as holders of leases are named.
     """
 
     sink: str
@@ -43,6 +44,7 @@ class Listener:
     holder: str | None = None
     until_ms: int = 0
     filter: Filter = field(default=EVERYTHING)
+    missing: tuple[Range, ...] = ()
 
     def text(self) -> str:
         known = asdict(self)
@@ -76,7 +78,8 @@ def filters(connection: Connection, tables: Tables) -> dict[str, Filter]:
 def _parsed(sink: str, text: str) -> Listener:
     values: dict[str, Any] = json.loads(text)
     chosen = Filter(**{key: tuple(some) for key, some in values.pop("filter").items()})
-    return Listener(sink=sink, filter=chosen, **values)
+    missing = tuple((first, last) for first, last in values.pop("missing", ()))
+    return Listener(sink=sink, filter=chosen, missing=missing, **values)
 
 
 def begin(
@@ -89,7 +92,8 @@ def begin(
     """
     places.locked(connection, tables, shared=True)  # retention may be about to forget it
     now = shared_ms(connection)
-    made = Listener(LISTENER + name, 0 if from_oldest else newest(connection, tables), holder=holder, filter=chosen)
+    place, missing = (0, ()) if from_oldest else from_now(connection, tables)
+    made = Listener(LISTENER + name, place, holder=holder, filter=chosen, missing=missing)
     insert = insert_or_keep(tables.meta, connection.dialect.name)
     is_new = connection.execute(insert.values(name=made.sink, value=made.text())).rowcount == 1
     known = _locked(connection, tables, made.sink)
@@ -124,10 +128,12 @@ def keep(connection: Connection, tables: Tables, listener: Listener, now: int) -
     return kept
 
 
-def fill(connection: Connection, tables: Tables, listener: Listener, seqs: Sequence[int], place: int) -> Listener:
+def fill(
+    connection: Connection, tables: Tables, listener: Listener, seqs: Sequence[int], reader: Following
+) -> Listener:
     """
     Let these events wait for it, as far as they pass, have a payload, and neither wait for it nor have arrived; and
-    move its place. Raises StoreError where another process has taken over.
+    move its place to that of the reader, which has found them. Raises StoreError where another process has taken over.
     """
     places.locked(connection, tables, shared=True)
     known = _locked(connection, tables, listener.sink)
@@ -135,7 +141,8 @@ def fill(connection: Connection, tables: Tables, listener: Listener, seqs: Seque
         raise StoreError("another process has taken over, since this one has not been heard of for too long")
     if seqs:
         _let_wait(connection, tables, listener, seqs)
-    return keep(connection, tables, replace(listener, place=place), shared_ms(connection))
+    moved = replace(listener, place=reader.settled, missing=reader.missing)
+    return keep(connection, tables, moved, shared_ms(connection))
 
 
 def leave(connection: Connection, tables: Tables, listener: Listener) -> None:

@@ -260,13 +260,12 @@ class Reader:
             self.listener, self.is_new = listening.begin(
                 connection, tables, "local", holder, chosen, from_oldest=from_oldest
             )
-        self.following = Following(self.listener.place)
+        self.following = Following(self.listener.place, self.listener.missing)
 
     def fill(self) -> None:
         with self.store.writing() as connection:
             seqs = self.following.read(connection, self.store.tables)
-            place = self.following.settled
-            self.listener = listening.fill(connection, self.store.tables, self.listener, seqs, place)
+            self.listener = listening.fill(connection, self.store.tables, self.listener, seqs, self.following)
 
     def take(self) -> list[str]:
         """What waits for it, and has arrived now."""
@@ -491,3 +490,27 @@ def test_what_commits_late_waits_for_it_too(tmp_path: Path, postgresql_url: str)
         again.fill()
         assert again.take() == [rows[1]["id"]]
         assert again.listener.place == rows[2]["seq"]
+
+
+@pytest.mark.service("postgresql")
+def test_what_was_under_way_when_a_new_name_began_waits_for_it_and_nothing_older_does(
+    tmp_path: Path, postgresql_url: str
+) -> None:
+    with stock(tmp_path, postgresql_url) as made:
+        made.fill(4)
+        store, events = made.runtime.store, made.runtime.store.tables.events
+        with store.writing() as connection:
+            rows = [dict(row) for row in connection.execute(events.select().order_by(events.c.seq)).mappings()]
+            connection.execute(events.delete().where(events.c.seq.in_([rows[0]["seq"], rows[2]["seq"]])))
+        reader = Reader(made, from_oldest=False)
+        reader.fill()
+        assert reader.take() == []
+        for late in (0, 2):
+            with store.writing() as connection:
+                connection.execute(events.insert(), [rows[late]])
+            again = Reader(made)  # over a restart as well
+            again.fill()
+            assert again.take() == [rows[late]["id"]]
+        again.fill()
+        assert (again.take(), again.listener.place) == ([], rows[3]["seq"])
+        assert not any(first <= row["seq"] <= last for row in rows for first, last in again.listener.missing)
