@@ -116,9 +116,9 @@ def _listen(store: Store, sink: Sink, name: str, *, from_oldest: bool, is_json: 
         listener, is_new = kept.begin(connection, store.tables, name, holder, sink.filter, from_oldest=from_oldest)
     where = "goes on where it was" if not is_new else "begins with the oldest event" if from_oldest else "begins now"
     shown = sink.secrets[0] if sys.stderr.isatty() else "the secret that --print-secret prints"
-    click.echo(f"{name} {where}; signed with {shown}; Ctrl-C ends it", err=True)
     out = getattr(sys.stdout.buffer, "raw", sys.stdout.buffer)
     with on_signals() as stop:
+        click.echo(f"{name} {where}; signed with {shown}; Ctrl-C ends it", err=True)
 
         def tell(what: Posted | str) -> None:
             if isinstance(what, str):
