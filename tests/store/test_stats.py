@@ -289,7 +289,7 @@ def test_figures_outlive_all_that_is_personal_and_end_after_four_hundred_days(st
         with store.writing() as connection:
             limits = retention.Limits(*[timedelta(days=90)] * 3)
             retention.purge(connection, store.tables, limits, START + days * DAY, steps=[retention._Purge.stats])
-        assert rows(store, "stats", "step") == left
+        assert sorted(rows(store, "stats", "step")) == sorted(left)
 
 
 def test_a_purged_fax_is_moved_by_a_late_amendment_and_nobody_knows_one_that_is_forgotten(store):
