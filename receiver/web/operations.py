@@ -48,7 +48,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
         if not _may_see_details(runtime):
             return _bare(status)
         found = known.get() if status == HTTPStatus.OK else None
-        return _json(status, report | _warnings(runtime) | (_described(found) if found else {}))
+        return _json(status, report | _warnings(runtime) | (described(found) if found else {}))
 
     def prometheus() -> Response:
         if not _may_see_details(runtime):
@@ -168,7 +168,7 @@ def _reported(runtime: Runtime, found: Figures | None) -> metrics.Counts:
     return dict.fromkeys(metrics.alarms(asked, asked.values()), 0) | found.reported
 
 
-def _described(found: Figures) -> dict[str, Any]:
+def described(found: Figures) -> dict[str, Any]:
     """The figures for a person. None of them turns the web side red: callbacks are safe whatever the relay does."""
     relay = found.relay
     others = {"sinks": _described_sinks(found)} if found.sinks else {}

@@ -14,9 +14,9 @@ from receiver.showing import configured
 from receiver.showing import faxes as showing
 from receiver.showing.events import OUTCOMES
 from receiver.store import figures, finding
-from receiver.store.browsing import iso
 from receiver.store.discrepancies import KINDS
 from receiver.store.figures import Figures
+from receiver.web import operations
 from receiver.web.console.visiting import Shown, Visit
 
 _NEWEST = 8
@@ -35,17 +35,9 @@ def overview(visit: Visit) -> Shown:
 
 
 def _described(found: Figures, visit: Visit) -> dict[str, Any]:
-    relay = found.relay
     return {
-        "backlog": {"events": found.backlog, "oldest_seconds": found.oldest_seconds},
+        **operations.described(found),
         "unprojected": found.unprojected,
-        "dead_letters": found.dead,
-        "discrepancies": {kind: count for kind, (count, _) in sorted(found.discrepancies.items())},
-        "relay": {
-            "alive": found.relay_is_alive,
-            "seen_at": iso(relay.seen_at_ms) if relay else None,
-            "trouble": relay.trouble if relay else None,
-        },
         "refused": [
             {"endpoint": endpoint, "reason": reason, "count": count}
             for (endpoint, reason), count in found.refusals.most_common()
