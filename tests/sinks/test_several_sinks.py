@@ -173,7 +173,7 @@ def test_the_figures_have_each_sink(filled_with: Any, endpoints: tuple[Endpoint,
         text = metrics.render(operations._sinks(found))[0].decode()
         assert 'faxhook_sink_backlog_events{sink="partner"} 2.0' in text
         assert 'faxhook_sink_stopped{sink="partner"} 0.0' in text
-        assert operations._described(found)["sinks"]["partner"]["backlog"]["events"] == 2
+        assert operations.described(found)["sinks"]["partner"]["backlog"]["events"] == 2
 
 
 # --- the forms ------------------------------------------------------------------------------------------------------
